@@ -1,0 +1,44 @@
+"""Only what pyproject.toml cannot say: which modules are compiled, and how."""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+COMPILED = [
+    "engine.engine",
+    "engine.module",
+    "engine.store",
+    "component.resources",
+    "component.abi",
+    "component.instance",
+]
+
+# One module alone while working on it: WASI_HTTP_COMPILE="component.abi" python setup.py build_ext --inplace
+chosen = os.environ.get("WASI_HTTP_COMPILE", " ".join(COMPILED)).split()
+
+extensions = [
+    Extension(
+        f"wasi_http.{name}",
+        [f"src/wasi_http/{name.replace('.', '/')}.py"],
+        include_dirs=["src/wasi_http/engine"],
+        depends=["src/wasi_http/engine/libwasmtime.h"],
+        extra_compile_args=["-O2", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-variable"],
+    )
+    for name in chosen
+]
+
+setup(
+    ext_modules=cythonize(
+        extensions,
+        include_path=["src"],
+        compiler_directives={
+            "language_level": "3",
+            "boundscheck": False,
+            "wraparound": False,
+            "initializedcheck": False,
+            "embedsignature": False,
+            "always_allow_keywords": True,
+        },
+    )
+)

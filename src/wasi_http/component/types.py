@@ -1,0 +1,206 @@
+"""The types of the component model as values.
+
+Names and order follow the specification (component-model, Explainer.md, "Type Definitions"). Two types are equal
+when the component model calls them equal: by structure for value types, by identity for resource types. What Python
+makes of a value (a dataclass, an enum, ...) rides along in ``python`` and takes no part in comparisons.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = [
+    "BorrowType",
+    "Case",
+    "EnumType",
+    "Field",
+    "FlagsType",
+    "FuncType",
+    "ListType",
+    "OptionType",
+    "OwnType",
+    "Primitive",
+    "RecordType",
+    "ResourceType",
+    "ResultType",
+    "TupleType",
+    "ValType",
+    "VariantType",
+]
+
+
+class Primitive(enum.Enum):
+    """The primitive value types; the value is the name in WIT."""
+
+    BOOL = "bool"
+    S8 = "s8"
+    U8 = "u8"
+    S16 = "s16"
+    U16 = "u16"
+    S32 = "s32"
+    U32 = "u32"
+    S64 = "s64"
+    U64 = "u64"
+    F32 = "f32"
+    F64 = "f64"
+    CHAR = "char"
+    STRING = "string"
+
+    def __str__(self) -> str:
+        return self.value
+
+
+class ResourceType:
+    """A resource type. Two of them are the same type only when they are the same object.
+
+    ``name`` serves messages only. ``python`` is the class whose instances represent the resource on the host, or
+    ``None`` for a resource that a guest defines.
+    """
+
+    __slots__ = ("name", "python")
+
+    def __init__(self, name: str, python: type[Any] | None = None) -> None:
+        self.name = name
+        self.python = python
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"ResourceType({self.name!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class ListType:
+    element: ValType
+
+    def __str__(self) -> str:
+        return f"list<{self.element}>"
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    name: str
+    type: ValType
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.type}"
+
+
+@dataclass(frozen=True, slots=True)
+class RecordType:
+    fields: tuple[Field, ...]
+    python: type[Any] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return "record { %s }" % ", ".join(map(str, self.fields))
+
+
+@dataclass(frozen=True, slots=True)
+class TupleType:
+    elements: tuple[ValType, ...]
+
+    def __str__(self) -> str:
+        return "tuple<%s>" % ", ".join(map(str, self.elements))
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    type: ValType | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.type is None else f"{self.name}({self.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class VariantType:
+    cases: tuple[Case, ...]
+    python: type[Any] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return "variant { %s }" % ", ".join(map(str, self.cases))
+
+
+@dataclass(frozen=True, slots=True)
+class EnumType:
+    labels: tuple[str, ...]
+    python: type[enum.Enum] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return "enum { %s }" % ", ".join(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class OptionType:
+    payload: ValType
+
+    def __str__(self) -> str:
+        return f"option<{self.payload}>"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultType:
+    ok: ValType | None
+    error: ValType | None
+
+    def __str__(self) -> str:
+        if self.error is None:
+            return "result" if self.ok is None else f"result<{self.ok}>"
+        return f"result<{'_' if self.ok is None else self.ok}, {self.error}>"
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsType:
+    labels: tuple[str, ...]
+    python: type[enum.Flag] | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return "flags { %s }" % ", ".join(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnType:
+    resource: ResourceType
+
+    def __str__(self) -> str:
+        return f"own<{self.resource}>"
+
+
+@dataclass(frozen=True, slots=True)
+class BorrowType:
+    resource: ResourceType
+
+    def __str__(self) -> str:
+        return f"borrow<{self.resource}>"
+
+
+ValType = (
+    Primitive
+    | ListType
+    | RecordType
+    | TupleType
+    | VariantType
+    | EnumType
+    | OptionType
+    | ResultType
+    | FlagsType
+    | OwnType
+    | BorrowType
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FuncType:
+    """``params`` are (name, type) pairs; ``is_async`` marks a function of WASI 0.3."""
+
+    params: tuple[tuple[str, ValType], ...]
+    result: ValType | None = None
+    is_async: bool = False
+
+    def __str__(self) -> str:
+        params = ", ".join(f"{name}: {type_}" for name, type_ in self.params)
+        arrow = "" if self.result is None else f" -> {self.result}"
+        return f"{'async ' if self.is_async else ''}func({params}){arrow}"
