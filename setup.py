@@ -9,6 +9,7 @@ COMPILED = [
     "engine.engine",
     "engine.module",
     "engine.store",
+    "engine.assembly",
     "component.resources",
     "component.abi",
     "component.instance",

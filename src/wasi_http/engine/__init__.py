@@ -1,0 +1,40 @@
+"""Core WebAssembly through libwasmtime: engines, modules, stores, and the fibers that guests run on."""
+
+from wasi_http.engine.assembly import Assembly
+from wasi_http.engine.config import EngineConfig, StoreLimits
+from wasi_http.engine.engine import Engine
+from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
+from wasi_http.engine.module import CoreType, Module, wat_to_wasm
+from wasi_http.engine.store import (
+    CoreFunc,
+    Fiber,
+    Func,
+    GuestCancelled,
+    HostFunc,
+    Memory,
+    Store,
+    live_fibers,
+    live_stores,
+)
+
+__all__ = [
+    "Assembly",
+    "CoreFunc",
+    "CoreType",
+    "Engine",
+    "EngineConfig",
+    "Fiber",
+    "Func",
+    "GuestCancelled",
+    "HostFunc",
+    "InvalidModule",
+    "Memory",
+    "Module",
+    "Store",
+    "StoreLimits",
+    "Trap",
+    "UnsupportedWasmtime",
+    "live_fibers",
+    "live_stores",
+    "wat_to_wasm",
+]

@@ -1,0 +1,25 @@
+# cython: language_level=3
+from wasi_http.engine cimport libwasmtime as C
+from wasi_http.engine.engine cimport Engine
+from wasi_http.engine.store cimport Store
+
+
+cdef class Assembly:
+    cdef readonly Engine engine
+    cdef C.wasmtime_linker_t* linker
+    cdef readonly list functions           # HostFunc objects: the linker holds borrowed pointers to them
+    cdef list modules                      # the steps: modules in order
+    cdef C.wasmtime_module_t** pointers
+    cdef int* import_starts                # per step: where its imports start in `imports`; one more at the end
+    cdef int* imports                      # slots of the externs that a step imports
+    cdef int* take_starts                  # per step: where its pairs start in `takes`
+    cdef int* takes                        # pairs: export index, slot that receives it
+    cdef int* wants                        # pairs: slot, position of the item that it becomes
+    cdef int* want_starts                  # per step: where its pairs start in `wants`
+    cdef int steps
+    cdef int slots
+    cdef int item_count
+    cdef int widest
+
+    cdef int run(self, Store store) except -1
+    cdef int instantiate_in(self, Store store, C.wasmtime_extern_t* externs, C.wasmtime_extern_t* passed) except -1

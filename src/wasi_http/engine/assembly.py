@@ -1,0 +1,290 @@
+"""The core instances of one component: which modules are instantiated in what order, and how they are wired.
+
+All names are resolved when an assembly is made, once per component; `run`, once per store, only copies externs between
+slots. The first slots are the host functions, the rest receive exports of instances as they come to life.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.libc.stdio import snprintf
+from cython.cimports.libc.string import strlen
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.engine import Engine
+from cython.cimports.wasi_http.engine.module import Module
+from cython.cimports.wasi_http.engine.store import Func, HostFunc, Memory, Store, host_callback, raise_wasm
+
+from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
+from wasi_http.engine.library import library_path
+
+__all__ = ["Assembly"]
+
+
+@cython.cfunc
+def _load():
+    path: bytes = str(library_path()).encode()
+    if C.load_libwasmtime(path) != cython.NULL:
+        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
+
+
+_load()
+
+_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+
+
+@cython.cclass
+class Assembly:
+    """Wired core modules, ready to be instantiated in any number of stores.
+
+    ``functions``
+        The host functions (`HostFunc`) that guests import.
+    ``steps``
+        For each core instance its module and the sources of its imports, in the module's order. A source is either
+        the position of a host function, or a pair (step, position of the export) of an earlier step.
+    ``wants``
+        Pairs (step, position of the export) of memories and functions that the host needs: they become `Memory` and
+        `Func` objects, in this order, in each store's items.
+    """
+
+    def __cinit__(self):
+        self.linker = cython.NULL
+        self.pointers = cython.NULL
+        self.import_starts = self.imports = self.take_starts = self.takes = self.wants = self.want_starts = cython.NULL
+
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Sequence[HostFunc],
+        steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
+        wants: Sequence[tuple[int, int]],
+    ) -> None:
+        self.engine = engine
+        self.functions = list(functions)
+        self.modules = [module for module, _ in steps]
+        self.steps = len(self.modules)
+        self.linker = C.wasmtime_linker_new(engine.pointer)
+        position: cython.int
+        for position in range(len(self.functions)):
+            _define(self.linker, position, self.functions[position])
+
+        slots: dict = {}  # (step, export) -> slot
+        imports: list = []
+        starts: list = [0]
+        for _, sources in steps:
+            for source in sources:
+                if not isinstance(source, int):
+                    source = slots.setdefault(source, len(self.functions) + len(slots))
+                imports.append(source)
+            self.widest = max(self.widest, len(imports) - starts[len(starts) - 1])
+            starts.append(len(imports))
+        for want in wants:
+            slots.setdefault(want, len(self.functions) + len(slots))
+        self.slots = len(self.functions) + len(slots)
+        takes: list = []
+        take_starts: list = [0]
+        wanted: list = []
+        want_starts: list = [0]
+        order = sorted(range(len(wants)), key=lambda i: wants[i][0])
+        for step in range(self.steps):
+            takes.extend((export, slot) for (of, export), slot in slots.items() if of == step)
+            take_starts.append(len(takes))
+            for i in order:
+                if wants[i][0] == step:
+                    wanted.extend((slots[wants[i]], i))
+            want_starts.append(len(wanted) // 2)
+        self.pointers = cython.cast(
+            cython.pointer(cython.pointer(C.wasmtime_module_t)),
+            calloc(self.steps + 1, cython.sizeof(cython.pointer(C.wasmtime_module_t))),
+        )
+        for position in range(self.steps):
+            self.pointers[position] = cython.cast(Module, self.modules[position]).pointer
+        self.import_starts = _array(starts)
+        self.imports = _array(imports)
+        self.take_starts = _array(take_starts)
+        self.takes = _array([number for pair in takes for number in pair])
+        self.want_starts = _array(want_starts)
+        self.wants = _array(wanted)
+        self.item_count = len(wants)
+
+    def run(self, store: Store) -> cython.int:
+        """Instantiates everything in the store. A failure is a `Trap` of a start function, or `InvalidModule`."""
+        inline: C.wasmtime_extern_t[64]
+        arguments: C.wasmtime_extern_t[48]
+        externs: cython.pointer(C.wasmtime_extern_t) = inline
+        passed: cython.pointer(C.wasmtime_extern_t) = arguments
+        if store.assembly is not None:
+            raise RuntimeError("the store has an instance already")
+        if self.slots > 64:
+            externs = cython.cast(
+                cython.pointer(C.wasmtime_extern_t), calloc(self.slots, cython.sizeof(C.wasmtime_extern_t))
+            )
+        if self.widest > 48:
+            passed = cython.cast(
+                cython.pointer(C.wasmtime_extern_t), calloc(self.widest, cython.sizeof(C.wasmtime_extern_t))
+            )
+        store.assembly = self
+        store.items = [None] * self.item_count
+        C.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
+        store.enter()
+        store.starting = True
+        try:
+            self.instantiate_in(store, externs, passed)
+        except BaseException:
+            store.spent = True
+            raise
+        finally:
+            store.starting = False
+            store.leave()
+            if externs != inline:
+                free(externs)
+            if passed != arguments:
+                free(passed)
+        return 0
+
+    def instantiate(self, store: Store) -> None:
+        """`run` for Python callers."""
+        self.run(store)
+
+    def instantiate_in(
+        self, store: Store, externs: cython.pointer(C.wasmtime_extern_t), passed: cython.pointer(C.wasmtime_extern_t)
+    ) -> cython.int:
+        name: cython.char[16]
+        exported: cython.p_char = cython.NULL
+        length: cython.size_t = 0
+        instance: C.wasmtime_instance_t
+        trap: cython.pointer(C.wasm_trap_t)
+        error: cython.pointer(C.wasmtime_error_t)
+        i: cython.int
+        step: cython.int
+        count: cython.int
+        context = store.context
+        for i in range(len(self.functions)):
+            _label(name, i)
+            C.wasmtime_linker_get(self.linker, context, b"", 0, name, strlen(name), cython.address(externs[i]))
+        for step in range(self.steps):
+            count = self.import_starts[step + 1] - self.import_starts[step]
+            for i in range(count):
+                passed[i] = externs[self.imports[self.import_starts[step] + i]]
+            trap = cython.NULL
+            module = self.pointers[step]
+            with cython.nogil:
+                error = C.wasmtime_instance_new(
+                    context, module, passed, count, cython.address(instance), cython.address(trap)
+                )
+            if trap != cython.NULL:
+                raise_wasm(store, trap, error)
+            if error != cython.NULL:
+                _raise_instantiation(store, error)
+            for i in range(self.take_starts[step], self.take_starts[step + 1]):
+                C.wasmtime_instance_export_nth(
+                    context,
+                    cython.address(instance),
+                    self.takes[2 * i],
+                    cython.address(exported),
+                    cython.address(length),
+                    cython.address(externs[self.takes[2 * i + 1]]),
+                )
+            for i in range(self.want_starts[step], self.want_starts[step + 1]):
+                store.items[self.wants[2 * i + 1]] = _item(store, cython.address(externs[self.wants[2 * i]]))
+        return 0
+
+    def __dealloc__(self):
+        if self.linker != cython.NULL:
+            C.wasmtime_linker_delete(self.linker)
+        free(self.pointers)
+        free(self.import_starts)
+        free(self.imports)
+        free(self.take_starts)
+        free(self.takes)
+        free(self.wants)
+        free(self.want_starts)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _label(name: cython.p_char, position: cython.int) -> cython.void:
+    snprintf(name, 16, b"%d", position)
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _define(linker: cython.pointer(C.wasmtime_linker_t), position: cython.int, function: HostFunc) -> cython.int:
+    name: cython.char[16]
+    params: C.wasm_valtype_vec_t
+    results: C.wasm_valtype_vec_t
+    _fill(cython.address(params), function.type.params)
+    _fill(cython.address(results), function.type.results)
+    signature = C.wasm_functype_new(cython.address(params), cython.address(results))
+    _label(name, position)
+    error = C.wasmtime_linker_define_func_unchecked(
+        linker,
+        b"",
+        0,
+        name,
+        strlen(name),
+        signature,
+        host_callback,
+        cython.cast(cython.p_void, function),
+        cython.NULL,
+    )
+    C.wasm_functype_delete(signature)
+    if error != cython.NULL:
+        C.wasmtime_error_delete(error)
+        raise RuntimeError(f"cannot define the host function {function.name}")
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _fill(vector: cython.pointer(C.wasm_valtype_vec_t), kinds: tuple) -> cython.int:
+    i: cython.size_t
+    C.wasm_valtype_vec_new_uninitialized(vector, len(kinds))
+    for i in range(len(kinds)):
+        vector.data[i] = C.wasm_valtype_new(_KINDS[kinds[i]])
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _array(numbers: list) -> cython.p_int:
+    i: cython.int
+    array = cython.cast(cython.p_int, calloc(len(numbers) + 1, cython.sizeof(cython.int)))
+    for i in range(len(numbers)):
+        array[i] = numbers[i]
+    return array
+
+
+@cython.cfunc
+def _item(store: Store, extern: cython.pointer(C.wasmtime_extern_t)) -> object:
+    memory: Memory
+    function: Func
+    if extern.kind == 3:
+        memory = Memory.__new__(Memory)
+        memory.context = store.context
+        memory.memory = extern.of.memory
+        return memory
+    function = Func.__new__(Func)
+    function.store = cython.cast(cython.p_void, store)
+    function.function = extern.of.func
+    return function
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _raise_instantiation(store: Store, error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
+    text: C.wasm_byte_vec_t
+    C.wasmtime_error_message(error, cython.address(text))
+    C.wasmtime_error_delete(error)
+    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace")
+    C.wasm_byte_vec_delete(cython.address(text))
+    failure, store.failure = store.failure, None
+    if failure is not None:
+        raise failure
+    if "incompatible import type" in message or "expected" in message:
+        raise InvalidModule(message)
+    raise Trap(message)

@@ -1,0 +1,77 @@
+"""What an engine and a store may use: every number has a name and a default here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["EngineConfig", "StoreLimits"]
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineConfig:
+    """How an `Engine` compiles and allocates. Sizes are in bytes, times in seconds.
+
+    ``max_instances``
+        The most component instances that live at once; it sizes the pooling allocator.
+    ``memories_per_instance``, ``tables_per_instance``, ``core_instances_per_instance``
+        What one component instance may use of the pool on average.
+    ``max_memory_size``
+        The largest linear memory that any guest can have.
+    ``pooling``
+        ``False`` allocates on demand: slower, but no address space is reserved.
+    ``max_wasm_stack``, ``async_stack_size``
+        The guest's share of a fiber's stack, and the whole of it (host functions run on the rest).
+    ``time_slice``
+        How long guest code may run before others get their turn.
+    ``start_time_limit``
+        How long the core ``start`` functions of one instance may run; they cannot be interrupted in between.
+    ``cache``
+        Keep compiled modules on disk, in ``cache_directory`` or else in the user's cache directory.
+    """
+
+    max_instances: int = 1000
+    memories_per_instance: int = 2
+    tables_per_instance: int = 8
+    core_instances_per_instance: int = 32
+    max_memory_size: int = 4096 * MIB
+    table_elements: int = 20_000
+    pooling: bool = True
+    memory_keep_resident: int = 1 * MIB
+    table_keep_resident: int = 64 * KIB
+    stack_keep_resident: int = 64 * KIB
+    max_wasm_stack: int = 512 * KIB
+    async_stack_size: int = 2 * MIB
+    time_slice: float = 0.01
+    start_time_limit: float = 1.0
+    parallel_compilation: bool = True
+    cache: bool = True
+    cache_directory: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_instances", "memories_per_instance", "tables_per_instance", "core_instances_per_instance"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"EngineConfig.{name} must be at least 1, not {getattr(self, name)}")
+        if not 0.001 <= self.time_slice <= 1:
+            raise ValueError(f"EngineConfig.time_slice must be between 0.001 and 1 s, not {self.time_slice}")
+        if self.async_stack_size < self.max_wasm_stack + 512 * KIB:
+            raise ValueError("EngineConfig.async_stack_size must exceed max_wasm_stack by at least 512 KiB")
+        if self.max_memory_size > 4096 * MIB:
+            raise ValueError("EngineConfig.max_memory_size must be at most 4 GiB")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLimits:
+    """What the guests of one `Store` may use: ``memory_size`` in bytes per linear memory, the rest are counts.
+
+    A guest that asks for more memory or table than this gets the answer that WebAssembly has for it (``memory.grow``
+    gives -1); one that is born larger is not instantiated.
+    """
+
+    memory_size: int = 256 * MIB
+    table_elements: int = 20_000
+    instances: int = 100
+    tables: int = 100
+    memories: int = 10

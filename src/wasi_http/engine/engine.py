@@ -1,0 +1,202 @@
+"""The engine: the compiler's settings, the pool that instances come from, and the clock that slices time."""
+
+from __future__ import annotations
+
+import threading
+
+import cython
+from cython.cimports.libc.stdint import uintptr_t
+from cython.cimports.posix.unistd import usleep
+from cython.cimports.wasi_http.engine import libwasmtime as C
+
+from wasi_http.engine.config import EngineConfig
+from wasi_http.engine.errors import UnsupportedWasmtime
+from wasi_http.engine.library import library_path
+
+__all__ = ["Clock", "Engine"]
+
+
+@cython.cfunc
+def _load():
+    path: bytes = str(library_path()).encode()
+    missing: cython.p_const_char = C.load_libwasmtime(path)
+    if missing != cython.NULL:
+        raise UnsupportedWasmtime(f"wasmtime's library lacks {missing.decode()}: reinstall the package 'wasmtime'")
+
+
+_load()
+
+# Address space of one pooled linear memory: the 4 GiB that a 32-bit index can reach and a guard behind them, so that
+# no bounds check need be compiled into guest code.
+_SLOT = cython.declare(cython.ulonglong, (4 << 30) + (64 << 20))
+
+# How many ticks without a running guest the clock waits for before it goes to sleep.
+_IDLE_TICKS = cython.declare(cython.int, 100)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_resumed(env: cython.p_void) -> C.c_bool:
+    return cython.cast(cython.pointer(cython.bint), env)[0]
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _suspend(
+    env: cython.p_void,
+    caller: cython.pointer(C.wasmtime_caller_t),
+    args: cython.pointer(cython.const[C.wasmtime_val_t]),
+    nargs: cython.size_t,
+    results: cython.pointer(C.wasmtime_val_t),
+    nresults: cython.size_t,
+    trap: cython.pointer(cython.pointer(C.wasm_trap_t)),
+    continuation: cython.pointer(C.wasmtime_async_continuation_t),
+) -> cython.void:
+    # The argument is the address of a flag in the store: raised when the fiber may go on.
+    continuation.callback = _is_resumed
+    continuation.env = cython.cast(cython.p_void, cython.cast(uintptr_t, args[0].of.i64))
+    continuation.finalizer = cython.NULL
+
+
+@cython.cclass
+class Clock:
+    """Ends time slices: advances the engine's epoch while guests run, and sleeps while none does.
+
+    The thread that runs it holds the clock and not the engine, so that an engine that nobody needs goes away.
+    """
+
+    def __cinit__(self):
+        self.engine = cython.NULL
+
+    def __init__(self, slice_: float) -> None:
+        self.awake = threading.Event()
+        self.slice = cython.cast(cython.uint, slice_ * 1e6)
+
+    def wake(self) -> cython.int:
+        self.ticking = True
+        self.awake.set()
+        return 0
+
+    def tick_until_idle(self) -> cython.bint:
+        idle: cython.int = 0
+        while not self.stopped and idle < _IDLE_TICKS:
+            usleep(self.slice)
+            if self.running > 0:
+                C.wasmtime_engine_increment_epoch(self.engine)
+                idle = 0
+            else:
+                idle += 1
+        return not self.stopped
+
+    def run(self) -> None:
+        """The clock's thread."""
+        alive: cython.bint = True
+        while alive:
+            self.awake.wait()
+            self.awake.clear()
+            with cython.nogil:
+                alive = self.tick_until_idle()
+            self.ticking = False
+
+    def stop(self) -> None:
+        self.stopped = True
+        self.awake.set()
+
+    def __dealloc__(self):
+        if self.engine != cython.NULL:
+            C.wasm_engine_delete(self.engine)
+
+
+@cython.cclass
+class Engine:
+    """A compiler and a pool of instances; thread-safe, meant to live as long as the process.
+
+    One engine serves any number of components. Modules and stores of different engines cannot be mixed.
+    ``pooling`` tells whether the pool could be reserved: where address space is short it is ``False``, and instances
+    are allocated on demand, which is slower.
+    """
+
+    def __cinit__(self):
+        self.pointer = cython.NULL
+        self.suspender = cython.NULL
+
+    def __init__(self, config: EngineConfig | None = None) -> None:
+        if config is None:
+            config = EngineConfig()
+        self.config = config
+        self.start_ticks = max(1, round(config.start_time_limit / config.time_slice))
+        # wasmtime aborts the process when it cannot reserve its pool, so the system is asked first.
+        memories: cython.ulonglong = config.max_instances * config.memories_per_instance
+        self.pooling = config.pooling and C.can_reserve(memories * _SLOT)
+        self.pointer = C.wasm_engine_new_with_config(_settings(config, self.pooling))
+        self.suspender = _define_suspend(self.pointer)
+        self.clock = Clock(config.time_slice)
+        self.clock.engine = C.wasmtime_engine_clone(self.pointer)
+        threading.Thread(target=self.clock.run, daemon=True, name="wasi-http-clock").start()
+
+    def __repr__(self) -> str:
+        allocation = "pooling" if self.pooling else "on demand"
+        return f"<Engine: {allocation}, at most {self.config.max_instances} instances>"
+
+    def __dealloc__(self):
+        if self.clock is not None:
+            self.clock.stop()
+        if self.suspender != cython.NULL:
+            C.wasmtime_linker_delete(self.suspender)
+        if self.pointer != cython.NULL:
+            C.wasm_engine_delete(self.pointer)
+
+
+@cython.cfunc
+def _define_suspend(engine: cython.pointer(C.wasm_engine_t)) -> cython.pointer(C.wasmtime_linker_t):
+    params: C.wasm_valtype_vec_t
+    results: C.wasm_valtype_vec_t
+    C.wasm_valtype_vec_new_uninitialized(cython.address(params), 1)
+    params.data[0] = C.wasm_valtype_new(1)  # i64
+    C.wasm_valtype_vec_new_empty(cython.address(results))
+    signature = C.wasm_functype_new(cython.address(params), cython.address(results))
+    linker = C.wasmtime_linker_new(engine)
+    C.wasmtime_linker_define_async_func(linker, b"", 0, b"suspend", 7, signature, _suspend, cython.NULL, cython.NULL)
+    C.wasm_functype_delete(signature)
+    return linker
+
+
+@cython.cfunc
+def _settings(config: object, pooling: cython.bint) -> cython.pointer(C.wasm_config_t):
+    settings = C.wasm_config_new()
+    C.wasmtime_config_epoch_interruption_set(settings, True)
+    C.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
+    C.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
+    C.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)
+    # What WASIp2 guests have no business with; published flaws cluster in these features.
+    C.wasmtime_config_wasm_threads_set(settings, False)
+    C.wasmtime_config_shared_memory_set(settings, False)
+    C.wasmtime_config_wasm_gc_set(settings, False)
+    C.wasmtime_config_wasm_function_references_set(settings, False)
+    C.wasmtime_config_wasm_exceptions_set(settings, False)
+    C.wasmtime_config_gc_support_set(settings, False)
+    C.wasmtime_config_wasm_memory64_set(settings, False)
+    C.wasmtime_config_wasm_stack_switching_set(settings, False)
+    C.wasmtime_config_wasm_component_model_async_set(settings, False)
+    C.wasmtime_config_wasm_wide_arithmetic_set(settings, False)
+    C.wasmtime_config_wasm_custom_page_sizes_set(settings, False)
+    if pooling:
+        pool = C.wasmtime_pooling_allocation_config_new()
+        count: cython.uint = config.max_instances
+        C.wasmtime_pooling_allocation_config_total_stacks_set(pool, count)
+        C.wasmtime_pooling_allocation_config_total_core_instances_set(
+            pool, count * config.core_instances_per_instance
+        )
+        C.wasmtime_pooling_allocation_config_total_memories_set(pool, count * config.memories_per_instance)
+        C.wasmtime_pooling_allocation_config_total_tables_set(pool, count * config.tables_per_instance)
+        C.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, config.tables_per_instance)
+        C.wasmtime_pooling_allocation_config_table_elements_set(pool, config.table_elements)
+        C.wasmtime_pooling_allocation_config_max_memory_size_set(pool, config.max_memory_size)
+        C.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, config.memory_keep_resident)
+        C.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, config.table_keep_resident)
+        C.wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, config.stack_keep_resident)
+        C.wasmtime_pooling_allocation_strategy_set(settings, pool)
+        C.wasmtime_pooling_allocation_config_delete(pool)
+    return settings

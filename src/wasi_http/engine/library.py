@@ -1,0 +1,47 @@
+"""Finds the shared library that the ``wasmtime`` wheel ships, without importing its Python package.
+
+Only releases whose C layouts stand in ``libwasmtime.h`` are accepted: with any other release a call could corrupt
+memory, so a clear error at import is the kind answer.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from pathlib import Path
+
+from wasi_http.engine.errors import UnsupportedWasmtime
+
+__all__ = ["TESTED", "library_path", "library_version"]
+
+TESTED = frozenset({"50.0.1"})
+
+_NAMES = {"linux": "_libwasmtime.so", "darwin": "_libwasmtime.dylib", "win32": "_wasmtime.dll"}
+
+
+def _distribution() -> importlib.metadata.Distribution:
+    try:
+        return importlib.metadata.distribution("wasmtime")
+    except importlib.metadata.PackageNotFoundError:
+        raise UnsupportedWasmtime("the package 'wasmtime' is not installed: pip install wasmtime==50.0.1") from None
+
+
+def library_version() -> str:
+    """The release of the installed ``wasmtime`` package; raises `UnsupportedWasmtime` if it was not tested."""
+    version = _distribution().version
+    if version not in TESTED:
+        tested = ", ".join(sorted(TESTED))
+        raise UnsupportedWasmtime(f"wasmtime {version} is installed, but wasi_http was tested with {tested} only")
+    return version
+
+
+def library_path() -> Path:
+    """Where the shared library lies; raises `UnsupportedWasmtime` when it is not there."""
+    library_version()
+    name = _NAMES.get(sys.platform, "_libwasmtime.so")
+    for file in _distribution().files or ():
+        if file.name == name:
+            path = Path(str(file.locate()))
+            if path.is_file():
+                return path
+    raise UnsupportedWasmtime(f"the installed package 'wasmtime' has no {name}: reinstall it")

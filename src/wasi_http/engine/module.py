@@ -1,0 +1,197 @@
+"""Compiled core modules."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import NamedTuple
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.libc.stdint import uint8_t
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.engine import Engine
+
+from wasi_http.engine.errors import InvalidModule, UnsupportedWasmtime
+from wasi_http.engine.library import library_path
+
+__all__ = ["CoreType", "Export", "Import", "Module", "wat_to_wasm"]
+
+
+@cython.cfunc
+def _load():
+    path: bytes = str(library_path()).encode()
+    if C.load_libwasmtime(path) != cython.NULL:
+        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
+
+
+_load()
+
+_OFFSET = re.compile(r"\(at offset (0x[0-9a-f]+)\)|at offset (\d+)")
+_KINDS = ("func", "global", "table", "memory", "tag")
+_VALUES = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 128: "externref", 129: "funcref"}
+
+
+class CoreType(NamedTuple):
+    """A core function type; each name is ``i32``, ``i64``, ``f32``, ``f64`` or that of a reference or vector type."""
+
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"({', '.join(self.params)}) -> ({', '.join(self.results)})"
+
+
+class Import(NamedTuple):
+    """``kind`` is one of ``func``, ``global``, ``table``, ``memory`` and ``tag``; ``type`` is there for functions."""
+
+    module: str
+    name: str
+    kind: str
+    type: CoreType | None
+
+
+class Export(NamedTuple):
+    name: str
+    kind: str
+    type: CoreType | None
+
+
+@cython.cclass
+class Module:
+    """One core module, validated and compiled for an engine. Use `compile` or `load` to get one."""
+
+    def __cinit__(self):
+        self.pointer = cython.NULL
+
+    @staticmethod
+    def compile(engine: Engine, wasm: bytes | memoryview) -> Module:
+        """Validates and compiles; the interpreter is free meanwhile. Raises `InvalidModule`."""
+        module: Module = Module.__new__(Module)
+        module.engine = engine
+        data: cython.const[cython.uchar][:] = wasm
+        size: cython.size_t = data.shape[0]
+        start: cython.pointer(uint8_t) = cython.NULL
+        if size:
+            start = cython.cast(cython.pointer(uint8_t), cython.address(data[0]))
+        with cython.nogil:
+            error = C.wasmtime_module_new(engine.pointer, start, size, cython.address(module.pointer))
+        if error != cython.NULL:
+            _raise_invalid(error)
+        _describe(module)
+        return module
+
+    @staticmethod
+    def load(engine: Engine, path: str) -> Module:
+        """Maps a module that `serialize` wrote. The file must come from a trusted place: it holds machine code.
+
+        Raises `InvalidModule` when it belongs to another engine, release or processor.
+        """
+        module: Module = Module.__new__(Module)
+        module.engine = engine
+        name: bytes = os.fsencode(path)
+        place: cython.p_char = name
+        with cython.nogil:
+            error = C.wasmtime_module_deserialize_file(engine.pointer, place, cython.address(module.pointer))
+        if error != cython.NULL:
+            _raise_invalid(error)
+        _describe(module)
+        return module
+
+    def serialize(self) -> bytes:
+        """The compiled form, for `load`."""
+        data: C.wasm_byte_vec_t
+        error = C.wasmtime_module_serialize(self.pointer, cython.address(data))
+        if error != cython.NULL:
+            _raise_invalid(error)
+        serialized = PyBytes_FromStringAndSize(data.data, data.size)
+        C.wasm_byte_vec_delete(cython.address(data))
+        return serialized
+
+    def __repr__(self) -> str:
+        return f"<Module: {len(self.imports)} imports, {len(self.exports)} exports>"
+
+    def __dealloc__(self):
+        if self.pointer != cython.NULL:
+            C.wasmtime_module_delete(self.pointer)
+
+
+def wat_to_wasm(text: str) -> bytes:
+    """The binary form of a module or component in the text format; raises `InvalidModule` with line and column."""
+    source: bytes = text.encode()
+    data: C.wasm_byte_vec_t
+    error = C.wasmtime_wat2wasm(source, len(source), cython.address(data))
+    if error != cython.NULL:
+        _raise_invalid(error)
+    wasm = PyBytes_FromStringAndSize(data.data, data.size)
+    C.wasm_byte_vec_delete(cython.address(data))
+    return wasm
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
+    text: C.wasm_byte_vec_t
+    C.wasmtime_error_message(error, cython.address(text))
+    C.wasmtime_error_delete(error)
+    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").strip()
+    C.wasm_byte_vec_delete(cython.address(text))
+    found = _OFFSET.search(message)
+    offset = None if found is None else int(found[1] or found[2], 0)
+    raise InvalidModule(message, offset)
+
+
+@cython.cfunc
+def _text(name: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
+    return PyBytes_FromStringAndSize(name.data, name.size).decode()
+
+
+@cython.cfunc
+def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
+    i: cython.size_t
+    kinds: list = []
+    for i in range(types.size):
+        kinds.append(_VALUES.get(C.wasm_valtype_kind(types.data[i]), "other"))
+    return tuple(kinds)
+
+
+@cython.cfunc
+def _signature(type_: cython.pointer(cython.const[C.wasm_externtype_t])) -> object:
+    function = C.wasm_externtype_as_functype_const(type_)
+    if function == cython.NULL:
+        return None
+    return CoreType(_values(C.wasm_functype_params(function)), _values(C.wasm_functype_results(function)))
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _describe(module: Module) -> cython.int:
+    i: cython.size_t
+    imports: C.wasm_importtype_vec_t
+    exports: C.wasm_exporttype_vec_t
+    C.wasmtime_module_imports(module.pointer, cython.address(imports))
+    described: list = []
+    for i in range(imports.size):
+        item = imports.data[i]
+        type_ = C.wasm_importtype_type(item)
+        described.append(
+            Import(
+                _text(C.wasm_importtype_module(item)),
+                _text(C.wasm_importtype_name(item)),
+                _KINDS[C.wasm_externtype_kind(type_)],
+                _signature(type_),
+            )
+        )
+    C.wasm_importtype_vec_delete(cython.address(imports))
+    module.imports = tuple(described)
+    C.wasmtime_module_exports(module.pointer, cython.address(exports))
+    described = []
+    for i in range(exports.size):
+        exported = exports.data[i]
+        type_ = C.wasm_exporttype_type(exported)
+        described.append(
+            Export(_text(C.wasm_exporttype_name(exported)), _KINDS[C.wasm_externtype_kind(type_)], _signature(type_))
+        )
+    C.wasm_exporttype_vec_delete(cython.address(exports))
+    module.exports = tuple(described)
+    return 0

@@ -1,0 +1,79 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from wasi_http.engine cimport libwasmtime as C
+from wasi_http.engine.engine cimport Clock, Engine
+
+
+cdef class Store:
+    cdef C.wasmtime_store_t* pointer
+    cdef C.wasmtime_context_t* context
+    cdef Clock clock
+    cdef readonly Engine engine
+    cdef public object data
+    cdef public object instance            # what the floor above keeps for the guests of this store
+    cdef object assembly                   # keeps the host functions' environments alive
+    cdef list items                        # Memory and Func objects that the assembly was asked for
+    cdef object failure                    # the exception of a host function, on its way to whoever awaits the call
+    cdef object pending                    # the awaitable that the suspended guest waits for
+    cdef object answer                     # its value, or with `answered_error` the exception that it raised
+    cdef bint answer_is_error
+    cdef bint resumed
+    cdef bint starting                     # core start functions run: without a fiber, so nothing may suspend
+    cdef bint on_fiber
+    cdef bint executing
+    cdef bint spent                        # after a trap or a cancelled call
+    cdef bint has_suspend
+    cdef C.wasmtime_func_t suspend_function
+
+    cdef int enter(self) except -1
+    cdef void leave(self) noexcept
+    cdef object suspend(self, object awaitable)
+    cdef int enable_fibers(self) except -1
+
+
+cdef class HostFunc:
+    cdef readonly str name
+    cdef readonly object type
+
+    cdef int call(self, Store store, C.wasmtime_val_raw_t* raw) except -1
+
+
+cdef class CoreFunc(HostFunc):
+    cdef object function
+    cdef tuple kinds
+    cdef str result
+
+
+cdef class Memory:
+    cdef C.wasmtime_context_t* context     # of the store, which owns this object; NULL once the store is closed
+    cdef C.wasmtime_memory_t memory
+
+    cdef uint8_t* span(self, uint64_t pointer, uint64_t length) except NULL
+
+
+cdef class Func:
+    cdef void* store                       # borrowed: the store owns this object; NULL once the store is closed
+    cdef C.wasmtime_func_t function
+
+    cdef int call_raw(self, C.wasmtime_val_raw_t* args_and_results, size_t n) except -1
+
+
+cdef class Fiber:
+    cdef readonly Store store
+    cdef C.wasmtime_call_future_t* future
+    cdef C.wasm_trap_t* trap
+    cdef C.wasmtime_error_t* error
+    cdef C.wasmtime_val_t arguments[16]
+    cdef C.wasmtime_val_t results[1]
+    cdef readonly bint done
+    cdef tuple result_kinds
+
+    cdef int start(self, Func function, size_t params, size_t results) except -1
+    cdef bint step(self) except -1
+
+
+cdef C.wasm_trap_t* host_callback(
+    void* environment, C.wasmtime_caller_t* caller, C.wasmtime_val_raw_t* raw, size_t count
+) noexcept with gil
+cdef int raise_wasm(Store store, C.wasm_trap_t* trap, C.wasmtime_error_t* error) except -1

@@ -1,0 +1,482 @@
+"""Stores and the fibers on which their guests run.
+
+A guest's call runs on a fiber: a stack of its own. When a host function has to wait, it suspends the whole fiber,
+nested guest frames included, and leaves an awaitable in ``store.pending``; whoever drives the fiber awaits that on the
+main stack, in their own task, and steps the fiber again with the answer. When the time slice ends the fiber suspends
+with nothing pending. Dropping a fiber unwinds the guest: host functions that were waiting see `GuestCancelled`.
+
+No Python exception crosses the C boundary: host_callback keeps it in ``store.failure``, answers with a trap, and
+raise_wasm raises it again where the call was awaited, with the guest's backtrace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.libc.stdint import int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.engine import Clock, Engine
+
+from wasi_http.engine.config import StoreLimits
+from wasi_http.engine.errors import Trap, UnsupportedWasmtime
+from wasi_http.engine.library import library_path
+from wasi_http.engine.module import CoreType
+
+__all__ = ["CoreFunc", "Fiber", "Func", "GuestCancelled", "HostFunc", "Memory", "Store", "live_fibers", "live_stores"]
+
+
+@cython.cfunc
+def _load():
+    path: bytes = str(library_path()).encode()
+    if C.load_libwasmtime(path) != cython.NULL:
+        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
+
+
+_load()
+
+_live_stores = cython.declare(int64_t, 0)
+_live_fibers = cython.declare(int64_t, 0)
+
+_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+_DEFAULT_LIMITS = StoreLimits()
+
+
+def live_stores() -> int:
+    """How many stores exist in this process: a number for leak tests and for monitoring."""
+    return _live_stores
+
+
+def live_fibers() -> int:
+    """How many calls of guests have started and neither ended nor been dropped."""
+    return _live_fibers
+
+
+class GuestCancelled(BaseException):
+    """Raised inside a host function when the guest's call was dropped while the function waited."""
+
+
+@cython.cclass
+class Store:
+    """What one guest and its instances live in; it ends with them.
+
+    ``data`` is the embedder's own state: host functions that ask for it receive it. A store belongs to one thread at
+    a time, and is useless after a trap, a deadline or a cancelled call.
+    """
+
+    def __cinit__(self):
+        global _live_stores
+        self.pointer = cython.NULL
+        _live_stores += 1
+
+    def __init__(self, engine: Engine, data: Any = None, limits: StoreLimits | None = None) -> None:
+        self.engine = engine
+        self.clock = engine.clock
+        self.data = data
+        self.pointer = C.wasmtime_store_new(engine.pointer, cython.cast(cython.p_void, self), cython.NULL)
+        self.context = C.wasmtime_store_context(self.pointer)
+        if limits is None:
+            limits = _DEFAULT_LIMITS
+        C.wasmtime_store_limiter(
+            self.pointer, limits.memory_size, limits.table_elements, limits.instances, limits.tables, limits.memories
+        )
+
+    def close(self) -> None:
+        """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent."""
+        if self.executing:
+            raise RuntimeError("the store is executing a guest")
+        if self.pointer != cython.NULL:
+            C.wasmtime_store_delete(self.pointer)
+            self.pointer = cython.NULL
+            self.spent = True
+        _disown(self.items)
+        self.items = None
+        self.instance = None
+        self.pending = self.answer = self.failure = None
+
+    def enter(self) -> cython.int:
+        # Under the GIL, so the test and the mark cannot be torn apart by another thread.
+        if self.executing:
+            raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
+        if self.spent:
+            raise RuntimeError("the store is spent: its guest trapped, was cancelled, or the store was closed")
+        self.executing = True
+        self.clock.running += 1
+        if not self.clock.ticking:
+            self.clock.wake()
+        return 0
+
+    def leave(self) -> cython.void:
+        self.executing = False
+        self.clock.running -= 1
+
+    def enable_fibers(self) -> cython.int:
+        # Only now: wasmtime refuses to instantiate synchronously once a store may yield.
+        if not self.on_fiber:
+            self.on_fiber = True
+            C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
+        return 0
+
+    def suspend(self, awaitable: object) -> object:
+        """Called on the fiber, in a host function: waits until the awaitable is done, and returns its value."""
+        raw: C.wasmtime_val_raw_t[1]
+        item: C.wasmtime_extern_t
+        trap: cython.pointer(C.wasm_trap_t) = cython.NULL
+        error: cython.pointer(C.wasmtime_error_t) = cython.NULL
+        if not self.on_fiber:
+            _discard(awaitable)
+            raise Trap("a start function called a host function that has to wait, which is not possible there")
+        if not self.has_suspend:
+            C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
+            self.suspend_function = item.of.func
+            self.has_suspend = True
+        self.pending = awaitable
+        self.resumed = False
+        raw[0].i64 = cython.cast(int64_t, cython.cast(uintptr_t, cython.address(self.resumed)))
+        with cython.nogil:
+            error = C.wasmtime_func_call_unchecked(
+                self.context, cython.address(self.suspend_function), raw, 1, cython.address(trap)
+            )
+        if error != cython.NULL or trap != cython.NULL:
+            if error != cython.NULL:
+                C.wasmtime_error_delete(error)
+            if trap != cython.NULL:
+                C.wasm_trap_delete(trap)
+            raise GuestCancelled
+        answer, self.answer = self.answer, None
+        if self.answer_is_error:
+            raise answer
+        return answer
+
+    def __repr__(self) -> str:
+        return f"<Store of {self.data!r}>"
+
+    def __dealloc__(self):
+        global _live_stores
+        _live_stores -= 1
+        _disown(self.items)
+        if self.pointer != cython.NULL:
+            C.wasmtime_store_delete(self.pointer)
+
+
+@cython.cfunc
+def _disown(items: list):
+    # Items point back without owning, so that a store without other owners goes away at once.
+    if items is None:
+        return
+    for item in items:
+        if isinstance(item, Memory):
+            cython.cast(Memory, item).context = cython.NULL
+        elif item is not None:
+            cython.cast(Func, item).store = cython.NULL
+
+
+@cython.cfunc
+def _discard(awaitable: object):
+    # A coroutine that nobody awaits would warn when it is collected.
+    close = getattr(awaitable, "close", None)
+    if close is not None:
+        close()
+
+
+@cython.cclass
+class HostFunc:
+    """A function that guests call; subclasses implement ``call`` over raw values. ``type`` is its `CoreType`."""
+
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        raise Trap(f"the host function {self.name} is not implemented")
+
+
+@cython.cclass
+class CoreFunc(HostFunc):
+    """A host function over core values: ``function(store, *numbers)`` returns a number, None, or an awaitable of it."""
+
+    def __init__(self, name: str, type: CoreType, function: Callable[..., Any]) -> None:
+        if len(type.results) > 1:
+            raise ValueError("a host function has one result at most")
+        self.name = name
+        self.type = type
+        self.function = function
+        self.kinds = type.params
+        self.result = type.results[0] if type.results else ""
+
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        i: cython.Py_ssize_t
+        arguments: list = [store]
+        for i in range(len(self.kinds)):
+            arguments.append(_number(self.kinds[i], raw[i].i32, raw[i].i64, raw[i].f32, raw[i].f64))
+        answer = self.function(*arguments)
+        if isinstance(answer, Awaitable):
+            answer = store.suspend(answer)
+        if self.result == "i32":
+            raw[0].i32 = answer
+        elif self.result == "i64":
+            raw[0].i64 = answer
+        elif self.result == "f32":
+            raw[0].f32 = answer
+        elif self.result == "f64":
+            raw[0].f64 = answer
+        return 0
+
+
+@cython.cfunc
+def _number(kind: str, i32: int32_t, i64: int64_t, f32: cython.float, f64: cython.double) -> object:
+    return i32 if kind == "i32" else i64 if kind == "i64" else f32 if kind == "f32" else f64
+
+
+def host_callback(
+    environment: cython.p_void,
+    caller: cython.pointer(C.wasmtime_caller_t),
+    raw: cython.pointer(C.wasmtime_val_raw_t),
+    count: cython.size_t,
+) -> cython.pointer(C.wasm_trap_t):
+    store: Store = cython.cast(Store, C.wasmtime_context_get_data(C.wasmtime_caller_context(caller)))
+    function: HostFunc = cython.cast(HostFunc, environment)
+    try:
+        function.call(store, raw)
+    except BaseException as failure:
+        # The first failure is the cause; later ones come from frames that are being unwound.
+        if store.failure is None:
+            store.failure = failure
+        return C.wasmtime_trap_new(b"host", 4)
+    return cython.NULL
+
+
+@cython.cclass
+class Memory:
+    """One linear memory of one store."""
+
+    def span(self, pointer: uint64_t, length: uint64_t) -> cython.pointer(uint8_t):
+        context = self.context
+        if context == cython.NULL:
+            raise RuntimeError("the store is closed")
+        size: uint64_t = C.wasmtime_memory_data_size(context, cython.address(self.memory))
+        if pointer > size or length > size - pointer:
+            raise Trap(f"pointer out of bounds: {length} bytes at {pointer} in a memory of {size}")
+        return C.wasmtime_memory_data(context, cython.address(self.memory)) + pointer
+
+    def __len__(self) -> int:
+        if self.context == cython.NULL:
+            raise RuntimeError("the store is closed")
+        return C.wasmtime_memory_data_size(self.context, cython.address(self.memory))
+
+    def read(self, pointer: int, length: int) -> bytes:
+        """A copy of ``length`` bytes from ``pointer`` on; raises `Trap` out of bounds."""
+        return PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.span(pointer, length)), length)
+
+
+@cython.cclass
+class Func:
+    """One function of one store."""
+
+    def call_raw(self, args_and_results: cython.pointer(C.wasmtime_val_raw_t), n: cython.size_t) -> cython.int:
+        trap: cython.pointer(C.wasm_trap_t) = cython.NULL
+        error: cython.pointer(C.wasmtime_error_t) = cython.NULL
+        if self.store == cython.NULL:
+            raise RuntimeError("the store is closed")
+        store: Store = cython.cast(Store, self.store)
+        # The GIL must be free: the nested guest may be suspended, and then the main stack takes it.
+        with cython.nogil:
+            error = C.wasmtime_func_call_unchecked(
+                store.context, cython.address(self.function), args_and_results, n, cython.address(trap)
+            )
+        if error != cython.NULL or trap != cython.NULL:
+            raise_wasm(store, trap, error)
+        return 0
+
+
+@cython.cclass
+class Fiber:
+    """One call of a guest's function: step it until it is done, awaiting ``store.pending`` in between."""
+
+    def __cinit__(self):
+        global _live_fibers
+        self.future = cython.NULL
+        self.trap = cython.NULL
+        self.error = cython.NULL
+        _live_fibers += 1
+
+    @staticmethod
+    def of(store: Store, item: int, type: CoreType, *numbers: float) -> Fiber:
+        """A call of the store's ``item``-th wanted function with core values; see `result`."""
+        fiber: Fiber = Fiber.__new__(Fiber)
+        i: cython.Py_ssize_t
+        for i in range(len(numbers)):
+            kind = type.params[i]
+            fiber.arguments[i].kind = _KINDS[kind]
+            if kind == "i32":
+                fiber.arguments[i].of.i32 = numbers[i]
+            elif kind == "i64":
+                fiber.arguments[i].of.i64 = numbers[i]
+            elif kind == "f32":
+                fiber.arguments[i].of.f32 = numbers[i]
+            else:
+                fiber.arguments[i].of.f64 = numbers[i]
+        fiber.result_kinds = type.results
+        fiber.start(store.items[item], len(numbers), len(type.results))
+        return fiber
+
+    @property
+    def result(self) -> float | None:
+        """The core value that the guest returned, once the call is done."""
+        value = cython.address(self.results[0].of)
+        if not self.done or not self.result_kinds:
+            return None
+        return _number(self.result_kinds[0], value.i32, value.i64, value.f32, value.f64)
+
+    def poll(self) -> bool:
+        """Runs the guest until it is done (True), suspends, or its time slice ends. Raises what ended it."""
+        return self.step()
+
+    def start(self, function: Func, params: cython.size_t, results: cython.size_t) -> cython.int:
+        """The caller has filled ``arguments``; nothing runs before the first step."""
+        if function.store == cython.NULL:
+            raise RuntimeError("the store is closed")
+        store: Store = cython.cast(Store, function.store)
+        if store.spent:
+            raise RuntimeError("the store is spent: its guest trapped, was cancelled, or the store was closed")
+        self.store = store
+        store.enable_fibers()
+        C.wasmtime_context_set_epoch_deadline(store.context, 1)
+        self.future = C.wasmtime_func_call_async(
+            store.context,
+            cython.address(function.function),
+            self.arguments,
+            params,
+            self.results,
+            results,
+            cython.address(self.trap),
+            cython.address(self.error),
+        )
+        return 0
+
+    def step(self) -> cython.bint:
+        store: Store = self.store
+        done: cython.bint
+        if self.done:
+            return True
+        store.enter()
+        with cython.nogil:
+            done = C.wasmtime_call_future_poll(self.future)
+        store.leave()
+        if done:
+            self.done = True
+            C.wasmtime_call_future_delete(self.future)
+            self.future = cython.NULL
+            if self.trap != cython.NULL or self.error != cython.NULL:
+                store.spent = True
+                trap, error = self.trap, self.error
+                self.trap = cython.NULL
+                self.error = cython.NULL
+                raise_wasm(store, trap, error)
+        return done
+
+    async def drive(self) -> None:
+        """Steps until the call is done. Cancelled, or when it fails, the guest is unwound and the store is spent."""
+        store: Store = self.store
+        try:
+            while not self.step():
+                pending = store.pending
+                if pending is None:
+                    await asyncio.sleep(0)
+                    continue
+                store.pending = None
+                try:
+                    store.answer = await pending
+                    store.answer_is_error = False
+                except Exception as error:
+                    store.answer = error
+                    store.answer_is_error = True
+                store.resumed = True
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drops the call: the guest is unwound and its store is spent. Does nothing to a call that is done."""
+        if self.future == cython.NULL:
+            return
+        store: Store = self.store
+        store.enter()
+        store.spent = True
+        future = self.future
+        self.future = cython.NULL
+        self.done = True
+        with cython.nogil:
+            C.wasmtime_call_future_delete(future)
+        store.leave()
+        pending, store.pending = store.pending, None
+        store.failure = None
+        if pending is not None:
+            _discard(pending)
+
+    def __dealloc__(self):
+        global _live_fibers
+        _live_fibers -= 1
+        if self.future != cython.NULL:
+            self.close()
+        if self.trap != cython.NULL:
+            C.wasm_trap_delete(self.trap)
+        if self.error != cython.NULL:
+            C.wasmtime_error_delete(self.error)
+
+
+def raise_wasm(
+    store: Store, trap: cython.pointer(C.wasm_trap_t), error: cython.pointer(C.wasmtime_error_t)
+) -> cython.int:
+    """Takes the trap and the error and raises what caused them: the host function's exception, or a `Trap`."""
+    text: C.wasm_byte_vec_t
+    frames: C.wasm_frame_vec_t
+    if trap != cython.NULL:
+        C.wasm_trap_message(trap, cython.address(text))
+        C.wasm_trap_trace(trap, cython.address(frames))
+    else:
+        C.wasmtime_error_message(error, cython.address(text))
+        C.wasmtime_error_wasm_trace(error, cython.address(frames))
+    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").rstrip("\0")
+    C.wasm_byte_vec_delete(cython.address(text))
+    backtrace = _backtrace(cython.address(frames))
+    C.wasm_frame_vec_delete(cython.address(frames))
+    # Frames point into what they came from: that goes last.
+    if trap != cython.NULL:
+        C.wasm_trap_delete(trap)
+    if error != cython.NULL:
+        C.wasmtime_error_delete(error)
+    failure, store.failure = store.failure, None
+    if failure is None:
+        raise Trap(_cause(message), backtrace)
+    if isinstance(failure, Trap):
+        if not failure.backtrace:
+            failure.backtrace = backtrace
+    elif backtrace and not isinstance(failure, GuestCancelled):
+        failure.add_note("guest backtrace:\n" + backtrace)
+    raise failure
+
+
+@cython.cfunc
+def _cause(message: str) -> str:
+    # wasmtime prints the backtrace first and the cause last; the backtrace travels on its own here.
+    cause = message.rpartition("Caused by:")[2].strip()
+    return cause.removeprefix("wasm trap: ")
+
+
+@cython.cfunc
+def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
+    i: cython.size_t
+    lines: list = []
+    for i in range(frames.size):
+        frame = frames.data[i]
+        name = C.wasmtime_frame_func_name(frame)
+        module = C.wasmtime_frame_module_name(frame)
+        index: cython.uint = C.wasm_frame_func_index(frame)
+        what = f"<wasm function {index}>"
+        if name != cython.NULL:
+            what = PyBytes_FromStringAndSize(name.data, name.size).decode(errors="replace")
+        where = ""
+        if module != cython.NULL:
+            where = PyBytes_FromStringAndSize(module.data, module.size).decode(errors="replace") + "!"
+        lines.append(f"  {i}: {where}{what} at offset {C.wasm_frame_module_offset(frame):#x}")
+    return "\n".join(lines)
