@@ -116,7 +116,9 @@ class Assembly:
         arguments: C.wasmtime_extern_t[48]
         externs: cython.pointer(C.wasmtime_extern_t) = inline
         passed: cython.pointer(C.wasmtime_extern_t) = arguments
+        store.enter()
         if store.assembly is not None:
+            store.leave()
             raise RuntimeError("the store has an instance already")
         if self.slots > 64:
             externs = cython.cast(
@@ -129,15 +131,12 @@ class Assembly:
         store.assembly = self
         store.items = [None] * self.item_count
         C.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
-        store.enter()
-        store.starting = True
         try:
             self.instantiate_in(store, externs, passed)
         except BaseException:
             store.spent = True
             raise
         finally:
-            store.starting = False
             store.leave()
             if externs != inline:
                 free(externs)

@@ -19,7 +19,6 @@ cdef class Store:
     cdef object answer                     # its value, or with `answered_error` the exception that it raised
     cdef bint answer_is_error
     cdef bint resumed
-    cdef bint starting                     # core start functions run: without a fiber, so nothing may suspend
     cdef bint on_fiber
     cdef bint executing
     cdef bint spent                        # after a trap or a cancelled call

@@ -42,6 +42,7 @@ _live_stores = cython.declare(int64_t, 0)
 _live_fibers = cython.declare(int64_t, 0)
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+_SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
 _DEFAULT_LIMITS = StoreLimits()
 
 
@@ -102,7 +103,7 @@ class Store:
         if self.executing:
             raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
         if self.spent:
-            raise RuntimeError("the store is spent: its guest trapped, was cancelled, or the store was closed")
+            raise RuntimeError(_SPENT)
         self.executing = True
         self.clock.running += 1
         if not self.clock.ticking:
@@ -163,7 +164,7 @@ class Store:
 
 
 @cython.cfunc
-def _disown(items: list):
+def _disown(items: list | None):
     # Items point back without owning, so that a store without other owners goes away at once.
     if items is None:
         return
@@ -337,7 +338,7 @@ class Fiber:
             raise RuntimeError("the store is closed")
         store: Store = cython.cast(Store, function.store)
         if store.spent:
-            raise RuntimeError("the store is spent: its guest trapped, was cancelled, or the store was closed")
+            raise RuntimeError(_SPENT)
         self.store = store
         store.enable_fibers()
         C.wasmtime_context_set_epoch_deadline(store.context, 1)

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from wasi_http.engine import CoreType, Engine, EngineConfig, InvalidModule, Module, wat_to_wasm
+from wasi_http.engine.cache import ModuleCache
+
+ADD = """(module (import "a" "m" (memory 1)) (import "a" "f" (func (param i64 f32) (result f64)))
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))) (table (export "t") 1 funcref))"""
+
+
+def test_imports_and_exports_are_listed_in_order_with_their_types(engine: Engine) -> None:
+    module = Module.compile(engine, wat_to_wasm(ADD))
+    assert [(i.module, i.name, i.kind, i.type) for i in module.imports] == [
+        ("a", "m", "memory", None),
+        ("a", "f", "func", CoreType(("i64", "f32"), ("f64",))),
+    ]
+    assert [(e.name, e.kind, e.type) for e in module.exports] == [
+        ("add", "func", CoreType(("i32", "i32"), ("i32",))),
+        ("t", "table", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wasm", "offset"),
+    [(b"", 0), (b"\0asm\1\0\0\0\1\2", 10), (b"\0asm\2\0\0\0", 4), (b"plain text", 0)],
+)
+def test_a_malformed_module_is_refused_with_the_offset(engine: Engine, wasm: bytes, offset: int) -> None:
+    with pytest.raises(InvalidModule) as caught:
+        Module.compile(engine, wasm)
+    assert caught.value.offset == offset
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["(module (memory i64 1))", "(module (memory 1 1 shared))", "(module (tag (param i32)))"],
+    ids=["memory64", "threads", "exceptions"],
+)
+def test_features_that_guests_have_no_business_with_are_off(engine: Engine, text: str) -> None:
+    with pytest.raises(InvalidModule):
+        Module.compile(engine, wat_to_wasm(text))
+
+
+def test_text_that_does_not_parse_tells_where(engine: Engine) -> None:
+    with pytest.raises(InvalidModule, match="1:10"):
+        wat_to_wasm("(module (fun")
+
+
+def private_cache(path: Path) -> Engine:
+    path.mkdir(mode=0o700, exist_ok=True)
+    return Engine(EngineConfig(max_instances=1, cache_directory=str(path)))
+
+
+def test_a_compiled_module_is_found_again_by_another_engine(tmp_path: Path) -> None:
+    wasm = wat_to_wasm(ADD)
+    cache = ModuleCache(private_cache(tmp_path / "c"))
+    assert cache.find(wasm) is None
+    compiled = cache.compile(wasm)
+    found = ModuleCache(private_cache(tmp_path / "c")).find(wasm)
+    assert found is not None
+    assert (found.imports, found.exports) == (compiled.imports, compiled.exports)
+    assert ModuleCache(private_cache(tmp_path / "c")).find(wasm + b"\0\2\1x") is None
+
+
+def test_a_damaged_entry_is_compiled_again(tmp_path: Path) -> None:
+    wasm = wat_to_wasm(ADD)
+    cache = ModuleCache(private_cache(tmp_path / "c"))
+    cache.compile(wasm)
+    (entry,) = (tmp_path / "c").iterdir()
+    entry.write_bytes(b"damaged")
+    assert cache.find(wasm) is None
+    assert cache.compile(wasm).exports
+    assert cache.find(wasm) is not None
+
+
+def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    cache = ModuleCache(Engine(EngineConfig(max_instances=1, cache_directory=str(shared))))
+    assert cache.directory is None
+    assert cache.compile(wat_to_wasm(ADD)).exports
+    assert list(shared.iterdir()) == []
+
+
+def test_the_cache_can_be_off(tmp_path: Path) -> None:
+    engine = Engine(EngineConfig(max_instances=1, cache=False, cache_directory=str(tmp_path)))
+    assert ModuleCache(engine).directory is None

@@ -1,0 +1,327 @@
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from wasi_http.engine import (
+    Assembly,
+    CoreFunc,
+    CoreType,
+    Engine,
+    EngineConfig,
+    Fiber,
+    GuestCancelled,
+    Module,
+    Store,
+    StoreLimits,
+    Trap,
+    live_fibers,
+    live_stores,
+    wat_to_wasm,
+)
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+NUMBER = CoreType(("i32",), ("i32",))
+NOTHING = CoreType((), ())
+
+GUEST = """(module
+  (import "host" "call" (func $call (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "run") (param i32) (result i32) (i32.add (i32.const 1000) (call $call (local.get 0))))
+  (func (export "spin") (loop $again (br $again)))
+  (func $deep (export "deep") (call $deep))
+  (func $outer (export "boom") (call $inner))
+  (func $inner unreachable)
+  (func (export "grow") (param i32) (result i32) (memory.grow (local.get 0)))
+  (func (export "halves") (param i64 f32 f64) (result f64)
+    (f64.add (f64.convert_i64_s (local.get 0)) (f64.add (f64.promote_f32 (local.get 1)) (local.get 2)))))"""
+EXPORTS = ["memory", "run", "spin", "deep", "boom", "grow", "halves"]
+
+
+class Guest:
+    """The guest above with a host function, one store for each call."""
+
+    def __init__(self, engine: Engine, function: Callable[..., Any]) -> None:
+        self.engine = engine
+        module = Module.compile(engine, wat_to_wasm(GUEST))
+        host = CoreFunc("call", NUMBER, function)
+        self.assembly = Assembly(engine, [host], [(module, [0])], [(0, i) for i in range(len(EXPORTS))])
+
+    def start(self, name: str, type_: CoreType, *numbers: float, limits: StoreLimits | None = None) -> Fiber:
+        store = Store(self.engine, None, limits)
+        self.assembly.instantiate(store)
+        return Fiber.of(store, EXPORTS.index(name), type_, *numbers)
+
+    async def call(self, name: str, type_: CoreType, *numbers: float, limits: StoreLimits | None = None) -> Any:
+        fiber = self.start(name, type_, *numbers, limits=limits)
+        await fiber.drive()
+        return fiber.result
+
+
+def test_a_call_that_does_not_wait_completes_in_one_poll(engine: Engine) -> None:
+    fiber = Guest(engine, lambda store, number: number * 2).start("run", NUMBER, 21)
+    assert fiber.poll()
+    assert fiber.result == 1042
+    assert fiber.poll()
+
+
+def test_all_kinds_of_core_values_pass(engine: Engine) -> None:
+    guest = Guest(engine, lambda store, number: number)
+    assert asyncio.run(guest.call("halves", CoreType(("i64", "f32", "f64"), ("f64",)), -(2**40), 0.5, 0.25)) == -(2**40) + 0.75
+
+
+def test_a_host_function_that_waits_suspends_the_guest(engine: Engine) -> None:
+    async def scenario() -> None:
+        gate = asyncio.get_running_loop().create_future()
+
+        def wait(store: Store, number: int) -> Any:
+            return gate
+
+        guest = Guest(engine, wait)
+        call = asyncio.ensure_future(guest.call("run", NUMBER, 1))
+        await asyncio.sleep(0)
+        assert not call.done()
+        gate.set_result(7)
+        assert await call == 1007
+
+    asyncio.run(scenario())
+
+
+def test_many_guests_wait_at_once_and_each_gets_its_own_answer(engine: Engine) -> None:
+    async def answer(number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    async def scenario() -> list[Any]:
+        guest = Guest(engine, lambda store, number: answer(number))
+        return await asyncio.gather(*(guest.call("run", NUMBER, i) for i in range(50)))
+
+    assert asyncio.run(scenario()) == [1000 + i for i in range(50)]
+
+
+@pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit, asyncio.CancelledError])
+@pytest.mark.parametrize("waits", [False, True])
+def test_an_exception_of_a_host_function_surfaces_where_the_call_is_awaited(
+    engine: Engine, kind: type[BaseException], waits: bool
+) -> None:
+    error = kind("no")
+
+    async def later() -> int:
+        await asyncio.sleep(0)
+        raise error
+
+    def fail(store: Store, number: int) -> Any:
+        if waits:
+            return later()
+        raise error
+
+    async def scenario() -> BaseException:
+        try:
+            await Guest(engine, fail).call("run", NUMBER, 1)
+        except BaseException as caught:
+            return caught
+        raise AssertionError("nothing was raised")
+
+    caught = asyncio.run(scenario())
+    assert caught is error
+    if not waits:
+        assert "wasm function 1" in "".join(caught.__notes__)
+    # The traceback holds the frames of the call.
+    del caught, error
+
+
+def test_a_trap_has_the_guests_backtrace(engine: Engine) -> None:
+    with pytest.raises(Trap, match="unreachable") as caught:
+        asyncio.run(Guest(engine, lambda store, number: 0).call("boom", NOTHING))
+    assert [line.split()[1] for line in caught.value.backtrace.splitlines()] == ["inner", "outer"]
+
+
+def test_a_trap_raised_by_a_host_function_gets_the_backtrace(engine: Engine) -> None:
+    def refuse(store: Store, number: int) -> int:
+        raise Trap("not today")
+
+    with pytest.raises(Trap, match="not today") as caught:
+        asyncio.run(Guest(engine, refuse).call("run", NUMBER, 1))
+    assert caught.value.backtrace
+
+
+def test_endless_recursion_is_a_trap(engine: Engine) -> None:
+    with pytest.raises(Trap, match="call stack exhausted"):
+        asyncio.run(Guest(engine, lambda store, number: 0).call("deep", NOTHING))
+
+
+def test_a_guest_in_an_endless_loop_delays_nobody_and_is_stopped(engine: Engine) -> None:
+    async def scenario() -> int:
+        guest = Guest(engine, lambda store, number: 0)
+        turns = 0
+        call = asyncio.ensure_future(guest.call("spin", NOTHING))
+        while turns < 3:
+            await asyncio.sleep(0)
+            turns += 1
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        return turns
+
+    assert asyncio.run(scenario()) == 3
+
+
+def test_a_store_is_spent_after_a_trap_and_after_cancellation(engine: Engine) -> None:
+    fiber = Guest(engine, lambda store, number: 0).start("boom", NOTHING)
+    with pytest.raises(Trap):
+        fiber.poll()
+    with pytest.raises(RuntimeError, match="spent"):
+        Fiber.of(fiber.store, EXPORTS.index("run"), NUMBER, 1)
+
+
+def test_dropping_a_call_unwinds_the_guest_and_closes_what_it_waited_for(engine: Engine) -> None:
+    events: list[str] = []
+
+    async def forever() -> int:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            events.append("closed")
+        return 0
+
+    async def scenario() -> None:
+        guest = Guest(engine, lambda store, number: forever())
+        call = asyncio.ensure_future(guest.call("run", NUMBER, 1))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+
+    asyncio.run(scenario())
+    assert events == ["closed"]
+
+
+def test_thousands_of_cancelled_calls_leave_nothing(engine: Engine) -> None:
+    async def forever() -> int:
+        return await asyncio.get_running_loop().create_future()
+
+    guest = Guest(engine, lambda store, number: forever())
+    before = live_stores(), live_fibers()
+    for _ in range(2000):
+        fiber = guest.start("run", NUMBER, 1)
+        assert not fiber.poll()
+        fiber.close()
+        with pytest.raises(RuntimeError):
+            Fiber.of(fiber.store, 1, NUMBER, 1)
+    del fiber
+    assert (live_stores(), live_fibers()) == before
+
+
+def test_a_fiber_that_is_forgotten_is_dropped_with_its_store(engine: Engine) -> None:
+    async def forever() -> int:
+        return 0
+
+    before = live_stores(), live_fibers()
+    fiber = Guest(engine, lambda store, number: forever()).start("run", NUMBER, 1)
+    assert not fiber.poll()
+    del fiber
+    gc.collect()
+    assert (live_stores(), live_fibers()) == before
+
+
+def test_memory_beyond_the_limit_is_refused_the_way_wasm_has_for_it(engine: Engine) -> None:
+    guest = Guest(engine, lambda store, number: 0)
+    limits = StoreLimits(memory_size=3 * 65536)
+    assert asyncio.run(guest.call("grow", NUMBER, 2, limits=limits)) == 1
+    assert asyncio.run(guest.call("grow", NUMBER, 3, limits=limits)) == -1
+
+
+def test_a_memory_that_is_born_too_large_is_not_instantiated(engine: Engine) -> None:
+    with pytest.raises(Trap, match="memory"):
+        Guest(engine, lambda store, number: 0).start("boom", NOTHING, limits=StoreLimits(memory_size=100))
+
+
+def test_a_store_in_use_refuses_another_thread(engine: Engine) -> None:
+    inside, leave = threading.Event(), threading.Event()
+    errors: list[str] = []
+
+    def block(store: Store, number: int) -> int:
+        inside.set()
+        leave.wait(10)
+        return 0
+
+    fiber = Guest(engine, block).start("run", NUMBER, 1)
+
+    def intrude() -> None:
+        inside.wait(10)
+        try:
+            fiber.poll()
+        except RuntimeError as error:
+            errors.append(str(error))
+        leave.set()
+
+    thread = threading.Thread(target=intrude)
+    thread.start()
+    assert fiber.poll()
+    thread.join()
+    assert len(errors) == 1
+    assert "one thread at a time" in errors[0]
+
+
+def test_guests_of_several_threads_run_side_by_side(engine: Engine) -> None:
+    guest = Guest(engine, lambda store, number: number + threading.get_ident() % 7)
+    results: dict[int, set[Any]] = {}
+
+    def work(key: int) -> None:
+        results[key] = {asyncio.run(guest.call("run", NUMBER, key)) - threading.get_ident() % 7 for _ in range(200)}
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == {i: {1000 + i} for i in range(4)}
+
+
+START = """(module (import "host" "call" (func $call (param i32) (result i32)))
+  (func $start {body}) (start $start))"""
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("(loop $l (br $l))", "interrupt"),
+        ("unreachable", "unreachable"),
+        ("(drop (call $call (i32.const 1)))", "start function"),
+    ],
+)
+def test_start_functions_cannot_hang_or_wait(body: str, expected: str, engine: Engine) -> None:
+    quick = Engine(EngineConfig(max_instances=2, start_time_limit=0.05, cache=False))
+    module = Module.compile(quick, wat_to_wasm(START.format(body=body)))
+
+    async def later() -> int:
+        return 1
+
+    assembly = Assembly(quick, [CoreFunc("call", NUMBER, lambda store, number: later())], [(module, [0])], [])
+    started = time.monotonic()
+    with pytest.raises(Trap, match=expected):
+        assembly.instantiate(Store(quick))
+    assert time.monotonic() - started < 5
+
+
+def test_a_closed_store_is_refused_everywhere(engine: Engine) -> None:
+    guest = Guest(engine, lambda store, number: 0)
+    fiber = guest.start("run", NUMBER, 1)
+    assert fiber.poll()
+    fiber.store.close()
+    fiber.store.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        guest.assembly.instantiate(fiber.store)
+
+
+def test_a_cancelled_host_function_sees_guest_cancelled(engine: Engine) -> None:
+    assert issubclass(GuestCancelled, BaseException)
+    assert not issubclass(GuestCancelled, Exception)
