@@ -1,0 +1,62 @@
+# cython: language_level=3
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from wasi_http.component.resources cimport HandleTable
+from wasi_http.engine.libwasmtime cimport wasmtime_val_raw_t
+from wasi_http.engine.store cimport Func, Memory
+
+
+cdef enum Encoding:
+    UTF8 = 0
+    UTF16 = 1
+    LATIN1_UTF16 = 2
+
+
+cdef class Context:
+    cdef Memory memory
+    cdef Func realloc
+    cdef HandleTable handles
+    cdef int encoding
+    cdef int64_t budget
+
+    cdef uint8_t* span(self, uint64_t pointer, uint64_t length, uint32_t alignment) except NULL
+    cdef uint32_t allocate(self, uint64_t size, uint32_t alignment, uint32_t old, uint64_t old_size) except? 0
+    cdef int charge(self, uint64_t cost) except -1
+
+
+cdef class Codec:
+    cdef readonly object type
+    cdef readonly uint32_t size
+    cdef readonly uint32_t alignment
+    cdef readonly tuple flat
+    cdef uint32_t width                    # how many flat values
+
+    cdef object lift(self, Context cx, wasmtime_val_raw_t* raw)
+    cdef int lower(self, Context cx, object value, wasmtime_val_raw_t* raw) except -1
+    cdef object load(self, Context cx, uint8_t* place)
+    cdef int store(self, Context cx, object value, uint64_t pointer) except -1
+
+
+cdef class Signature:
+    cdef readonly object type
+    cdef readonly tuple params             # of Codec
+    cdef readonly Codec result
+    cdef Codec ok                          # for a result type as the whole result: what comes with each outcome
+    cdef Codec error
+    cdef readonly bint result_is_result
+    cdef uint32_t width                    # flat params, before they are spilled
+    cdef uint32_t count
+    cdef bint spills_params
+    cdef bint spills_result
+    cdef uint32_t params_size
+    cdef uint32_t params_alignment
+    cdef readonly object lowered           # CoreType for canon lower
+    cdef readonly object lifted            # CoreType for canon lift
+
+    cdef object lift_params(self, Context cx, wasmtime_val_raw_t* raw)
+    cdef int lower_result(self, Context cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
+    cdef int lower_error(self, Context cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
+    cdef int lower_outcome(self, Context cx, wasmtime_val_raw_t* raw, uint32_t tag, object value, uint32_t result_pointer) except -1
+    cdef int lower_params(self, Context cx, wasmtime_val_raw_t* raw, tuple args) except -1
+    cdef object lift_result(self, Context cx, wasmtime_val_raw_t* raw)
+    cdef uint32_t result_pointer(self, wasmtime_val_raw_t* raw) noexcept
