@@ -1,0 +1,71 @@
+"""The component model on top of core WebAssembly: decoding, linking, the canonical ABI, resources."""
+
+from wasi_http.component.component import Component
+from wasi_http.component.errors import InvalidComponent, LinkError
+from wasi_http.component.instance import Call, Lifted
+from wasi_http.component.interface import (
+    Borrow,
+    HostFunction,
+    Interface,
+    Own,
+    Resource,
+    State,
+    char,
+    constructor,
+    f32,
+    f64,
+    func,
+    method,
+    raises,
+    s8,
+    s16,
+    s32,
+    s64,
+    static,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from wasi_http.component.linker import InstancePre, Linker
+from wasi_http.component.resources import ResourceTable, live_resources
+from wasi_http.component.values import Err, Ok, Some, Variant, case
+
+__all__ = [
+    "Borrow",
+    "Call",
+    "Component",
+    "Err",
+    "HostFunction",
+    "InstancePre",
+    "Interface",
+    "InvalidComponent",
+    "Lifted",
+    "LinkError",
+    "Linker",
+    "Ok",
+    "Own",
+    "Resource",
+    "ResourceTable",
+    "Some",
+    "State",
+    "Variant",
+    "case",
+    "char",
+    "constructor",
+    "f32",
+    "f64",
+    "func",
+    "live_resources",
+    "method",
+    "raises",
+    "s8",
+    "s16",
+    "s32",
+    "s64",
+    "static",
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+]

@@ -19,6 +19,7 @@ cdef class Assembly:
     cdef int steps
     cdef int slots
     cdef int item_count
+    cdef int entry
     cdef int widest
 
     cdef int run(self, Store store) except -1

@@ -48,6 +48,8 @@ class Assembly:
     ``wants``
         Pairs (step, position of the export) of memories and functions that the host needs: they become `Memory` and
         `Func` objects, in this order, in each store's items.
+    ``entry``
+        The position of a host function that follows them as the last item, or -1.
     """
 
     def __cinit__(self):
@@ -61,6 +63,7 @@ class Assembly:
         functions: Sequence[HostFunc],
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
         wants: Sequence[tuple[int, int]],
+        entry: int = -1,
     ) -> None:
         self.engine = engine
         self.functions = list(functions)
@@ -109,6 +112,7 @@ class Assembly:
         self.want_starts = _array(want_starts)
         self.wants = _array(wanted)
         self.item_count = len(wants)
+        self.entry = entry
 
     def run(self, store: Store) -> cython.int:
         """Instantiates everything in the store. A failure is a `Trap` of a start function, or `InvalidModule`."""
@@ -129,7 +133,7 @@ class Assembly:
                 cython.pointer(C.wasmtime_extern_t), calloc(self.widest, cython.sizeof(C.wasmtime_extern_t))
             )
         store.assembly = self
-        store.items = [None] * self.item_count
+        store.items = [None] * (self.item_count + (self.entry >= 0))
         C.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
         try:
             self.instantiate_in(store, externs, passed)
@@ -164,6 +168,8 @@ class Assembly:
         for i in range(len(self.functions)):
             _label(name, i)
             C.wasmtime_linker_get(self.linker, context, b"", 0, name, strlen(name), cython.address(externs[i]))
+        if self.entry >= 0:
+            store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
         for step in range(self.steps):
             count = self.import_starts[step + 1] - self.import_starts[step]
             for i in range(count):

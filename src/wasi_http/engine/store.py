@@ -89,14 +89,19 @@ class Store:
         """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent."""
         if self.executing:
             raise RuntimeError("the store is executing a guest")
+        instance, self.instance = self.instance, None
         if self.pointer != cython.NULL:
             C.wasmtime_store_delete(self.pointer)
             self.pointer = cython.NULL
             self.spent = True
         _disown(self.items)
         self.items = None
-        self.instance = None
         self.pending = self.answer = self.failure = None
+        if instance is not None:
+            instance.close()
+
+    def __del__(self):
+        self.close()
 
     def enter(self) -> cython.int:
         # Under the GIL, so the test and the mark cannot be torn apart by another thread.

@@ -1,0 +1,66 @@
+# cython: language_level=3
+from wasi_http.component.abi cimport Context, Signature
+from wasi_http.component.resources cimport HandleTable
+from wasi_http.engine cimport libwasmtime as C
+from wasi_http.engine.assembly cimport Assembly
+from wasi_http.engine.store cimport Fiber, HostFunc, Store
+
+
+cdef class State:
+    cdef tuple specs                       # per context: positions of memory and realloc (or -1), and the encoding
+    cdef list contexts
+    cdef HandleTable handles
+    cdef object call                       # the call that the entry function carries out
+
+    cdef Context context(self, Store store, int index)
+
+
+cdef class Lowered(HostFunc):
+    cdef object function
+    cdef Signature signature
+    cdef int context
+    cdef bint passes_state
+    cdef bint may_suspend
+    cdef int count                         # of the Python function's arguments
+
+
+cdef class Dropper(HostFunc):
+    cdef object resource
+    cdef int destructor
+
+
+cdef class Maker(HostFunc):
+    cdef object resource
+
+
+cdef class Representer(HostFunc):
+    cdef object resource
+
+
+cdef class Entry(HostFunc):
+    pass
+
+
+cdef class Lifted:
+    cdef readonly str name
+    cdef readonly Signature signature
+    cdef int core
+    cdef int context
+    cdef int post_return
+    cdef int entry                         # position of the entry function among the items, -1 if it is not needed
+
+
+cdef class Prepared:
+    cdef Assembly assembly
+    cdef tuple contexts
+
+
+cdef class Call:
+    cdef readonly Store store
+    cdef Lifted function
+    cdef Fiber fiber
+    cdef tuple arguments
+    cdef readonly object result
+    cdef object error
+
+    cdef object finish(self)

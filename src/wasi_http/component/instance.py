@@ -1,0 +1,339 @@
+"""Component instances: host functions as guests see them, guests' functions as the host sees them, and their calls."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any
+
+import cython
+from cython.cimports.libc.stdint import uint32_t
+from cython.cimports.wasi_http.component.abi import Context, Signature
+from cython.cimports.wasi_http.component.resources import HandleTable
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.assembly import Assembly
+from cython.cimports.wasi_http.engine.store import Fiber, Func, HostFunc, Store
+
+from wasi_http.component.resources import Resource, ResourceTable
+from wasi_http.component.types import ResourceType
+from wasi_http.component.values import Err
+from wasi_http.engine.errors import Trap
+from wasi_http.engine.module import CoreType
+
+__all__ = ["Call", "Dropper", "Entry", "Lifted", "Lowered", "Maker", "Prepared", "Representer"]
+
+_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+
+
+@cython.final
+@cython.cclass
+class State:
+    """What the instance has in one store."""
+
+    def context(self, store: Store, index: cython.int) -> Context:
+        """The options of a canonical function. Memories come to life one after another, so they are looked up late."""
+        cx: Context | None = self.contexts[index]
+        if cx is None or cx.memory is None:
+            memory, realloc, encoding = self.specs[index]
+            cx = Context(
+                store.items[memory] if memory >= 0 else None,
+                store.items[realloc] if realloc >= 0 else None,
+                self.handles,
+                encoding,
+            )
+            self.contexts[index] = cx
+        return cx
+
+    def close(self) -> None:
+        self.handles.close()
+
+
+@cython.cfunc
+@cython.inline
+def _state(store: Store) -> State:
+    return cython.cast(State, store.instance)
+
+
+@cython.cfunc
+@cython.inline
+@cython.exceptval(-1, check=False)
+def _check_leave(state: State) -> cython.int:
+    if not state.handles.may_leave:
+        raise Trap("cannot leave the component instance: realloc and post-return may not call imports")
+    return 0
+
+
+@cython.final
+@cython.cclass
+class Lowered(HostFunc):
+    """A host function behind the canonical ABI (specification: ``canon lower``)."""
+
+    def __init__(
+        self,
+        name: str,
+        signature: Signature,
+        function: Callable[..., Any],
+        context: int,
+        passes_state: bool,
+        may_suspend: bool,
+    ) -> None:
+        self.name = name
+        self.type = signature.lowered
+        self.signature = signature
+        self.function = function
+        self.context = context
+        self.passes_state = passes_state
+        self.may_suspend = may_suspend
+        self.count = len(signature.params)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        state: State = _state(store)
+        _check_leave(state)
+        cx: Context = state.context(store, self.context)
+        signature: Signature = self.signature
+        pointer: uint32_t = signature.result_pointer(raw)
+        arguments: tuple = signature.lift_params(cx, raw)
+        function = self.function
+        try:
+            if self.passes_state:
+                if self.count == 0:
+                    result = function(store.data)
+                elif self.count == 1:
+                    result = function(store.data, arguments[0])
+                else:
+                    result = function(store.data, *arguments)
+            elif self.count == 1:
+                result = function(arguments[0])
+            elif self.count == 2:
+                result = function(arguments[0], arguments[1])
+            else:
+                result = function(*arguments)
+            if self.may_suspend and isinstance(result, Awaitable):
+                result = store.suspend(result)
+        except Err as error:
+            if not signature.result_is_result:
+                raise
+            return signature.lower_error(cx, raw, error.value, pointer)
+        return signature.lower_result(cx, raw, result, pointer)
+
+
+@cython.final
+@cython.cclass
+class Dropper(HostFunc):
+    """``resource.drop``: of a host resource, or of the guest's own, whose destructor is then called."""
+
+    def __init__(self, resource: ResourceType, destructor: int) -> None:
+        self.name = f"[resource-drop]{resource}"
+        self.type = CoreType(("i32",), ())
+        self.resource = resource
+        self.destructor = destructor
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        own: cython.bint = False
+        state: State = _state(store)
+        _check_leave(state)
+        rep = state.handles.remove(raw[0].u32, cython.cast(cython.p_void, self.resource), cython.address(own))
+        if not own:
+            return 0
+        if isinstance(rep, Resource):
+            rep.release()
+        elif self.destructor >= 0:
+            raw[0].i32 = rep
+            cython.cast(Func, store.items[self.destructor]).call_raw(raw, 1)
+        return 0
+
+
+@cython.final
+@cython.cclass
+class Maker(HostFunc):
+    """``resource.new``."""
+
+    def __init__(self, resource: ResourceType) -> None:
+        self.name = f"[resource-new]{resource}"
+        self.type = CoreType(("i32",), ("i32",))
+        self.resource = resource
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        state: State = _state(store)
+        _check_leave(state)
+        raw[0].i64 = state.handles.insert(cython.cast(cython.p_void, self.resource), raw[0].i32, True)
+        return 0
+
+
+@cython.final
+@cython.cclass
+class Representer(HostFunc):
+    """``resource.rep``."""
+
+    def __init__(self, resource: ResourceType) -> None:
+        self.name = f"[resource-rep]{resource}"
+        self.type = CoreType(("i32",), ("i32",))
+        self.resource = resource
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        state: State = _state(store)
+        rep = state.handles.rep_of(raw[0].u32, cython.cast(cython.p_void, self.resource))
+        raw[0].i32 = rep
+        return 0
+
+
+@cython.final
+@cython.cclass
+class Entry(HostFunc):
+    """Where a fiber starts when arguments or results pass through memory: realloc and post-return run on it too."""
+
+    def __init__(self) -> None:
+        self.name = "entry"
+        self.type = CoreType((), ())
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        values: C.wasmtime_val_raw_t[16]
+        state: State = _state(store)
+        call: Call = state.call
+        state.call = None
+        function: Lifted = call.function
+        signature: Signature = function.signature
+        cx: Context = state.context(store, function.context)
+        signature.lower_params(cx, values, call.arguments)
+        cython.cast(Func, store.items[function.core]).call_raw(values, 16)
+        flat = values[0]
+        if state.handles.borrows:
+            raise Trap("borrow handles still remain at the end of the call")
+        try:
+            call.result = signature.lift_result(cx, values)
+        except Err as error:
+            # The bad outcome is an answer and no failure: it is raised when the guest has finished.
+            call.error = error
+        if function.post_return >= 0:
+            values[0] = flat
+            state.handles.may_leave = False
+            try:
+                cython.cast(Func, store.items[function.post_return]).call_raw(values, 1)
+            finally:
+                state.handles.may_leave = True
+        return 0
+
+
+@cython.final
+@cython.cclass
+class Lifted:
+    """A function that a component exports (specification: ``canon lift``)."""
+
+    def __init__(self, name: str, signature: Signature, core: int, context: int, post_return: int, entry: int) -> None:
+        self.name = name
+        self.signature = signature
+        self.core = core
+        self.context = context
+        self.post_return = post_return
+        self.entry = entry
+
+    def start(self, store: Store, *arguments: Any) -> Call:
+        """Prepares a call; nothing runs before the first `Call.poll`. Await the call for its result."""
+        i: cython.Py_ssize_t
+        raw: C.wasmtime_val_raw_t[16]
+        call: Call = Call.__new__(Call)
+        fiber: Fiber = Fiber.__new__(Fiber)
+        if store.instance is None:
+            raise RuntimeError(f"the store has no instance to call {self.name} of")
+        state: State = _state(store)
+        call.store = store
+        call.function = self
+        call.fiber = fiber
+        if self.entry >= 0:
+            call.arguments = arguments
+            state.call = call
+            fiber.start(store.items[self.entry], 0, 0)
+            return call
+        self.signature.lower_params(state.context(store, self.context), raw, arguments)
+        kinds: tuple = self.signature.lifted.params
+        for i in range(len(kinds)):
+            fiber.arguments[i].kind = _KINDS[kinds[i]]
+            fiber.arguments[i].of.i64 = raw[i].i64
+        fiber.start(store.items[self.core], len(kinds), len(self.signature.lifted.results))
+        return call
+
+    async def __call__(self, store: Store, *arguments: Any) -> Any:
+        """Calls the function; raises `Err` for the bad outcome of a result, and whatever stopped the guest."""
+        call: Call = self.start(store, *arguments)
+        return await call
+
+    def __repr__(self) -> str:
+        return f"<guest function {self.name}: {self.signature.type}>"
+
+
+@cython.final
+@cython.cclass
+class Call:
+    """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own."""
+
+    def poll(self) -> bool:
+        """Runs the guest until it is done (True) or has to wait. Raises what ended it."""
+        if not self.fiber.step():
+            return False
+        self.finish()
+        return True
+
+    @property
+    def done(self) -> bool:
+        return self.fiber.done
+
+    def finish(self) -> object:
+        raw: C.wasmtime_val_raw_t[1]
+        function: Lifted = self.function
+        if function.entry < 0:
+            state: State = _state(self.store)
+            if state.handles.borrows:
+                raise Trap("borrow handles still remain at the end of the call")
+            raw[0].i64 = self.fiber.results[0].of.i64
+            self.result = function.signature.lift_result(state.context(self.store, function.context), raw)
+        elif self.error is not None:
+            raise self.error
+        return self.result
+
+    async def wait(self) -> Any:
+        """Runs the guest to its end. Cancelled, the guest is unwound and its store is spent."""
+        if not self.fiber.done:
+            await self.fiber.drive()
+            self.finish()
+        return self.result
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self.wait().__await__()
+
+    def close(self) -> None:
+        """Drops the call: the guest is unwound and its store is spent."""
+        self.fiber.close()
+
+
+@cython.final
+@cython.cclass
+class Prepared:
+    """A component that is linked: instances of it are a matter of microseconds."""
+
+    def __init__(self, assembly: Assembly, contexts: tuple[tuple[int, int, int], ...]) -> None:
+        self.assembly = assembly
+        self.contexts = contexts
+
+    def instantiate(self, store: Store) -> None:
+        """Instantiates the component in a fresh store; raises `Trap` when a start function fails.
+
+        Handles are charged to ``store.data.table`` if that is a `ResourceTable`, else to an account of the store's own.
+        """
+        account = getattr(store.data, "table", None)
+        if not isinstance(account, ResourceTable):
+            account = ResourceTable()
+        state: State = State.__new__(State)
+        state.handles = HandleTable(account)
+        state.specs = self.contexts
+        state.contexts = [None] * len(self.contexts)
+        store.instance = state
+        self.assembly.run(store)

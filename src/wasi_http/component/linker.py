@@ -1,0 +1,315 @@
+"""Linking: what components import, matched with what the host provides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from wasi_http.component.abi import ENCODINGS, Signature
+from wasi_http.component.component import Component
+from wasi_http.component.definitions import InstanceType
+from wasi_http.component.errors import LinkError
+from wasi_http.component.instance import Dropper, Entry, Lifted, Lowered, Maker, Prepared, Representer
+from wasi_http.component.interface import HostFunction, Interface
+from wasi_http.component.layout import needs_realloc
+from wasi_http.component.plan import Builtin, LiftedFunc, LoweredFunc
+from wasi_http.component.types import (
+    BorrowType,
+    Case,
+    Field,
+    FuncType,
+    ListType,
+    OptionType,
+    OwnType,
+    RecordType,
+    ResourceType,
+    ResultType,
+    TupleType,
+    ValType,
+    VariantType,
+)
+from wasi_http.engine import Assembly, Engine, HostFunc, Store
+
+__all__ = ["InstancePre", "Linker"]
+
+_VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<major>\d+)\.(?P<minor>\d+)\.(?P<patch>\d+)(?P<rest>.*)\Z")
+
+
+def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
+    """The semver track of an interface's name, and its version: names on one track are compatible.
+
+    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x and pre-releases are on none.
+    """
+    found = _VERSIONED.match(name)
+    if found is None or found["rest"].startswith("-"):
+        return None
+    version = int(found["major"]), int(found["minor"]), int(found["patch"])
+    if version[0]:
+        return f"{found['name']}@{version[0]}", version
+    if version[1]:
+        return f"{found['name']}@0.{version[1]}", version
+    return None
+
+
+class Linker:
+    """The interfaces that the host gives to components of one engine.
+
+    Each interface is defined once, at its newest version; components that ask for another version on the same semver
+    track get it too.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._interfaces: dict[str, Interface] = {}
+        self._functions: dict[str, dict[str, HostFunction]] = {}
+        self._hints: dict[str, str] = {}
+
+    def define(self, interface: Interface | type[Interface]) -> None:
+        """Adds an interface: an object, or a class that takes no arguments. One of the same name is replaced.
+
+        Raises TypeError when the declaration is wrong.
+        """
+        if isinstance(interface, type):
+            interface = interface()
+        functions = interface.functions()
+        self._interfaces[interface.name] = interface
+        self._functions[interface.name] = functions
+
+    def suggest(self, prefix: str, hint: str) -> None:
+        """What a `LinkError` says about imports that start with ``prefix`` when nothing provides them."""
+        self._hints[prefix] = hint
+
+    def interfaces(self) -> Iterator[str]:
+        """The names of all that is defined."""
+        return iter(self._interfaces)
+
+    def find(self, name: str) -> str | None:
+        """The defined interface that an import of ``name`` gets: the same, else the highest on its track."""
+        if name in self._interfaces:
+            return name
+        track = semver_track(name)
+        if track is None:
+            return None
+        candidates = [
+            (found[1], defined) for defined in self._interfaces if (found := semver_track(defined)) and found[0] == track[0]
+        ]
+        return max(candidates)[1] if candidates else None
+
+    def instantiate_pre(self, component: Component) -> InstancePre:
+        """Links a component; raises `LinkError` with everything that is missing or does not match."""
+        if component.engine is not self.engine:
+            raise ValueError("the component and the linker belong to different engines")
+        return InstancePre(self, component)
+
+    def _check(self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]) -> Iterator[str]:
+        found = self.find(wanted)
+        if found is None:
+            hint = next((hint for prefix, hint in self._hints.items() if wanted.startswith(prefix)), None)
+            how = hint or f'define a class Interface with name="{wanted}" in the linker'
+            yield f"{wanted} is missing; {how}"
+            return
+        provided = self._interfaces[found].resource_types()
+        as_found = wanted if found == wanted else f"{wanted} (given {found})"
+        for name, resource in imported.resources.items():
+            if name not in provided:
+                yield f"{as_found}: the resource {name} is missing"
+            else:
+                resources.setdefault(resource, provided[name])
+
+    def _check_functions(
+        self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]
+    ) -> Iterator[str]:
+        found = self.find(wanted)
+        if found is None:
+            return
+        functions = self._functions[found]
+        as_found = wanted if found == wanted else f"{wanted} (given {found})"
+        for name, type_ in imported.functions.items():
+            if name not in functions:
+                yield f"{as_found}: the function {name} is missing: {type_}"
+                continue
+            expected = _bind_function(type_, resources)
+            given = functions[name].type
+            if not _same_function(expected, given):
+                yield f"{as_found}: {name} does not match: the component expects {expected}, the host gives {given}"
+
+
+class InstancePre:
+    """A linked component: `instantiate_async` takes microseconds."""
+
+    def __init__(self, linker: Linker, component: Component) -> None:
+        self.component = component
+        plan = component.plan
+        resources: dict[ResourceType, ResourceType] = {}
+        problems = list(plan.unsupported)
+        for name, imported in plan.imports.items():
+            problems.extend(linker._check(name, imported, resources))
+        for name, imported in plan.imports.items():
+            problems.extend(linker._check_functions(name, imported, resources))
+        if problems:
+            raise LinkError(problems)
+        self._resources = resources
+        functions: list[HostFunc] = []
+        for lowered in plan.lowered:
+            if isinstance(lowered, LoweredFunc):
+                found = linker.find(lowered.function.instance)
+                assert found is not None  # checked above
+                functions.append(_lowered(linker._functions[found][lowered.function.name], lowered))
+            else:
+                functions.append(_builtin(lowered, resources))
+        wants: list[tuple[int, int]] = list(plan.wants)
+        exported = [
+            *(f for f in plan.exports.values() if isinstance(f, LiftedFunc)),
+            *(f for instance in plan.exports.values() if isinstance(instance, dict) for f in instance.values()),
+        ]
+        self._entry = -1
+        if any(_needs_entry(function) for function in exported):
+            self._entry = len(wants)
+            functions.append(Entry())
+        modules = [module for _, module in component.modules]
+        assembly = Assembly(
+            component.engine,
+            functions,
+            [(modules[position], sources) for position, sources in plan.steps],
+            wants,
+            len(functions) - 1 if self._entry >= 0 else -1,
+        )
+        contexts = tuple(
+            (
+                -1 if spec.memory is None else spec.memory,
+                -1 if spec.realloc is None else spec.realloc,
+                ENCODINGS[spec.encoding],
+            )
+            for spec in plan.contexts
+        )
+        self._prepared = Prepared(assembly, contexts)
+
+    def export(self, interface: Interface | type[Interface]) -> dict[str, Lifted]:
+        """The functions of an exported interface, by name, with the types that its declaration gives them.
+
+        The component may export another version on the same semver track. Raises `LinkError` when the interface is not
+        exported, or has other signatures.
+        """
+        if isinstance(interface, type):
+            interface = interface()
+        exports = self.component.plan.exports
+        name = self._find_export(interface.name)
+        if name is None:
+            there = ", ".join(sorted(exports)) or "nothing"
+            raise LinkError([f"the component does not export {interface.name}; it exports {there}"])
+        instance = exports[name]
+        assert isinstance(instance, dict)
+        problems = []
+        functions = {}
+        for function in interface.functions().values():
+            lifted = instance.get(function.name)
+            if lifted is None:
+                problems.append(f"{name}: the function {function.name} is not exported: {function.type}")
+                continue
+            exported = _bind_function(lifted.type, self._resources)
+            if not _same_function(exported, function.type):
+                problems.append(
+                    f"{name}: {function.name} does not match: the component exports {exported}, expected {function.type}"
+                )
+                continue
+            functions[function.name] = Lifted(
+                f"{name}#{function.name}",
+                Signature(function.type),
+                lifted.core,
+                lifted.context,
+                -1 if lifted.post_return is None else lifted.post_return,
+                self._entry if _needs_entry(lifted) else -1,
+            )
+        if problems:
+            raise LinkError(problems)
+        return functions
+
+    def _find_export(self, name: str) -> str | None:
+        exports = [n for n, item in self.component.plan.exports.items() if isinstance(item, dict)]
+        if name in exports:
+            return name
+        track = semver_track(name)
+        candidates = [(found[1], n) for n in exports if track and (found := semver_track(n)) and found[0] == track[0]]
+        return max(candidates)[1] if candidates else None
+
+    def instantiate(self, store: Store) -> None:
+        """Makes the one instance of a fresh store; raises `Trap` when a core start function fails."""
+        self._prepared.instantiate(store)
+
+    async def instantiate_async(self, store: Store) -> None:
+        """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
+        self._prepared.instantiate(store)
+
+
+def _needs_entry(function: LiftedFunc) -> bool:
+    return (
+        function.post_return is not None
+        or needs_realloc(function.type, lift=True)
+        or function.type.result is not None
+    )
+
+
+def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
+    return Lowered(
+        f"{lowered.function.instance}#{function.name}",
+        Signature(function.type),
+        function.call,
+        lowered.context,
+        function.passes_state,
+        function.may_suspend,
+    )
+
+
+def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> HostFunc:
+    resource = resources.get(builtin.resource, builtin.resource)
+    if builtin.kind == "resource.new":
+        return Maker(resource)
+    if builtin.kind == "resource.rep":
+        return Representer(resource)
+    return Dropper(resource, -1 if builtin.destructor is None else builtin.destructor)
+
+
+# A component's types speak of the resources that it imports by identities of its own. To compare its signatures with
+# the host's, those are replaced by the host's resource types.
+
+
+def _bind(type_: ValType, resources: dict[ResourceType, ResourceType]) -> ValType:
+    match type_:
+        case OwnType(resource):
+            return OwnType(resources.get(resource, resource))
+        case BorrowType(resource):
+            return BorrowType(resources.get(resource, resource))
+        case ListType(element):
+            return ListType(_bind(element, resources))
+        case OptionType(payload):
+            return OptionType(_bind(payload, resources))
+        case TupleType(elements):
+            return TupleType(tuple(_bind(element, resources) for element in elements))
+        case RecordType(fields):
+            return RecordType(tuple(Field(field.name, _bind(field.type, resources)) for field in fields))
+        case VariantType(cases):
+            return VariantType(tuple(Case(case.name, _bind_optional(case.type, resources)) for case in cases))
+        case ResultType(ok, error):
+            return ResultType(_bind_optional(ok, resources), _bind_optional(error, resources))
+    return type_
+
+
+def _bind_optional(type_: ValType | None, resources: dict[ResourceType, ResourceType]) -> ValType | None:
+    return None if type_ is None else _bind(type_, resources)
+
+
+def _bind_function(type_: FuncType, resources: dict[ResourceType, ResourceType]) -> FuncType:
+    return FuncType(
+        tuple((name, _bind(param, resources)) for name, param in type_.params),
+        _bind_optional(type_.result, resources),
+        type_.is_async,
+    )
+
+
+def _same_function(one: FuncType, other: FuncType) -> bool:
+    # Names of parameters are documentation: calls are positional.
+    return (
+        [type_ for _, type_ in one.params] == [type_ for _, type_ in other.params]
+        and one.result == other.result
+        and one.is_async == other.is_async
+    )

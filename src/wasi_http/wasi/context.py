@@ -1,0 +1,127 @@
+"""What WASI gives one guest: its environment, its standard streams, its clocks, and its limits.
+
+Everything is denied or empty unless it is given: no environment, no arguments, no directories, no network, and output
+that is thrown away as it comes.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from wasi_http.component.resources import ResourceTable
+    from wasi_http.wasi.io.inputs import Source
+    from wasi_http.wasi.io.outputs import Sink
+
+__all__ = ["MAX_POLLABLES", "MAX_RANDOM_BYTES", "WasiCtx", "WasiView", "monotonic"]
+
+#: The most bytes that one call of ``get-random-bytes`` or its insecure twin returns; more is a trap.
+MAX_RANDOM_BYTES: Final = 64 * 1024 * 1024
+
+#: The longest list that ``poll`` accepts; a longer one is a trap.
+MAX_POLLABLES: Final = 10_000
+
+# Guests need not know for how long the machine has been up.
+_ORIGIN: Final = time.monotonic_ns()
+
+
+def monotonic() -> int:
+    """Nanoseconds since this module was imported."""
+    return time.monotonic_ns() - _ORIGIN
+
+
+def _readable(source: Any) -> bool:
+    return isinstance(source, bytes) or (hasattr(source, "read") and not isinstance(source, io.TextIOBase))
+
+
+def _writable(sink: Any) -> bool:
+    return callable(sink) or (hasattr(sink, "write") and not isinstance(sink, io.TextIOBase))
+
+
+class WasiView(Protocol):
+    """What the interfaces of WASI need of a store's ``data``."""
+
+    @property
+    def table(self) -> ResourceTable: ...
+
+    @property
+    def ctx(self) -> WasiCtx: ...
+
+
+class WasiCtx:
+    """The configuration of one guest. It is never changed by guests, so several may share one.
+
+    * ``env``, ``args``, ``initial_cwd``: what ``wasi:cli/environment`` answers.
+    * ``stdin``: None (at its end), bytes, a binary file, or an `InputStream`.
+    * ``stdout``, ``stderr``: None (discarded, nothing is kept), a callable that takes bytes, a binary file, or an
+      `OutputStream`. Callables and files are called on the event loop's thread: they should not block for long.
+    * ``stdin_terminal``, ``stdout_terminal``, ``stderr_terminal``: whether the guest is told that it is a terminal.
+    * ``random``: takes a length and returns that many bytes, unpredictable ones (default: the system's).
+    * ``insecure_random``: the same for ``wasi:random/insecure`` and the seed (default: the system's, too).
+    * ``monotonic``: nanoseconds, never decreasing. Timers follow it. ``wall``: nanoseconds since 1970.
+    * ``max_random_bytes``, ``max_pollables``: see `MAX_RANDOM_BYTES`, `MAX_POLLABLES`.
+
+    Raises TypeError for a stream that is none of these.
+    """
+
+    __slots__ = (
+        "args",
+        "env",
+        "initial_cwd",
+        "insecure_random",
+        "max_pollables",
+        "max_random_bytes",
+        "monotonic",
+        "random",
+        "stderr",
+        "stderr_terminal",
+        "stdin",
+        "stdin_terminal",
+        "stdout",
+        "stdout_terminal",
+        "wall",
+    )
+
+    def __init__(
+        self,
+        *,
+        env: Mapping[str, str] | None = None,
+        args: Sequence[str] = (),
+        initial_cwd: str | None = None,
+        stdin: Source = None,
+        stdout: Sink = None,
+        stderr: Sink = None,
+        stdin_terminal: bool = False,
+        stdout_terminal: bool = False,
+        stderr_terminal: bool = False,
+        random: Callable[[int], bytes] = os.urandom,
+        insecure_random: Callable[[int], bytes] = os.urandom,
+        monotonic: Callable[[], int] = monotonic,
+        wall: Callable[[], int] = time.time_ns,
+        max_random_bytes: int = MAX_RANDOM_BYTES,
+        max_pollables: int = MAX_POLLABLES,
+    ) -> None:
+        self.env: Mapping[str, str] = {} if env is None else env
+        self.args = args
+        self.initial_cwd = initial_cwd
+        if stdin is not None and not _readable(stdin):
+            raise TypeError(f"stdin must be None, bytes, a binary file or an InputStream, not {stdin!r}")
+        for name, sink in (("stdout", stdout), ("stderr", stderr)):
+            if sink is not None and not _writable(sink):
+                raise TypeError(f"{name} must be None, a callable, a binary file or an OutputStream, not {sink!r}")
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
+        self.stdin_terminal = stdin_terminal
+        self.stdout_terminal = stdout_terminal
+        self.stderr_terminal = stderr_terminal
+        self.random = random
+        self.insecure_random = insecure_random
+        self.monotonic = monotonic
+        self.wall = wall
+        self.max_random_bytes = max_random_bytes
+        self.max_pollables = max_pollables

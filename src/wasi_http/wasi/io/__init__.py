@@ -1,0 +1,49 @@
+"""``wasi:io``: errors, pollables and streams, on which everything else in WASI waits and moves bytes."""
+
+from wasi_http.wasi.io.error import MAX_DEBUG_STRING, Error, IoError
+from wasi_http.wasi.io.inputs import BytesInput, FileInput, Source, input_stream
+from wasi_http.wasi.io.lines import MAX_LINE, LinePrefix
+from wasi_http.wasi.io.outputs import SINK_PERMIT, CallableOutput, FileOutput, NullOutput, Sink, output_stream
+from wasi_http.wasi.io.poll import Poll, Pollable
+from wasi_http.wasi.io.signal import SILENT, Signal, until
+from wasi_http.wasi.io.streams import (
+    MAX_BLOCKING_WRITE,
+    MAX_PERMIT,
+    MAX_READ,
+    InputStream,
+    OutputStream,
+    StreamError,
+    Streams,
+    failed,
+)
+
+__all__ = [
+    "MAX_BLOCKING_WRITE",
+    "MAX_DEBUG_STRING",
+    "MAX_LINE",
+    "MAX_PERMIT",
+    "MAX_READ",
+    "SILENT",
+    "SINK_PERMIT",
+    "BytesInput",
+    "CallableOutput",
+    "Error",
+    "FileInput",
+    "FileOutput",
+    "InputStream",
+    "IoError",
+    "LinePrefix",
+    "NullOutput",
+    "OutputStream",
+    "Poll",
+    "Pollable",
+    "Signal",
+    "Sink",
+    "Source",
+    "StreamError",
+    "Streams",
+    "failed",
+    "input_stream",
+    "output_stream",
+    "until",
+]

@@ -1,0 +1,63 @@
+"""wasi:io/poll: pollables, and waiting for the first of many."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from wasi_http.component.interface import Borrow, Interface, Resource, State, func, method, u32
+from wasi_http.engine import Trap
+from wasi_http.wasi.context import WasiView
+from wasi_http.wasi.io.signal import SILENT, Signal, until
+
+__all__ = ["Poll", "Pollable"]
+
+
+def _always() -> bool:
+    return True
+
+
+class Pollable(Resource, name="pollable"):
+    """The resource ``pollable``: a question about readiness, and the signal after which the answer may have changed.
+
+    ``is_ready`` is quick, does not raise, and answers False as long as waiting makes sense. Its owner notifies
+    ``signal`` when the answer becomes True. Without arguments the pollable is always ready.
+
+    A pollable leaves nothing behind in the event loop: it watches its signal only while a guest waits.
+    """
+
+    __slots__ = ("is_ready", "signal")
+
+    def __init__(self, is_ready: Callable[[], bool] = _always, signal: Signal = SILENT) -> None:
+        self.is_ready = is_ready
+        self.signal = signal
+
+    @method
+    def ready(self) -> bool:
+        return self.is_ready()
+
+    @method
+    def block(self) -> Awaitable[None] | None:
+        return None if self.is_ready() else self._block()
+
+    async def _block(self) -> None:
+        await until(self.is_ready, self.signal)
+
+
+class Poll(Interface, name="wasi:io/poll@0.2.12"):
+    resources = (Pollable,)
+
+    @func
+    def poll(state: State[WasiView], in_: list[Borrow[Pollable]]) -> list[u32] | Awaitable[list[u32]]:
+        """The positions of all that are ready, as soon as one is.
+
+        Traps on an empty list and on one that is longer than the context's ``max_pollables``.
+        """
+        if not in_:
+            raise Trap("poll: the list of pollables is empty")
+        if len(in_) > state.ctx.max_pollables:
+            raise Trap(f"poll: {len(in_)} pollables exceed the limit of {state.ctx.max_pollables}")
+        return _ready(in_) or until(lambda: _ready(in_), *[pollable.signal for pollable in in_])
+
+
+def _ready(pollables: list[Pollable]) -> list[int]:
+    return [index for index, pollable in enumerate(pollables) if pollable.is_ready()]

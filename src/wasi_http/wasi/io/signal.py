@@ -1,0 +1,80 @@
+"""Signals: how those who wait learn that it is worth looking again.
+
+Readiness is state, and it stays where it belongs: in a stream, a timer, a response that is awaited. A signal carries no
+state of its own; it only wakes whoever watches it, and each of them looks at the state afresh. So a wake-up too many
+does no harm, and one object may serve everything that its owner offers to wait for.
+
+Signals belong to the thread of the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+__all__ = ["SILENT", "Signal", "until"]
+
+T = TypeVar("T")
+
+
+class Signal:
+    """Wakes its watchers on `notify`. Owners call it after every change that could make something ready.
+
+    ``len(signal)`` is how many watch.
+    """
+
+    __slots__ = ("_watchers",)
+
+    def __init__(self) -> None:
+        # A dict serves as an ordered set: those who came first are woken first.
+        self._watchers: dict[Callable[[], None], None] = {}
+
+    def add(self, wake: Callable[[], None]) -> None:
+        """Has ``wake`` called at each `notify` until it is removed. Added twice counts once."""
+        self._watchers[wake] = None
+
+    def remove(self, wake: Callable[[], None]) -> None:
+        """Ends what `add` began; does nothing where nothing was begun."""
+        self._watchers.pop(wake, None)
+
+    def notify(self) -> None:
+        """Wakes all watchers; they stay until they are removed."""
+        if self._watchers:
+            for wake in tuple(self._watchers):
+                wake()
+
+    def __len__(self) -> int:
+        return len(self._watchers)
+
+    def __bool__(self) -> bool:
+        return True  # also while nobody watches
+
+
+#: The signal of what is always ready: nobody notifies it, and nobody has to wait for it.
+SILENT = Signal()
+
+
+async def until(step: Callable[[], T], *signals: Signal) -> T:
+    """Calls ``step`` at once and after each wake-up by one of ``signals``, and returns its first true result.
+
+    One future serves the whole wait, whatever the number of signals. Exceptions of ``step`` are raised. Nothing is left
+    watching afterwards, also when the wait is cancelled.
+    """
+    loop = asyncio.get_running_loop()
+    future = loop.create_future()
+
+    def wake() -> None:
+        if not future.done():
+            future.set_result(None)
+
+    try:
+        for signal in signals:
+            signal.add(wake)
+        while not (result := step()):
+            await future
+            future = loop.create_future()
+        return result
+    finally:
+        for signal in signals:
+            signal.remove(wake)

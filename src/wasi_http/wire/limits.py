@@ -1,0 +1,38 @@
+"""Bounds on what a peer may make us hold."""
+
+from __future__ import annotations
+
+import dataclasses
+
+__all__ = ["Limits"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of one message, in bytes unless said otherwise; what exceeds one is a `RemoteProtocolError`.
+
+    None depends on how the message was cut into packets.
+    """
+
+    start_line: int = 32 * 1024
+    """Request line or status line, without its CRLF (414)."""
+    head: int = 64 * 1024
+    """Start line, header section and the empty line together (431; 414 while still within the start line)."""
+    headers: int = 256
+    """Number of header fields (431)."""
+    trailer_section: int = 16 * 1024
+    """Trailer section with its empty line (431)."""
+    trailers: int = 64
+    """Number of trailer fields (431)."""
+    chunk_extensions: int = 16 * 1024
+    """Chunk extensions, which are checked and ignored, of a whole body together (400)."""
+    body: int | None = None
+    """Body as delivered, without framing (413); None: no bound."""
+    informational: int = 32
+    """Number of 1xx responses before the final one."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if value is not None and value < 0:
+                raise ValueError(f"{field.name} must not be negative")

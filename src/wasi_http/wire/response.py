@@ -1,0 +1,209 @@
+"""Responses, received: the client's side of RFC 9112."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn, Protocol
+
+import httptools
+
+from wasi_http.wire.chunked import ChunkedDecoder
+from wasi_http.wire.errors import Reason, RemoteProtocolError
+from wasi_http.wire.limits import Limits
+from wasi_http.wire.message import (
+    CHUNKED,
+    COMPLETE,
+    LENGTH,
+    UNTIL_CLOSE,
+    BodyHandler,
+    MessageParser,
+    connection_options,
+)
+from wasi_http.wire.section import Field, FieldCollector, strip_values
+
+__all__ = ["ResponseHandler", "ResponseHead", "ResponseParser"]
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+ ")
+
+_CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING = range(3)
+_MEANING = {
+    b"connection": _CONNECTION,
+    b"content-length": _CONTENT_LENGTH,
+    b"transfer-encoding": _TRANSFER_ENCODING,
+}
+
+
+class ResponseHead:
+    """What a response says before its body.
+
+    status: 100 to 999; reason: as sent, maybe empty; version: b"1.0" or b"1.1"
+    headers: (name, value) in order, repetitions and case kept; values without whitespace around them, bytes 0x80-0xFF
+        included
+    keep_alive: the connection may carry another exchange after this one
+    content_length: as declared, None if not (with HEAD and 304 it describes a body that does not follow)
+    chunked: the body has the chunked coding
+    has_body: body and end events follow
+    """
+
+    __slots__ = (
+        "chunked",
+        "content_length",
+        "has_body",
+        "headers",
+        "keep_alive",
+        "reason",
+        "status",
+        "version",
+    )
+
+    status: int
+    reason: bytes
+    version: bytes
+    headers: list[Field]
+    keep_alive: bool
+    content_length: int | None
+    chunked: bool
+    has_body: bool
+
+    def __repr__(self) -> str:
+        return f"<ResponseHead {self.status} {self.version!r} {len(self.headers)} headers>"
+
+
+class ResponseHandler(BodyHandler, Protocol):
+    def on_informational(self, head: ResponseHead, /) -> None:
+        """A 1xx response; the final one is still to come."""
+
+    def on_response(self, head: ResponseHead, /) -> None:
+        """The final response begins; it is complete if it has no body."""
+
+
+class ResponseParser(MessageParser):
+    """Reads the response to one request; see `message` for the rules. A connection takes a new parser per request.
+
+    A response without a length ends with the connection (`feed_eof`). 101, and success for CONNECT, are refused: they
+    would turn the connection into something else.
+    """
+
+    __slots__ = ("_informational", "_method", "_on_informational", "_on_response")
+
+    def __init__(self, method: bytes, handler: ResponseHandler, limits: Limits | None = None) -> None:
+        super().__init__(handler, limits if limits is not None else Limits())
+        self._on_response = handler.on_response
+        self._on_informational = handler.on_informational
+        self._method = method
+        self._informational = 0
+        self._keep_alive = False
+
+    @property
+    def reusable(self) -> bool:
+        """The response is complete, nothing came behind it, and the server keeps the connection open."""
+        return self._state == COMPLETE and self._keep_alive and not self._buffer and not self._eof
+
+    def _read_head(self, data: bytes, position: int, end: int) -> int:
+        line_end = data.find(b"\r\n", position)
+        if line_end - position > self._max_line:
+            raise RemoteProtocolError(Reason.START_LINE_SIZE)
+        if end - position > self._max_head:
+            raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
+        match = _STATUS_LINE.fullmatch(data, position, line_end)
+        if match is None:
+            version = _VERSION.match(data, position, line_end)
+            if version and not version[0].startswith((b"HTTP/1.0 ", b"HTTP/1.1 ")):
+                raise RemoteProtocolError(Reason.VERSION)
+            raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
+        recent = match[1] == b"1"
+        status = int(match[2])
+
+        section = data[position:end]
+        collector = FieldCollector()
+        try:
+            httptools.HttpResponseParser(collector).feed_data(section)
+        except httptools.HttpParserUpgrade:
+            pass  # raised behind the head
+        except httptools.HttpParserError as error:
+            _refuse(error)
+        headers = collector.fields
+        if len(headers) > self._max_headers:
+            raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
+        if b" \r" in section or b"\t\r" in section:
+            headers = strip_values(headers)
+
+        keep_alive = recent
+        length: int | None = None
+        chunked = close = False
+        for name, value in headers:
+            meaning = _MEANING.get(name.lower())
+            if meaning is None:
+                continue
+            if meaning == _CONNECTION:
+                options = connection_options(value)
+                if b"close" in options:
+                    close = True
+                elif b"keep-alive" in options:
+                    keep_alive = True
+            elif meaning == _CONTENT_LENGTH:
+                if length is not None or len(value) > 20 or not value.isdigit():
+                    raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
+                length = int(value)
+            else:
+                if chunked or not recent or value.lower() != b"chunked":
+                    raise RemoteProtocolError(Reason.TRANSFER_CODING)
+                chunked = True
+        if chunked and length is not None:
+            raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+
+        head = ResponseHead()
+        head.status = status
+        head.reason = match[3] or b""
+        head.version = b"1.1" if recent else b"1.0"
+        head.headers = headers
+        head.content_length = length
+        head.chunked = chunked
+        head.has_body = False
+        if status < 200:
+            if status == 101:
+                raise RemoteProtocolError(Reason.UPGRADE)
+            self._informational += 1
+            if self._informational > self._limits.informational:
+                raise RemoteProtocolError(Reason.TOO_MANY_INFORMATIONAL)
+            head.keep_alive = True
+            self._on_informational(head)
+            return end
+        if status < 300 and self._method == b"CONNECT":
+            raise RemoteProtocolError(Reason.UPGRADE, "the server opened a tunnel")
+        if status == 204 or status == 304 or self._method == b"HEAD":
+            self._state = COMPLETE
+        elif chunked:
+            head.has_body = True
+            self._chunks = ChunkedDecoder(self._limits)
+            self._state = CHUNKED
+        elif length is None:
+            head.has_body = True
+            close = True
+            self._state = UNTIL_CLOSE
+        elif length:
+            limit = self._limits.body
+            if limit is not None and length > limit:
+                raise RemoteProtocolError(Reason.BODY_SIZE)
+            head.has_body = True
+            self._remaining = length
+            self._state = LENGTH
+        else:
+            self._state = COMPLETE
+        head.keep_alive = self._keep_alive = keep_alive and not close
+        self._on_response(head)
+        return end
+
+    def _end_of_input_in_head(self) -> None:
+        raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self._buffer or self._informational else Reason.NO_RESPONSE)
+
+
+def _refuse(error: httptools.HttpParserError) -> NoReturn:
+    message = str(error)
+    reason = Reason.SYNTAX
+    if "Content-Length" in message:
+        reason = Reason.FRAMING
+    elif "Transfer-Encoding" in message:
+        reason = Reason.TRANSFER_CODING
+    raise RemoteProtocolError(reason, message) from error
