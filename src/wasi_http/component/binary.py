@@ -260,7 +260,7 @@ class _Scope:
 
     @property
     def is_type(self) -> bool:
-        return self.kind != "component"
+        return self.kind != "a component"
 
 
 class _Decoder:
@@ -401,7 +401,7 @@ class _Decoder:
     def component(self, what: str) -> _Scope:
         """A component from ``position`` to ``end``."""
         self.header(what)
-        scope = self.enter("component")
+        scope = self.enter("a component")
         while self.position < self.end:
             self.section(scope)
         self.scopes.pop()
@@ -524,9 +524,11 @@ class _Decoder:
         return Reference(name, sort, self.index(sort))
 
     def unique(self, names: list[str], what: str, start: int) -> None:
-        if len(set(names)) != len(names):
-            twice = next(name for place, name in enumerate(names) if name in names[:place])
-            self.fail(f'two {what}s are called "{twice}"', start)
+        seen: set[str] = set()
+        for name in names:
+            if name in seen:
+                self.fail(f'two {what}s are called "{name}"', start)
+            seen.add(name)
 
     def core_type(self) -> Definition:
         start = self.position
@@ -614,6 +616,7 @@ class _Decoder:
             self.zero("the attribute of a tag")
         elif sort is not Sort.CORE_FUNC:
             self.fail(f"0x{code:02x} is not a kind of core import or export", start)
+        start = self.position
         index = self.u32("the index of a core type")
         if index >= len(types):
             self.fail(f"core type index {index} is out of range: {len(types)} are defined before it", start)
@@ -684,7 +687,7 @@ class _Decoder:
         target = self.byte("an alias")
         if target == 0x00:
             if sort not in _EXTERNS or (scope.is_type and sort not in (Sort.TYPE, Sort.INSTANCE)):
-                self.fail(f"an alias of an instance's export cannot be a {sort} in a {scope.kind}", start)
+                self.fail(f"an alias of an instance's export cannot be a {sort} in {scope.kind}", start)
             instance = self.index(Sort.INSTANCE)
             at = self.position
             name = self.name("the name of an export")
@@ -695,7 +698,7 @@ class _Decoder:
             return AliasExport(instance, name, extern, sort=sort, index=index, offset=start)
         if target == 0x01:
             if sort not in _CORE_ENTITIES or scope.is_type:
-                self.fail(f"an alias of a core instance's export cannot be a {sort} in a {scope.kind}", start)
+                self.fail(f"an alias of a core instance's export cannot be a {sort} in {scope.kind}", start)
             instance = self.index(Sort.CORE_INSTANCE)
             at = self.position
             name = self.name("the name of a core export")
@@ -711,7 +714,7 @@ class _Decoder:
     def outer_alias(self, sort: Sort, start: int) -> Definition:
         scope = self.scopes[-1]
         if sort not in _OUTER or (scope.is_type and sort not in (Sort.TYPE, Sort.CORE_TYPE)):
-            self.fail(f"an outer alias cannot be a {sort} in a {scope.kind}", start)
+            self.fail(f"an outer alias cannot be a {sort} in {scope.kind}", start)
         levels = self.u32("the levels of an alias")
         if levels >= len(self.scopes):
             self.fail(f"an alias reaches out {levels} levels of {len(self.scopes) - 1}", start)
@@ -743,7 +746,7 @@ class _Decoder:
         self.position += 1
         scope = self.scopes[-1]
         if scope.is_type:
-            self.fail(f"a resource type cannot be defined in a {scope.kind}", start)
+            self.fail(f"a resource type cannot be defined in {scope.kind}", start)
         if self.byte("a resource type") != 0x7F:
             self.fail("a resource type can only be represented by an i32", self.position - 1)
         destructor = self.index(Sort.CORE_FUNC) if self.flag("the presence of a destructor") else None
@@ -761,10 +764,10 @@ class _Decoder:
         if code in (0x40, 0x43):
             return self.func_type(is_async=code == 0x43)
         if code == 0x42:
-            scope = self.declarations("instance type")
+            scope = self.declarations("an instance type")
             return InstanceType(scope.exports, tuple(scope.generated))
         if code == 0x41:
-            scope = self.declarations("component type")
+            scope = self.declarations("a component type")
             return ComponentType(scope.imports, scope.exports, tuple(scope.imported), tuple(scope.generated))
         return self.value_type(code, start)
 
@@ -772,22 +775,22 @@ class _Decoder:
         match code:
             case 0x72:
                 fields = self.labelled("field", self.valtype)
-                return RecordType(tuple(Field(name, type_) for name, type_ in self.some(fields, "record", start)))
+                return RecordType(tuple(Field(name, type_) for name, type_ in self.some(fields, "a record", start)))
             case 0x71:
                 cases = self.labelled("case", self.case)
-                return VariantType(tuple(Case(name, type_) for name, type_ in self.some(cases, "variant", start)))
+                return VariantType(tuple(Case(name, type_) for name, type_ in self.some(cases, "a variant", start)))
             case 0x70:
                 return ListType(self.valtype())
             case 0x6F:
-                return TupleType(tuple(self.some(self.many("elements", self.valtype), "tuple", start)))
+                return TupleType(tuple(self.some(self.many("elements", self.valtype), "a tuple", start)))
             case 0x6E:
-                labels = self.some([label for label, _ in self.labelled("flag", None)], "flags type", start)
+                labels = self.some([label for label, _ in self.labelled("flag", None)], "a flags type", start)
                 if len(labels) > MAX_FLAGS:
                     self.fail(f"a flags type has {len(labels)} flags; at most {MAX_FLAGS} are allowed", start)
                 return FlagsType(tuple(labels))
             case 0x6D:
                 labels = [label for label, _ in self.labelled("label", None)]
-                return EnumType(tuple(self.some(labels, "enum", start)))
+                return EnumType(tuple(self.some(labels, "an enum", start)))
             case 0x6B:
                 return OptionType(self.valtype())
             case 0x6A:
@@ -802,7 +805,7 @@ class _Decoder:
 
     def some(self, items: list[_T], what: str, start: int) -> list[_T]:
         if not items:
-            self.fail(f"a {what} cannot be empty", start)
+            self.fail(f"{what} cannot be empty", start)
         return items
 
     def labelled(self, what: str, read: Callable[[], Any] | None) -> list[tuple[str, Any]]:
@@ -883,12 +886,12 @@ class _Decoder:
                 self.type_definition()
             elif code == 0x02:
                 self.alias()
-            elif code == 0x03 and kind == "component type":
+            elif code == 0x03 and kind == "a component type":
                 self.import_()
             elif code == 0x04:
                 self.export_declaration()
             else:
-                self.fail(f"0x{code:02x} is not a declaration of a {kind}", start)
+                self.fail(f"0x{code:02x} is not a declaration of {kind}", start)
         self.scopes.pop()
         return scope
 

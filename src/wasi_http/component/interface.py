@@ -377,6 +377,8 @@ def value_type(hint: Any, where: str = "annotation") -> ValType:
 
 def _union_type(arguments: tuple[Any, ...], where: str) -> ValType:
     outcomes = [argument for argument in arguments if (get_origin(argument) or argument) in (Ok, Err)]
+    if outcomes and type(None) in arguments:
+        return OptionType(_union_type(tuple(a for a in arguments if a is not type(None)), where))
     if outcomes:
         parts = {get_origin(argument) or argument: get_args(argument) for argument in outcomes}
         if len(arguments) != 2 or set(parts) != {Ok, Err}:

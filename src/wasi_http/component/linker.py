@@ -109,11 +109,8 @@ class Linker:
             yield f"{wanted} is missing; {how}"
             return
         provided = self._interfaces[found].resource_types()
-        as_found = wanted if found == wanted else f"{wanted} (given {found})"
         for name, resource in imported.resources.items():
-            if name not in provided:
-                yield f"{as_found}: the resource {name} is missing"
-            else:
+            if name in provided:
                 resources.setdefault(resource, provided[name])
 
     def _check_functions(
@@ -124,6 +121,10 @@ class Linker:
             return
         functions = self._functions[found]
         as_found = wanted if found == wanted else f"{wanted} (given {found})"
+        for name, resource in imported.resources.items():
+            # Names that an interface has for the resources of others are bound where those are imported.
+            if resource not in resources:
+                yield f"{as_found}: the resource {name} is missing"
         for name, type_ in imported.functions.items():
             if name not in functions:
                 yield f"{as_found}: the function {name} is missing: {type_}"

@@ -45,8 +45,8 @@ MAX_TYPE_DEPTH = 100
 MAX_TYPE_SIZE = 100_000
 """Nodes of a type written out, names counted by length."""
 
-MAX_TYPE_WORK = 5_000_000
-"""Nodes substituted or compared for one binary."""
+MAX_TYPE_WORK = 1_000_000
+"""Nodes substituted, compared or searched for one binary; a large real one takes some ten thousand."""
 
 _Bindings = dict[ResourceType, ResourceType]
 _Any = TypeVar("_Any", bound=AnyType | ExternType)
@@ -318,10 +318,8 @@ class TypeMatcher:
     def _match_types(self, given: AnyType, wanted: AnyType, bindings: _Bindings, variables: set[ResourceType]) -> None:
         match wanted, given:
             case ResourceType(), ResourceType():
-                if wanted in variables:
-                    wanted = bindings.setdefault(wanted, given)
-                else:
-                    wanted = bindings.get(wanted, wanted)
+                free = wanted in variables
+                wanted = bindings.setdefault(wanted, given) if free else bindings.get(wanted, wanted)
                 if wanted is not given:
                     raise TypeFault(f"expected the resource type {wanted}, found another resource type, {given}")
             case InstanceType(), InstanceType():

@@ -114,6 +114,8 @@ class ResponseParser(MessageParser):
             raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
         recent = match[1] == b"1"
         status = int(match[2])
+        if status == 101:
+            raise RemoteProtocolError(Reason.UPGRADE)
 
         section = data[position:end]
         collector = FieldCollector()
@@ -162,8 +164,6 @@ class ResponseParser(MessageParser):
         head.chunked = chunked
         head.has_body = False
         if status < 200:
-            if status == 101:
-                raise RemoteProtocolError(Reason.UPGRADE)
             self._informational += 1
             if self._informational > self._limits.informational:
                 raise RemoteProtocolError(Reason.TOO_MANY_INFORMATIONAL)

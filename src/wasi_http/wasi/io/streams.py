@@ -131,18 +131,19 @@ class InputStream(Resource, name="input-stream"):
     @method
     @raises(StreamError)
     def blocking_skip(self, len_: u64) -> u64 | Awaitable[u64]:
-        data = self.blocking_read(len_)
-        return len(data) if isinstance(data, bytes) else _length(data)
+        if not len_:
+            return self.skip(0) if self._ready() else self._skip_none()
+        return self.skip(len_) or until(lambda: self.skip(len_), self.signal)
+
+    async def _skip_none(self) -> int:
+        await until(self._ready, self.signal)
+        return self.skip(0)
 
     @method
     def subscribe(self) -> Own[Pollable]:
         pollable = Pollable(self._ready, self.signal)
         pollable.attach(self)
         return pollable
-
-
-async def _length(data: Awaitable[bytes]) -> int:
-    return len(await data)
 
 
 class OutputStream(Resource, name="output-stream"):

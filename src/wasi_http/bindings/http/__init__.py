@@ -1,0 +1,5 @@
+"""``wasi:http`` as value types."""
+
+from wasi_http.bindings.http import types
+
+__all__ = ["types"]

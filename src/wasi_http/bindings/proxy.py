@@ -1,0 +1,54 @@
+"""Proxies: components that export ``wasi:http/incoming-handler``."""
+
+from __future__ import annotations
+
+from wasi_http.component import Call, InstancePre, Lifted
+from wasi_http.engine import Store
+from wasi_http.types import IncomingHandler, IncomingRequest, ResponseOutparam
+
+__all__ = ["IncomingHandlerGuest", "Proxy", "ProxyPre"]
+
+
+class IncomingHandlerGuest:
+    """``wasi:http/incoming-handler`` of an instance."""
+
+    __slots__ = ("_handle",)
+
+    def __init__(self, handle: Lifted) -> None:
+        self._handle = handle
+
+    def start_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Call:
+        """A call that has not begun: poll it once, and make a task of it only when it has to wait."""
+        return self._handle.start(store, request, response_out)
+
+    async def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
+        """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``."""
+        await self._handle.start(store, request, response_out)
+
+
+class Proxy:
+    """An instance of a proxy; the store holds it."""
+
+    __slots__ = ("wasi_http_incoming_handler",)
+
+    def __init__(self, handler: IncomingHandlerGuest) -> None:
+        self.wasi_http_incoming_handler = handler
+
+
+class ProxyPre:
+    """A linked proxy, ready to be instantiated; raises `LinkError` when the component is none."""
+
+    __slots__ = ("_pre", "_proxy")
+
+    def __init__(self, pre: InstancePre) -> None:
+        self._pre = pre
+        self._proxy = Proxy(IncomingHandlerGuest(pre.export(IncomingHandler)["handle"]))
+
+    def instantiate(self, store: Store) -> Proxy:
+        """An instance in a fresh store; raises `Trap` when a core start function fails."""
+        self._pre.instantiate(store)
+        return self._proxy
+
+    async def instantiate_async(self, store: Store) -> Proxy:
+        """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
+        return self.instantiate(store)

@@ -1,0 +1,286 @@
+"""Bodies: bytes on their way between a guest and the other side, in both directions.
+
+A `Pipe` is the whole of it, sans I/O: a bounded queue with an end, an error, and trailers. What a body may do next:
+
+    open ──end(trailers)──► ended        the consumer takes what is queued, then sees the end
+      ├────fail(error)────► failed       what is queued is lost, the consumer sees the error
+      └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
+
+Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for the
+consumer and ``writable`` for the producer.
+
+For a guest's outgoing body the declared length is enforced: a write beyond it fails, so does finishing short of it, and
+in both cases the message is aborted, as it is when the body is dropped unfinished.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from wasi_http.component import Err, Ok, Own, Resource, method, raises, static
+from wasi_http.context import HttpState
+from wasi_http.error import ErrorCode, HttpError, error_code_of
+from wasi_http.fields import Field, Fields
+from wasi_http.wasi.io.poll import Pollable
+from wasi_http.wasi.io.signal import Signal
+from wasi_http.wasi.io.streams import InputStream, OutputStream
+
+__all__ = ["BODY_BUFFER", "FutureTrailers", "IncomingBody", "OutgoingBody", "Pipe"]
+
+#: How many bytes of one body may wait between a guest and the other side.
+BODY_BUFFER: Final = 256 * 1024
+
+
+class Pipe:
+    """A body in transit; see the module's text."""
+
+    __slots__ = ("_chunks", "_offset", "cancelled", "ended", "error", "limit", "readable", "size", "trailers", "writable")
+
+    def __init__(self, limit: int = BODY_BUFFER) -> None:
+        self.limit = limit
+        self.size = 0
+        self.ended = False
+        self.cancelled = False
+        self.error: BaseException | None = None
+        self.trailers: list[Field] | None = None
+        self.readable = Signal()
+        self.writable = Signal()
+        self._chunks: deque[bytes] = deque()
+        self._offset = 0
+
+    @classmethod
+    def of(cls, data: bytes = b"") -> Pipe:
+        """A body that is all there."""
+        pipe = cls()
+        if data:
+            pipe._chunks.append(data)
+            pipe.size = len(data)
+        pipe.ended = True
+        return pipe
+
+    # The producer's end
+
+    def room(self) -> int:
+        """How many bytes `write` takes now. Raises the error that ended the body, BrokenPipeError if nobody reads."""
+        if self.error is not None:
+            raise self.error
+        if self.cancelled:
+            raise BrokenPipeError("nobody reads the body any more")
+        return max(0, self.limit - self.size)
+
+    def write(self, data: bytes) -> None:
+        """Adds bytes (at least one). What comes after the consumer has gone is lost."""
+        if self.cancelled or self.error is not None:
+            return
+        self._chunks.append(data)
+        self.size += len(data)
+        self.readable.notify()
+
+    def end(self, trailers: list[Field] | None = None) -> None:
+        if not self.ended and self.error is None:
+            self.ended = True
+            self.trailers = trailers
+            self.readable.notify()
+            self.writable.notify()
+
+    def fail(self, error: BaseException) -> None:
+        """Ends the body with an error, unless it has ended."""
+        if not self.ended and self.error is None:
+            self.error = error
+            self._chunks.clear()
+            self.size = 0
+            self.readable.notify()
+            self.writable.notify()
+
+    # The consumer's end
+
+    def take(self, limit: int) -> bytes | None:
+        """At most ``limit`` bytes, ``b""`` while there are none, None at the end. Raises the error of the body."""
+        if not self._chunks:
+            if self.error is not None:
+                raise self.error
+            return None if self.ended else b""
+        chunk = self._chunks[0]
+        start = self._offset
+        if len(chunk) - start <= limit:
+            self._chunks.popleft()
+            self._offset = 0
+            data = chunk[start:] if start else chunk
+        else:
+            self._offset = start + limit
+            data = chunk[start : start + limit]
+        self.size -= len(data)
+        self.writable.notify()
+        return data
+
+    def take_all(self) -> bytes:
+        """Everything that is queued."""
+        if len(self._chunks) == 1 and not self._offset:
+            data = self._chunks.popleft()
+        else:
+            data = b"".join(self._chunks)[self._offset :]
+            self._chunks.clear()
+            self._offset = 0
+        self.size = 0
+        return data
+
+    def is_readable(self) -> bool:
+        return bool(self._chunks) or self.ended or self.error is not None
+
+    def cancel(self) -> None:
+        """The consumer has gone: what is queued is dropped, the producer is told."""
+        if not self.cancelled:
+            self.cancelled = True
+            self._chunks.clear()
+            self._offset = 0
+            self.size = 0
+            self.writable.notify()
+
+
+class BodyInput(InputStream):
+    """What a guest reads a body from."""
+
+    __slots__ = ("is_ready", "pull")
+
+    def __init__(self, pipe: Pipe) -> None:
+        super().__init__(pipe.readable)
+        self.pull = pipe.take  # type: ignore[method-assign]
+        self.is_ready = pipe.is_readable  # type: ignore[method-assign]
+
+
+class IncomingBody(Resource, name="incoming-body"):
+    """The body of a request or response that arrives. ``demand`` is called when the guest asks for the stream."""
+
+    __slots__ = ("_demand", "_finished", "_pipe", "_taken", "_view")
+
+    def __init__(self, view: HttpState, pipe: Pipe, demand: Callable[[], None] | None = None) -> None:
+        self._view = view
+        self._pipe = pipe
+        self._demand = demand
+        self._taken = False
+        self._finished = False
+
+    @method
+    @raises()
+    def stream(self) -> Own[InputStream]:
+        if self._taken:
+            raise Err(None)
+        self._taken = True
+        if self._demand is not None:
+            self._demand()
+        stream = BodyInput(self._pipe)
+        stream.attach(self)
+        return stream
+
+    @static
+    def finish(this: Own[IncomingBody]) -> Own[FutureTrailers]:
+        this._finished = True
+        this.release()
+        return FutureTrailers(this._view, this._pipe)
+
+    def drop(self) -> None:
+        if not self._finished:
+            self._pipe.cancel()
+
+
+class FutureTrailers(Resource, name="future-trailers"):
+    """What comes after a body; what is left of the body itself is skipped."""
+
+    __slots__ = ("_consumed", "_pipe", "_view")
+
+    def __init__(self, view: HttpState, pipe: Pipe) -> None:
+        self._view = view
+        self._pipe = pipe
+        self._consumed = False
+
+    def _is_ready(self) -> bool:
+        pipe = self._pipe
+        while pipe.size:
+            pipe.take(pipe.size)
+        return self._consumed or pipe.ended or pipe.error is not None
+
+    @method
+    def subscribe(self) -> Own[Pollable]:
+        pollable = Pollable(self._is_ready, self._pipe.readable)
+        pollable.attach(self)
+        return pollable
+
+    @method
+    def get(self) -> Ok[Ok[Own[Fields] | None] | Err[ErrorCode]] | Err[None] | None:
+        if self._consumed:
+            return Err(None)
+        if not self._is_ready():
+            return None
+        self._consumed = True
+        pipe = self._pipe
+        if pipe.error is not None:
+            return Ok(Err(error_code_of(pipe.error)))
+        return Ok(Ok(Fields.received(self._view, pipe.trailers) if pipe.trailers else None))
+
+    def drop(self) -> None:
+        self._pipe.cancel()
+
+
+class BodyOutput(OutputStream):
+    """What a guest writes a body to."""
+
+    __slots__ = ("_body", "permit")
+
+    def __init__(self, body: OutgoingBody) -> None:
+        super().__init__(body.pipe.writable)
+        self._body = body
+        self.permit = body.pipe.room  # type: ignore[method-assign]
+
+    def push(self, data: bytes) -> None:
+        body = self._body
+        if body.declared is not None:
+            body.written += len(data)
+            if body.written > body.declared:
+                error = HttpError(body.size_error(body.written))
+                body.pipe.fail(error)
+                raise error
+        body.pipe.write(data)
+
+
+class OutgoingBody(Resource, name="outgoing-body"):
+    """The body of a request or response that a guest sends; ``size_error`` makes the error of a wrong length."""
+
+    __slots__ = ("_finished", "_taken", "declared", "pipe", "size_error", "written")
+
+    def __init__(self, pipe: Pipe, declared: int | None, size_error: Callable[[int], ErrorCode]) -> None:
+        self.pipe = pipe
+        self.declared = declared
+        self.size_error = size_error
+        self.written = 0
+        self._taken = False
+        self._finished = False
+
+    @method
+    @raises()
+    def write(self) -> Own[OutputStream]:
+        if self._taken:
+            raise Err(None)
+        self._taken = True
+        stream = BodyOutput(self)
+        stream.attach(self)
+        return stream
+
+    @static
+    @raises(ErrorCode)
+    def finish(this: Own[OutgoingBody], trailers: Own[Fields] | None) -> None:
+        this._finished = True
+        this.release()
+        pipe = this.pipe
+        if pipe.error is not None:
+            raise Err(error_code_of(pipe.error))
+        if this.declared is not None and this.written != this.declared:
+            error = HttpError(this.size_error(this.written))
+            pipe.fail(error)
+            raise Err(error.code)
+        pipe.end(trailers.entries_ if trailers is not None else None)
+
+    def drop(self) -> None:
+        if not self._finished:
+            self.pipe.fail(HttpError(ErrorCode.HttpProtocolError, "the guest dropped the body unfinished"))

@@ -1,0 +1,178 @@
+"""``fields``: headers and trailers, and every rule about them.
+
+Names are kept in lower case, values as bytes; order and repetition are preserved. The rules:
+
+- a name is a token, a value has no control characters but tab (bytes 0x80-0xFF are allowed);
+- a *forbidden* name (one that the host owns) can neither be set by a guest nor seen in what arrives;
+- ``content-length`` is digits, at most 2^64 - 1, and never two different ones: equal ones collapse;
+- an *immutable* collection (of a request or response that exists) refuses changes, its `clone` allows them again;
+- size: a collection that grows beyond the limit traps, as 0.2 has no error for it. What arrived may be larger: it is
+  bounded by the limits of the wire.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import ClassVar, Final
+
+from wasi_http.component import Err, Own, Resource, State, Variant, case, constructor, method, raises, static
+from wasi_http.context import HttpState
+from wasi_http.engine import Trap
+
+__all__ = ["ENTRY_OVERHEAD", "Field", "Fields", "HeaderError", "content_length"]
+
+Field = tuple[bytes, bytes]
+
+#: What an entry counts beyond its name and value, so that many small ones are not free.
+ENTRY_OVERHEAD: Final = 32
+
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
+_DIGITS = re.compile(rb"[0-9]{1,20}").fullmatch
+
+
+class HeaderError(Variant):
+    """``wasi:http/types.header-error``."""
+
+    InvalidSyntax: ClassVar[HeaderError] = case("invalid-syntax")
+    Forbidden: ClassVar[HeaderError] = case("forbidden")
+    Immutable: ClassVar[HeaderError] = case("immutable")
+
+
+_INVALID: Final = HeaderError.InvalidSyntax
+
+
+def content_length(entries: Iterable[Field]) -> int | None:
+    """The length that a message declares, None if none; Err(invalid-syntax) for a malformed or conflicting one."""
+    declared: int | None = None
+    for name, value in entries:
+        if name == b"content-length":
+            length = _parse_length(value)
+            if declared is not None and length != declared:
+                raise Err(_INVALID)
+            declared = length
+    return declared
+
+
+def _parse_length(value: bytes) -> int:
+    if _DIGITS(value) is None or (length := int(value)) >= 1 << 64:
+        raise Err(_INVALID)
+    return length
+
+
+class Fields(Resource, name="fields"):
+    """A collection of fields; ``entries_`` is what goes on the wire."""
+
+    __slots__ = ("_is_forbidden", "_limit", "_mutable", "_size", "entries_")
+
+    def __init__(
+        self,
+        entries: list[Field],
+        is_forbidden: Callable[[str], bool],
+        limit: int,
+        *,
+        mutable: bool = True,
+        size: int | None = None,
+    ) -> None:
+        self.entries_ = entries
+        self._is_forbidden = is_forbidden
+        self._limit = limit
+        self._mutable = mutable
+        self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in entries) if size is None else size
+
+    @classmethod
+    def received(cls, view: HttpState, entries: Iterable[Field]) -> Fields:
+        """What arrived, as guests may see it: immutable, without what is forbidden."""
+        forbidden = view.is_forbidden_header
+        seen = [(name, value) for n, value in entries if not forbidden((name := n.lower()).decode("latin-1"))]
+        return cls(seen, forbidden, view.http.field_size_limit, mutable=False, size=0)
+
+    def freeze(self) -> Fields:
+        """An immutable view of the same entries."""
+        return Fields(self.entries_, self._is_forbidden, self._limit, mutable=False, size=self._size)
+
+    def _writable(self, name: str) -> bytes:
+        if not self._mutable:
+            raise Err(HeaderError.Immutable)
+        key = name.encode("utf-8").lower()
+        if _TOKEN(key) is None:
+            raise Err(_INVALID)
+        if self._is_forbidden(key.decode()):
+            raise Err(HeaderError.Forbidden)
+        return key
+
+    def _add(self, key: bytes, values: list[bytes]) -> None:
+        added = []
+        for value in values:
+            if _VALUE(value) is None:
+                raise Err(_INVALID)
+            if key == b"content-length":
+                value = b"%d" % _parse_length(value)
+                if any(n == key for n, _ in self.entries_) or added:
+                    if content_length([*self.entries_, *added, (key, value)]) is not None:
+                        continue
+            added.append((key, value))
+        size = self._size + sum(len(key) + len(value) + ENTRY_OVERHEAD for _, value in added)
+        if size > self._limit:
+            raise Trap(f"fields of {size} bytes exceed the limit of {self._limit}")
+        self._size = size
+        self.entries_.extend(added)
+
+    def _remove(self, key: bytes) -> None:
+        kept = [entry for entry in self.entries_ if entry[0] != key]
+        if len(kept) < len(self.entries_):
+            self.entries_[:] = kept
+            self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in kept)
+
+    @constructor
+    def new(state: State[HttpState]) -> Own[Fields]:
+        return Fields([], state.is_forbidden_header, state.http.field_size_limit, size=0)
+
+    @static
+    @raises(HeaderError)
+    def from_list(state: State[HttpState], entries: list[tuple[str, bytes]]) -> Own[Fields]:
+        fields = Fields([], state.is_forbidden_header, state.http.field_size_limit, size=0)
+        for name, value in entries:
+            fields._add(fields._writable(name), [value])
+        return fields
+
+    @method
+    def get(self, name: str) -> list[bytes]:
+        key = name.lower().encode()
+        return [v for n, v in self.entries_ if n == key]
+
+    @method
+    def has(self, name: str) -> bool:
+        key = name.lower().encode()
+        return any(n == key for n, _ in self.entries_)
+
+    @method
+    @raises(HeaderError)
+    def set(self, name: str, value: list[bytes]) -> None:
+        key = self._writable(name)
+        before, size = list(self.entries_), self._size
+        self._remove(key)
+        try:
+            self._add(key, value)
+        except Err:
+            self.entries_[:], self._size = before, size
+            raise
+
+    @method
+    @raises(HeaderError)
+    def delete(self, name: str) -> None:
+        self._remove(self._writable(name))
+
+    @method
+    @raises(HeaderError)
+    def append(self, name: str, value: bytes) -> None:
+        self._add(self._writable(name), [value])
+
+    @method
+    def entries(self) -> list[tuple[str, bytes]]:
+        return [(n.decode("latin-1"), v) for n, v in self.entries_]
+
+    @method
+    def clone(self) -> Own[Fields]:
+        return Fields(list(self.entries_), self._is_forbidden, self._limit)

@@ -1,0 +1,49 @@
+"""The world ``wasi:cli/imports``: all that WASI 0.2 offers to guests, HTTP aside."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from wasi_http.component.interface import Interface
+from wasi_http.component.linker import Linker
+from wasi_http.wasi import cli, clocks, filesystem, io, random, sockets
+
+__all__ = ["INTERFACES", "add_to_linker"]
+
+#: Every interface of the world, at version 0.2.12. Any of them can be defined alone, or be replaced by a subclass.
+INTERFACES: Final[tuple[type[Interface], ...]] = (
+    io.Error,
+    io.Poll,
+    io.Streams,
+    clocks.MonotonicClock,
+    clocks.WallClock,
+    clocks.Timezone,
+    random.Random,
+    random.Insecure,
+    random.InsecureSeed,
+    cli.Environment,
+    cli.ExitInterface,
+    cli.Stdin,
+    cli.Stdout,
+    cli.Stderr,
+    cli.TerminalInputInterface,
+    cli.TerminalOutputInterface,
+    cli.TerminalStdin,
+    cli.TerminalStdout,
+    cli.TerminalStderr,
+    filesystem.Types,
+    filesystem.Preopens,
+    sockets.NetworkInterface,
+    sockets.InstanceNetwork,
+    sockets.IpNameLookup,
+    sockets.Tcp,
+    sockets.TcpCreateSocket,
+    sockets.Udp,
+    sockets.UdpCreateSocket,
+)
+
+
+def add_to_linker(linker: Linker) -> None:
+    """Defines all `INTERFACES`. A store that uses them offers a `WasiView` as its ``data``."""
+    for interface in INTERFACES:
+        linker.define(interface)
