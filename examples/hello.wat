@@ -174,8 +174,20 @@
 
   (func $handle (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))
     (canon lift (core func $main "handle")))
-  (instance $handler
-    (export "incoming-request" (type $incoming-request))
-    (export "response-outparam" (type $response-outparam))
-    (export "handle" (func $handle)))
+
+  ;; The interface does not only have the function but also the names of the types in its signature. A component around
+  ;; the function is what gives it that shape; the host sees through it when the component is loaded.
+  (component $Handler
+    (import "incoming-request" (type $incoming-request (sub resource)))
+    (import "response-outparam" (type $response-outparam (sub resource)))
+    (import "handle" (func $handle
+      (param "request" (own $incoming-request)) (param "response-out" (own $response-outparam))))
+    (export $request "incoming-request" (type $incoming-request))
+    (export $outparam "response-outparam" (type $response-outparam))
+    (export "handle" (func $handle) (func
+      (param "request" (own $request)) (param "response-out" (own $outparam)))))
+  (instance $handler (instantiate $Handler
+    (with "incoming-request" (type $incoming-request))
+    (with "response-outparam" (type $response-outparam))
+    (with "handle" (func $handle))))
   (export "wasi:http/incoming-handler@0.2.12" (instance $handler)))

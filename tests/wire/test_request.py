@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import weakref
 from typing import Any
 
@@ -335,6 +336,7 @@ REFUSED: dict[str, tuple[bytes, Reason]] = {
     "NUL in a name": (get(b"a\x00: b"), Reason.SYNTAX),
     "non-ASCII name": (get(b"\xc3\xa9: b"), Reason.SYNTAX),
     "separators in a name": (get(b"a(b): c"), Reason.SYNTAX),
+    "LF behind a body that ends with CR": (post(b"Content-Length: 1", body=b"\r\n"), Reason.SYNTAX),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Reason.SYNTAX),
     # length
     "length and chunked": (post(b"Content-Length: 5", CHUNKED), Reason.FRAMING),
@@ -421,8 +423,8 @@ def test_refused(name: str) -> None:
     whole = read_requests([data])
     assert whole.error is not None
     assert (whole.error.reason, whole.error.status) == (reason, reason.status)
-    for packets in cuts(data):
-        outcome = read_requests(packets)
+    for packets, eager in itertools.product(cuts(data), (False, True)):
+        outcome = read_requests(packets, eager=eager)
         assert outcome.error is not None
         if reason in OTHER_REASON:
             assert outcome.error.reason in OTHER_REASON

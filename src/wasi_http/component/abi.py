@@ -1079,7 +1079,7 @@ class Signature:
         if self.result_is_result:
             self.ok = None if type.result.ok is None else codec_of(type.result.ok)
             self.error = None if type.result.error is None else codec_of(type.result.error)
-        self.width = sum(codec.width for codec in self.params)
+        self.width = sum(len(codec.flat) for codec in self.params)
         self.spills_params = self.width > MAX_FLAT_PARAMS
         self.spills_result = self.result is not None and self.result.width > 1
         self.params_size = 0

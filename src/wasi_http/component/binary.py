@@ -297,17 +297,21 @@ class _Decoder:
 
     def leb128(self, what: str, *, signed: bool) -> int:
         """An unsigned number of 32 bits, or a signed one of 33."""
-        start = self.position
-        value = 0
-        for shift in range(0, 35, 7):
-            byte = self.byte(what)
+        start = position = self.position
+        value = shift = 0
+        byte = 0x80
+        while byte >= 0x80:
+            if position >= self.end:
+                self.fail(f"unexpected end in {what}", position)
+            if shift > 28:
+                self.fail(f"{what} is a number of more than 5 bytes", start)
+            byte = self.data[position]
             value |= (byte & 0x7F) << shift
-            if byte < 0x80:
-                break
-        else:
-            self.fail(f"{what} is a number of more than 5 bytes", start)
+            position += 1
+            shift += 7
+        self.position = position
         if signed and byte & 0x40:
-            value -= 1 << (shift + 7)
+            value -= 1 << shift
             if value < -(1 << 32):
                 self.fail(f"{what} does not fit into 33 bits", start)
         elif value >= 1 << 32:

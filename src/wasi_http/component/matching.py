@@ -6,8 +6,8 @@ so every type has a limited depth and size, and all the work on types of one bin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple, TypeVar, cast
 
 from wasi_http.component.definitions import (
     OPAQUE_MODULE,
@@ -80,42 +80,44 @@ def sort_of(type_: ExternType) -> Sort:
     return Sort.CORE_MODULE
 
 
-def _children(type_: AnyType | ExternType) -> Iterable[AnyType | ExternType | None]:
-    match type_:
-        case ListType(child) | OptionType(child) | OwnType(child) | BorrowType(child) | TypeBound(child):
-            return (child,)
-        case RecordType(fields):
-            return [field.type for field in fields]
-        case TupleType(elements):
-            return elements
-        case VariantType(cases):
-            return [case.type for case in cases]
-        case ResultType(ok, error):
-            return ok, error
-        case FuncType(params, result):
-            return [*[param for _, param in params], result]
-        case InstanceType(exports=exports):
-            return exports.values()
-        case ComponentType(imports=imports, exports=exports):
-            return [*imports.values(), *exports.values()]
+_Children = Iterable[AnyType | ExternType | None]
+
+_CHILDREN: dict[type, Callable[[Any], _Children]] = {
+    ListType: lambda type_: (type_.element,),
+    OptionType: lambda type_: (type_.payload,),
+    OwnType: lambda type_: (type_.resource,),
+    BorrowType: lambda type_: (type_.resource,),
+    TypeBound: lambda type_: (type_.type,),
+    RecordType: lambda type_: [field.type for field in type_.fields],
+    TupleType: lambda type_: type_.elements,
+    VariantType: lambda type_: [case.type for case in type_.cases],
+    ResultType: lambda type_: (type_.ok, type_.error),
+    FuncType: lambda type_: [*[param for _, param in type_.params], type_.result],
+    InstanceType: lambda type_: type_.exports.values(),
+    ComponentType: lambda type_: [*type_.imports.values(), *type_.exports.values()],
+}
+
+_NAMES: dict[type, Callable[[Any], Iterable[str]]] = {
+    RecordType: lambda type_: [field.name for field in type_.fields],
+    VariantType: lambda type_: [case.name for case in type_.cases],
+    EnumType: lambda type_: type_.labels,
+    FlagsType: lambda type_: type_.labels,
+    FuncType: lambda type_: [name for name, _ in type_.params],
+    InstanceType: lambda type_: type_.exports,
+    ComponentType: lambda type_: [*type_.imports, *type_.exports],
+}
+
+
+def _nothing(type_: object) -> tuple[()]:
     return ()
+
+
+def _children(type_: AnyType | ExternType) -> _Children:
+    return _CHILDREN.get(type(type_), _nothing)(type_)
 
 
 def _names(type_: AnyType | ExternType) -> Iterable[str]:
-    match type_:
-        case RecordType(fields):
-            return [field.name for field in fields]
-        case VariantType(cases):
-            return [case.name for case in cases]
-        case EnumType(labels) | FlagsType(labels):
-            return labels
-        case FuncType(params):
-            return [name for name, _ in params]
-        case InstanceType(exports=exports):
-            return exports
-        case ComponentType(imports=imports, exports=exports):
-            return [*imports, *exports]
-    return ()
+    return _NAMES.get(type(type_), _nothing)(type_)
 
 
 def _brief(type_: AnyType | ExternType) -> str:
@@ -132,20 +134,21 @@ class TypeMatcher:
 
     def facts(self, type_: AnyType | ExternType) -> Facts:
         """Raises `TypeFault` when the type exceeds a limit; so does every other method."""
-        if isinstance(type_, Primitive | CoreModuleType):
-            return _LEAF
-        if isinstance(type_, ResourceType):
-            return _RESOURCE
         known = self._facts.get(id(type_))
         if known is not None:
             return known[0]
+        if isinstance(type_, (Primitive, CoreModuleType)):
+            return _LEAF
+        if isinstance(type_, ResourceType):
+            return _RESOURCE
         depth, size, borrows, resources = 0, 1, isinstance(type_, BorrowType), False
         for name in _names(type_):
             size += 1 + (len(name) >> 3)
         for child in _children(type_):
             if child is not None:
                 inner = self.facts(child)
-                depth = max(depth, inner.depth)
+                if inner.depth > depth:
+                    depth = inner.depth
                 size += inner.size
                 borrows = borrows or inner.borrows
                 resources = resources or inner.resources

@@ -24,10 +24,12 @@ cdef class Store:
     cdef bint spent                        # after a trap or a cancelled call
     cdef bint has_suspend
     cdef C.wasmtime_func_t suspend_function
+    cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
 
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object suspend(self, object awaitable)
+    cdef int drop_call(self) except -1
     cdef int enable_fibers(self) except -1
 
 
@@ -60,7 +62,6 @@ cdef class Func:
 
 cdef class Fiber:
     cdef readonly Store store
-    cdef C.wasmtime_call_future_t* future
     cdef C.wasm_trap_t* trap
     cdef C.wasmtime_error_t* error
     cdef C.wasmtime_val_t arguments[16]

@@ -71,6 +71,7 @@ class Store:
     def __cinit__(self):
         global _live_stores
         self.pointer = cython.NULL
+        self.future = cython.NULL
         _live_stores += 1
 
     def __init__(self, engine: Engine, data: Any = None, limits: StoreLimits | None = None) -> None:
@@ -89,6 +90,7 @@ class Store:
         """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent."""
         if self.executing:
             raise RuntimeError("the store is executing a guest")
+        self.drop_call()
         instance, self.instance = self.instance, None
         if self.pointer != cython.NULL:
             C.wasmtime_store_delete(self.pointer)
@@ -118,6 +120,23 @@ class Store:
     def leave(self) -> cython.void:
         self.executing = False
         self.clock.running -= 1
+
+    def drop_call(self) -> cython.int:
+        """Unwinds the guest whose call is under way, if one is; the store is spent then."""
+        if self.future == cython.NULL:
+            return 0
+        self.enter()
+        self.spent = True
+        future = self.future
+        self.future = cython.NULL
+        with cython.nogil:
+            C.wasmtime_call_future_delete(future)
+        self.leave()
+        pending, self.pending = self.pending, None
+        self.failure = None
+        if pending is not None:
+            _discard(pending)
+        return 0
 
     def enable_fibers(self) -> cython.int:
         # Only now: wasmtime refuses to instantiate synchronously once a store may yield.
@@ -300,7 +319,6 @@ class Fiber:
 
     def __cinit__(self):
         global _live_fibers
-        self.future = cython.NULL
         self.trap = cython.NULL
         self.error = cython.NULL
         _live_fibers += 1
@@ -344,10 +362,13 @@ class Fiber:
         store: Store = cython.cast(Store, function.store)
         if store.spent:
             raise RuntimeError(_SPENT)
+        if store.future != cython.NULL:
+            raise RuntimeError("the store is busy with another call")
         self.store = store
         store.enable_fibers()
-        C.wasmtime_context_set_epoch_deadline(store.context, 1)
-        self.future = C.wasmtime_func_call_async(
+        # One tick may come at once: two make sure that a short call is not interrupted.
+        C.wasmtime_context_set_epoch_deadline(store.context, 2)
+        store.future = C.wasmtime_func_call_async(
             store.context,
             cython.address(function.function),
             self.arguments,
@@ -364,14 +385,16 @@ class Fiber:
         done: cython.bint
         if self.done:
             return True
+        if store.future == cython.NULL:
+            raise RuntimeError(_SPENT)
         store.enter()
         with cython.nogil:
-            done = C.wasmtime_call_future_poll(self.future)
+            done = C.wasmtime_call_future_poll(store.future)
         store.leave()
         if done:
             self.done = True
-            C.wasmtime_call_future_delete(self.future)
-            self.future = cython.NULL
+            C.wasmtime_call_future_delete(store.future)
+            store.future = cython.NULL
             if self.trap != cython.NULL or self.error != cython.NULL:
                 store.spent = True
                 trap, error = self.trap, self.error
@@ -403,27 +426,17 @@ class Fiber:
 
     def close(self) -> None:
         """Drops the call: the guest is unwound and its store is spent. Does nothing to a call that is done."""
-        if self.future == cython.NULL:
-            return
-        store: Store = self.store
-        store.enter()
-        store.spent = True
-        future = self.future
-        self.future = cython.NULL
-        self.done = True
-        with cython.nogil:
-            C.wasmtime_call_future_delete(future)
-        store.leave()
-        pending, store.pending = store.pending, None
-        store.failure = None
-        if pending is not None:
-            _discard(pending)
+        if not self.done and self.store is not None:
+            self.done = True
+            self.store.drop_call()
+
+    def __del__(self):
+        # Before the garbage collector takes anything apart: the guest's frames still refer to this object.
+        self.close()
 
     def __dealloc__(self):
         global _live_fibers
         _live_fibers -= 1
-        if self.future != cython.NULL:
-            self.close()
         if self.trap != cython.NULL:
             C.wasm_trap_delete(self.trap)
         if self.error != cython.NULL:

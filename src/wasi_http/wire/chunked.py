@@ -72,7 +72,7 @@ class ChunkedDecoder:
                 if eol < 0:
                     if end - position > _MAX_DIGITS + self._extensions_left + 1:
                         raise RemoteProtocolError(Reason.CHUNK, "chunk extensions too long")
-                    check_partial(data, position)
+                    check_partial(data[position:])
                     break
                 self._start_chunk(data, position, eol)
                 position = eol + 2
@@ -110,7 +110,7 @@ class ChunkedDecoder:
         if end < 0:
             if len(data) - position > max(limits.trailer_section, 1):  # one CR may yet be the empty line
                 raise RemoteProtocolError(Reason.TRAILER_SECTION_SIZE)
-            check_partial(data, position)
+            check_partial(data[position:])
             return position
         end += 4
         if end - position > limits.trailer_section:

@@ -189,7 +189,7 @@ class MessageParser:
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
         if length > self._max_head:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE if line_end >= 0 else Reason.START_LINE_SIZE)
-        check_partial(data, position + max(self._scan - 1, 0))
+        check_partial(data[position:], max(self._scan - 1, 0))
         self._scan = max(length - 3, 0)
         return position
 

@@ -38,12 +38,14 @@ class FieldCollector:
         self.fields.append((name, value))
 
 
-def check_partial(data: bytes, start: int) -> None:
-    """Refuses an unfinished section as soon as nothing that follows could make it valid (judging from `start` on).
+def check_partial(section: bytes, scanned: int = 0) -> None:
+    """Refuses an unfinished section as soon as nothing that follows could make it valid.
 
-    Without this a client that ends its lines with a bare LF, or speaks TLS to a plain port, would wait for a timeout.
+    `section` starts where the section does: what precedes it is not its business. The first `scanned` bytes are known
+    to be good. Without this a client that ends its lines with a bare LF, or speaks TLS to a plain port, would wait for
+    a timeout.
     """
-    if _NEVER.search(data, start):
+    if _NEVER.search(section, scanned):
         raise RemoteProtocolError(Reason.SYNTAX, "control character or bare CR or LF")
 
 

@@ -12,6 +12,7 @@ from wasi_http.wasi.io import MAX_DEBUG_STRING, IoError
         ("connection lost", "connection lost"),
         (ValueError("bad"), "ValueError: bad"),
         (OSError(), "OSError: input/output error"),
+        (OSError("closed by peer"), "OSError: closed by peer"),
         (BrokenPipeError(32, "Broken pipe"), "BrokenPipeError: Broken pipe"),
         (FileNotFoundError(2, "No such file", "/home/secret"), "FileNotFoundError: No such file"),
         ("\ud800", "?"),

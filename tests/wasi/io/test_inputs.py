@@ -14,13 +14,15 @@ from wasi_http.wasi.io import BytesInput, FileInput, InputStream, StreamError, i
 
 
 def drain(stream: InputStream, size: int = 3) -> bytes:
-    data = b""
-    while True:
+    data = bytearray()
+    error = None
+    while error is None:
         try:
             data += stream.read(size)
-        except Err as error:
-            assert error.value is StreamError.CLOSED
-            return data
+        except Err as raised:
+            error = raised.value
+    assert error is StreamError.CLOSED
+    return bytes(data)
 
 
 @given(st.binary(max_size=100), st.integers(1, 20))

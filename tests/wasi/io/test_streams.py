@@ -102,14 +102,14 @@ def test_reading(state: str, length: int, read: Any, blocking: Any) -> None:
         assert outcome(lambda function=function, stream=stream: function(stream, length)) == expected, name
 
 
-def test_a_failure_is_told_once() -> None:
-    for state in ("failure", "os error"):
-        stream = fresh(state)
-        assert stream._ready()
-        assert outcome(lambda: stream.read(1))[0] == "failed"
-        assert outcome(lambda: stream.read(1)) is StreamError.CLOSED
-        assert stream.pulls == 1
-        assert stream.subscribe().ready()
+@pytest.mark.parametrize("state", ["failure", "os error"])
+def test_a_failure_is_told_once(state: str) -> None:
+    stream = fresh(state)
+    assert stream.subscribe().ready()
+    assert outcome(lambda: stream.read(1))[0] == "failed"
+    assert outcome(lambda: stream.read(1)) is StreamError.CLOSED
+    assert stream.pulls == 1
+    assert stream.subscribe().ready()
 
 
 def test_data_before_a_failure_is_not_lost() -> None:

@@ -29,7 +29,7 @@ class IoError(Resource, name="error"):
     def to_debug_string(self) -> str:
         cause = self.cause
         if isinstance(cause, OSError):
-            text = f"{type(cause).__name__}: {cause.strerror or 'input/output error'}"
+            text = f"{type(cause).__name__}: {cause.strerror or str(cause) or 'input/output error'}"
         elif isinstance(cause, BaseException):
             text = f"{type(cause).__name__}: {cause}"
         else:
