@@ -1,0 +1,43 @@
+"""A host for WebAssembly components that speak ``wasi:http``."""
+
+from wasi_http.bindings import Proxy, ProxyPre
+from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
+from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
+from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits, Trap
+from wasi_http.error import HttpError, NoResponse
+from wasi_http.linking import add_only_http_to_linker_async, add_to_linker_async
+from wasi_http.message import Body, Request, Response
+from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.view import WasiHttpView
+from wasi_http.wasi.context import WasiCtx, WasiView
+
+__all__ = [
+    "DEFAULT_FORBIDDEN_HEADERS",
+    "Body",
+    "ClientRequest",
+    "ClientResponse",
+    "Component",
+    "Engine",
+    "EngineConfig",
+    "HttpError",
+    "InvalidComponent",
+    "LinkError",
+    "Linker",
+    "NoResponse",
+    "OutgoingRequestConfig",
+    "Proxy",
+    "ProxyPre",
+    "Request",
+    "ResourceTable",
+    "Response",
+    "Store",
+    "StoreLimits",
+    "Trap",
+    "WasiCtx",
+    "WasiHttpCtx",
+    "WasiHttpView",
+    "WasiView",
+    "add_only_http_to_linker_async",
+    "add_to_linker_async",
+    "default_send_request",
+]

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, cast
 
 from wasi_http.body import Pipe
 from wasi_http.component import Err, Interface, Own, State, func, raises
@@ -165,8 +165,8 @@ class _Connection(asyncio.Protocol):
         self.response: asyncio.Future[ClientResponse] = self._loop.create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are no subclasses of asyncio's.
+        self._transport = transport = cast(asyncio.Transport, transport)
         request = self._request
         try:
             head = self._writer.head(
@@ -177,7 +177,7 @@ class _Connection(asyncio.Protocol):
             return
         transport.write(head)
         if request.body is not None:
-            request.body.readable.watch(self._send)
+            request.body.readable.add(self._send)
         self._send()
 
     def _send(self) -> None:
@@ -224,7 +224,7 @@ class _Connection(asyncio.Protocol):
         if not self.response.done():
             self.response.set_result(ClientResponse(head.status, head.headers, self._body))
         if head.has_body:
-            self._body.writable.watch(self._room)
+            self._body.writable.add(self._room)
             self._last = self._loop.time()
             self._watch()
         else:
@@ -291,6 +291,6 @@ class _Connection(asyncio.Protocol):
             self._timer.cancel()
             self._timer = None
         if self._request.body is not None:
-            self._request.body.readable.unwatch(self._send)
+            self._request.body.readable.remove(self._send)
             if not self._sent:
                 self._request.body.cancel()

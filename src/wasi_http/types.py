@@ -136,7 +136,7 @@ class IncomingRequest(Resource, name="incoming-request"):
         else:
             pipe = Pipe()
             task = asyncio.ensure_future(_feed(pipe, request.body))
-            pipe.writable.watch(lambda: task.cancel() if pipe.cancelled else None)
+            pipe.writable.add(lambda: task.cancel() if pipe.cancelled else None)
         return cls(view, request.method, target, scheme, authority, headers, pipe)
 
     @method

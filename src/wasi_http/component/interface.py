@@ -166,7 +166,7 @@ if typing.TYPE_CHECKING:
     method: _Decorator
     static = staticmethod
     constructor = staticmethod
-    func: Any
+    func = staticmethod
 else:
     #: A method of a resource: ``self`` is borrowed.
     method = _decorator("method")

@@ -24,12 +24,13 @@ _SIZE, _DATA, _TRAILERS, _DONE = range(4)
 class ChunkedDecoder:
     """Reads one chunked body. Extensions are checked and dropped; `trailers` is complete once `done` is true."""
 
-    __slots__ = ("_extensions_left", "_limits", "_remaining", "_size", "_state", "trailers")
+    __slots__ = ("_extensions_left", "_limits", "_remaining", "_scanned", "_size", "_state", "trailers")
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._state = _SIZE
         self._remaining = 0
+        self._scanned = 0  # how much of an unfinished line or section was looked at already
         self._size = 0
         self._extensions_left = limits.chunk_extensions
         self.trailers: list[Field] = []
@@ -68,12 +69,13 @@ class ChunkedDecoder:
                 else:
                     break
             elif state == _SIZE:
-                eol = data.find(b"\r\n", position)
+                eol = data.find(b"\r\n", position + self._scanned)
                 if eol < 0:
                     if end - position > _MAX_DIGITS + self._extensions_left + 1:
                         raise RemoteProtocolError(Reason.CHUNK, "chunk extensions too long")
-                    check_partial(data[position:])
+                    self._check_partial(data[position:])
                     break
+                self._scanned = 0
                 self._start_chunk(data, position, eol)
                 position = eol + 2
             elif state == _TRAILERS:
@@ -106,11 +108,11 @@ class ChunkedDecoder:
             self._state = _DONE
             return position + 2
         limits = self._limits
-        end = data.find(b"\r\n\r\n", position)
+        end = data.find(b"\r\n\r\n", position + self._scanned)
         if end < 0:
             if len(data) - position > max(limits.trailer_section, 1):  # one CR may yet be the empty line
                 raise RemoteProtocolError(Reason.TRAILER_SECTION_SIZE)
-            check_partial(data[position:])
+            self._check_partial(data[position:])
             return position
         end += 4
         if end - position > limits.trailer_section:
@@ -120,3 +122,7 @@ class ChunkedDecoder:
             raise RemoteProtocolError(Reason.TRAILER_SECTION_SIZE, f"more than {limits.trailers} trailers")
         self._state = _DONE
         return end
+
+    def _check_partial(self, section: bytes) -> None:
+        check_partial(section, max(self._scanned - 1, 0))
+        self._scanned = max(len(section) - 3, 0)

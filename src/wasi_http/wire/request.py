@@ -218,7 +218,7 @@ class RequestParser(MessageParser):
                 if chunked or not recent:
                     raise RemoteProtocolError(Reason.FRAMING, "repeated Transfer-Encoding, or one in HTTP/1.0")
                 if value.lower() != b"chunked":
-                    raise RemoteProtocolError(Reason.TRANSFER_CODING)
+                    raise RemoteProtocolError(Reason.TRANSFER_CODING if value else Reason.FRAMING)
                 chunked = True
             elif meaning == _EXPECT and recent and value.lower() == b"100-continue":
                 expect_continue = True

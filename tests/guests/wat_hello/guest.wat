@@ -1,3 +1,5 @@
+;; The core module of a hello whose component `wasm-tools component new` makes: with the shim and the fixup module that
+;; every component made from a core module has. examples/hello.wat makes the same nine calls without them.
 (module
   (import "wasi:http/types@0.2.12" "[constructor]fields" (func $fields_new (result i32)))
   (import "wasi:http/types@0.2.12" "[constructor]outgoing-response" (func $resp_new (param i32) (result i32)))

@@ -1,0 +1,142 @@
+"""``wasi-http serve``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from wasi_http.cli.durations import DURATION
+from wasi_http.cli.sizes import SIZE
+
+__all__ = ["serve"]
+
+
+def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise click.BadParameter(f"{value!r} is no address: write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
+    return host.strip("[]"), int(port)
+
+
+def _environment(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    env = {}
+    for value in values:
+        name, equals, content = value.partition("=")
+        if not name:
+            raise click.BadParameter(f"{value!r} names no variable: write NAME=VALUE, or NAME to pass the server's own on")
+        if equals:
+            env[name] = content
+        elif name in os.environ:
+            env[name] = os.environ[name]
+    return env
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
+              help="Where to listen; port 0 takes a free one.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
+              help="Processes that share the port.")
+@click.option("--timeout", type=DURATION, metavar="DURATION",
+              help="How long a request's guest may run, as in 500ms, 1s, 2m.  [default: no limit]")
+@click.option("--max-concurrent-requests", default=1000, show_default=True, type=click.IntRange(1),
+              help="Requests that run at once, in each worker; more have to wait.")
+@click.option("--max-concurrent-connections", default=1000, show_default=True, type=click.IntRange(1),
+              help="Connections that are open at once, in each worker; more have to wait.")
+@click.option("--max-memory-size", default="256MiB", show_default=True, type=SIZE, metavar="SIZE",
+              help="The largest linear memory of a guest.")
+@click.option("--max-resources", default=100_000, show_default=True, type=click.IntRange(1),
+              help="Handles that a guest may hold.")
+@click.option("--max-request-body", type=SIZE, metavar="SIZE",
+              help="The largest body of a request.  [default: no limit]")
+@click.option("--header-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
+              help="How long a client may take for the head of a request.")
+@click.option("--idle-timeout", default="60s", show_default=True, type=DURATION, metavar="DURATION",
+              help="How long a connection may be idle.")
+@click.option("--shutdown-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
+              help="How long requests may take to finish after SIGINT or SIGTERM.")
+@click.option("--env", multiple=True, metavar="NAME[=VALUE]", callback=_environment,
+              help="A variable of the guests' environment; without a value the server's own.")
+@click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]",
+              help="A host that guests may send requests to; 'all' for any.  [default: none]")
+@click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
+@click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
+def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
+    """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
+
+    Each request is handled by a fresh instance. FILE is a binary (.wasm) or text (.wat) component. Guests get no
+    environment, no files and no network unless they are given.
+    """
+    from wasi_http.component import InvalidComponent, LinkError
+    from wasi_http.engine import StoreLimits
+    from wasi_http.server.config import ServerConfig
+    from wasi_http.server.process import ServeError, Setup, run
+    from wasi_http.wire.limits import Limits
+
+    config = ServerConfig(
+        env=options["env"],
+        timeout=options["timeout"],
+        max_concurrent_requests=options["max_concurrent_requests"],
+        max_concurrent_connections=options["max_concurrent_connections"],
+        header_timeout=options["header_timeout"],
+        idle_timeout=options["idle_timeout"],
+        shutdown_timeout=options["shutdown_timeout"],
+        max_resources=options["max_resources"],
+        allow_egress=tuple("*" if host == "all" else host.lower() for host in options["allow_egress"]),
+        logging_prefix=not options["no_logging_prefix"],
+        store_limits=StoreLimits(memory_size=options["max_memory_size"]),
+        wire_limits=Limits(body=options["max_request_body"]),
+    )
+    setup = Setup(os.fspath(file), addr, options["workers"], config, not options["no_cache"])
+    try:
+        with _progress() as progress:
+            run(setup, progress)
+    except FileNotFoundError:
+        _fail(f"{file}: no such file")
+    except IsADirectoryError:
+        _fail(f"{file}: is a directory, not a component")
+    except PermissionError as error:
+        _fail(f"{error.filename or file}: permission denied")
+    except (InvalidComponent, LinkError) as error:
+        _fail(f"{file}: {error}")
+    except ServeError as error:
+        _fail(str(error))
+
+
+def _fail(message: str) -> NoReturn:
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None] | None]:
+    """Shows on a terminal how far compilation is."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = TextColumn("Compiling"), BarColumn(), MofNCompleteColumn(), TextColumn("modules"), TimeElapsedColumn()
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
+    tasks: list[Any] = []
+
+    def show(done: int, total: int) -> None:
+        if not tasks:
+            bar.start()
+            tasks.append(bar.add_task("compile", total=total))
+        bar.update(tasks[0], completed=done)
+        if done == total:
+            bar.stop()
+
+    try:
+        yield show
+    finally:
+        bar.stop()
+

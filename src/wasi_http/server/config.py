@@ -1,0 +1,54 @@
+"""What a server does and allows: every number has a name and a default here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from wasi_http.engine import StoreLimits
+from wasi_http.wire.limits import Limits
+
+__all__ = ["ServerConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Times are in seconds, sizes in bytes.
+
+    ``env``
+        The guests' environment; nothing of the server's own is passed on.
+    ``timeout``
+        How long one request's guest may run, from its start to its end; None for no limit.
+    ``max_concurrent_requests``, ``max_concurrent_connections``
+        Of one worker. Requests beyond wait in their connections, connections beyond wait in the system's queue.
+    ``header_timeout``
+        How long a client may take for the head of a request.
+    ``idle_timeout``
+        How long a connection without a request is kept, and how long a client may keep a response from being sent or
+        a request body from arriving.
+    ``shutdown_timeout``
+        How long a graceful shutdown waits for requests before it cancels them.
+    ``max_unread_body``
+        How much of a request body that the guest did not read is read past to keep the connection.
+    ``max_resources``
+        How many handles the guest of one request may hold.
+    ``allow_egress``
+        Where guests may send requests: ``host``, ``host:port`` or ``*`` for anywhere; nowhere by default.
+    ``logging_prefix``
+        Whether lines that guests print tell their stream and request.
+    """
+
+    env: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    max_concurrent_requests: int = 1000
+    max_concurrent_connections: int = 1000
+    header_timeout: float = 30.0
+    idle_timeout: float = 60.0
+    shutdown_timeout: float = 30.0
+    max_unread_body: int = 1024 * 1024
+    max_resources: int = 100_000
+    allow_egress: tuple[str, ...] = ()
+    logging_prefix: bool = True
+    store_limits: StoreLimits = field(default_factory=StoreLimits)
+    wire_limits: Limits = field(default_factory=Limits)
+    backlog: int = 1024

@@ -1,0 +1,128 @@
+"""What the connections of a server share: the component, and what each request's guest is given."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable
+
+from wasi_http.bindings import Proxy, ProxyPre
+from wasi_http.component import ResourceTable
+from wasi_http.context import WasiHttpCtx
+from wasi_http.engine import Engine, Store
+from wasi_http.error import ErrorCode, HttpError
+from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.server.config import ServerConfig
+from wasi_http.view import WasiHttpView
+from wasi_http.wasi.context import WasiCtx
+from wasi_http.wasi.io import LinePrefix
+
+__all__ = ["Handler", "ServerState"]
+
+
+class ServerState(WasiHttpView):
+    """The state of one request's store."""
+
+    __slots__ = ("_handler", "ctx", "http", "table")
+
+    def __init__(self, handler: Handler, ctx: WasiCtx) -> None:
+        self._handler = handler
+        self.table = ResourceTable(handler.config.max_resources)
+        self.ctx = ctx
+        self.http = handler.http
+
+    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+        if not self._handler.allows(request, config.use_tls):
+            raise HttpError(ErrorCode.HttpRequestDenied)
+        return await default_send_request(request, config)
+
+
+class Handler:
+    """Makes the store and the instance for each request."""
+
+    def __init__(self, engine: Engine, pre: ProxyPre, config: ServerConfig) -> None:
+        self.engine = engine
+        self.pre = pre
+        self.config = config
+        self.http = WasiHttpCtx()
+        self.numbers = itertools.count()
+        self._env = dict(config.env)
+        self._warned: set[str] = set()
+        self._write = _writer()
+        # Without prefixes all guests share one context; with them each has sinks that know its number.
+        self._shared = WasiCtx(env=self._env, stdout=self._stdout, stderr=self._stderr)
+
+    def context(self) -> WasiCtx:
+        """The WASI context of the next request's guest."""
+        if not self.config.logging_prefix:
+            return self._shared
+        return PrefixedCtx(self._shared, next(self.numbers), self._write)
+
+    def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
+        store = Store(self.engine, state, self.config.store_limits)
+        return store, self.pre.instantiate(store)
+
+    def allows(self, request: ClientRequest, use_tls: bool) -> bool:
+        """Whether the egress policy lets a request out."""
+        host, _, port = request.authority.rpartition(":")
+        if not host or port.endswith("]"):
+            host, port = request.authority, "443" if use_tls else "80"
+        allowed = {"*", host.lower(), f"{host.lower()}:{port}"}.intersection(self.config.allow_egress)
+        if not allowed and request.authority not in self._warned and len(self._warned) < 100:
+            self._warned.add(request.authority)
+            self.log(f"a guest's request to {request.authority!r} was denied; allow it with --allow-egress {host}")
+        return bool(allowed)
+
+    def log(self, text: str) -> None:
+        """One line on the server's standard error; control characters are made visible."""
+        lines = ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in text.splitlines()]
+        self._write(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
+
+    def _stdout(self, data: bytes) -> None:
+        self._write(1, data)
+
+    def _stderr(self, data: bytes) -> None:
+        self._write(2, data)
+
+
+def _writer() -> Callable[[int, bytes], None]:
+    streams = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
+
+    def write(descriptor: int, data: bytes) -> None:
+        try:
+            streams[descriptor].write(data)
+            streams[descriptor].flush()
+        except OSError:
+            pass  # nobody reads the log any more; the server goes on
+
+    return write
+
+
+class PrefixedCtx(WasiCtx):
+    """The shared context with standard streams whose lines are prefixed; they are made when a guest first prints."""
+
+    __slots__ = ("_number", "_sinks", "_write")
+
+    def __init__(self, shared: WasiCtx, number: int, write: Callable[[int, bytes], None]) -> None:
+        # Everything else is the shared context's; copying it costs less than checking it again.
+        for name in WasiCtx.__slots__:
+            if name not in ("stdout", "stderr"):
+                setattr(self, name, getattr(shared, name))
+        self._number = number
+        self._write = write
+        self._sinks: dict[str, LinePrefix] = {}
+        self.stdout = lambda data: self._sink("stdout", 1)(data)
+        self.stderr = lambda data: self._sink("stderr", 2)(data)
+
+    def _sink(self, name: str, descriptor: int) -> LinePrefix:
+        sink = self._sinks.get(name)
+        if sink is None:
+            write = self._write
+            sink = LinePrefix(lambda data: write(descriptor, data), f"{name} [{self._number}] :: ")
+            self._sinks[name] = sink
+        return sink
+
+    def close(self) -> None:
+        """Writes unfinished lines."""
+        for sink in self._sinks.values():
+            sink.close()
