@@ -229,6 +229,8 @@ GUESTS: Mapping[str, Guest] = {
     "c_hello": Guest(C, "c_hello"),
     "c_echo": Guest(C, "c_echo"),
     "c_sleep": Guest(C, "c_sleep"),
+    "c_kitchen": Guest(C, "c_kitchen", WIDE),
+    "c_fetch": Guest(C, "c_fetch"),
     "py_hello": Guest(PYTHON, "py_hello"),
 }
 

@@ -205,7 +205,7 @@ class Entry(HostFunc):
         cx: Context = state.context(store, function.context)
         signature.lower_params(cx, values, call.arguments)
         cython.cast(Func, store.items[function.core]).call_raw(values, 16)
-        flat = values[0]
+        flat: C.wasmtime_val_raw_t = values[0]
         if state.handles.borrows:
             raise Trap("borrow handles still remain at the end of the call")
         try:

@@ -1,12 +1,13 @@
 """What values of variants, results and nested options are in Python.
 
-Records are dataclasses, enums `enum.Enum`, flags `enum.Flag`; variants and results have the classes below. All of them
-compare and hash by value, can be pickled and copied, and are understood by ``match``.
+Records are dataclasses, enums `enum.Enum`, flags `enum.Flag`, and ``option<T>`` is ``T | None``; the rest has the
+classes below. All of them compare and hash by value, can be copied and pickled, and are understood by ``match``. They
+are meant to be left as they were made.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 __all__ = ["Err", "Ok", "Some", "Variant", "case"]
 
@@ -14,8 +15,8 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 
-class Ok(Generic[T]):
-    """The good outcome of a result."""
+class _Holder(Generic[T]):
+    """One value and a class that says what it is."""
 
     __slots__ = ("value",)
     __match_args__ = ("value",)
@@ -32,9 +33,22 @@ class Ok(Generic[T]):
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"
 
+    def __reduce__(self) -> Any:
+        return type(self), (self.value,)
 
-class Some(Ok[T]):
-    """The outer level of an option whose payload has ``None`` among its own values: ``Some[T | None] | None``."""
+
+class Ok(_Holder[T]):
+    """The good outcome of a result, ``Ok[T] | Err[E]``. Without a payload the value is None."""
+
+    __slots__ = ()
+
+
+class Some(_Holder[T]):
+    """The outer level of an option of an option.
+
+    ``T | None | None`` would be one option only, so ``option<option<T>>`` is written ``Some[T | None] | None``, and its
+    values are ``None``, ``Some(None)`` and ``Some(value)``. An option of anything else does without.
+    """
 
     __slots__ = ()
 
@@ -42,13 +56,15 @@ class Some(Ok[T]):
 class Err(Exception, Generic[E]):
     """The bad outcome of a result: a value like `Ok`, and an exception.
 
-    A host function raises it to make the error its result; a call of a guest's function raises it likewise.
+    A host function raises it to make the error its result; the call of a guest's function raises it likewise. Make a
+    new one each time: an exception that is raised again keeps the tracebacks of before.
     """
 
+    __slots__ = ("value",)
     __match_args__ = ("value",)
 
     def __init__(self, value: E = None) -> None:  # type: ignore[assignment]
-        super().__init__(value)
+        # Exception.__init__ would only do again what its __new__ did, at the price of all the rest.
         self.value = value
 
     def __eq__(self, other: object) -> bool:
@@ -57,8 +73,14 @@ class Err(Exception, Generic[E]):
     def __hash__(self) -> int:
         return hash((type(self), self.value))
 
+    def __str__(self) -> str:
+        return str(self.value)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.value!r})"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.value,), self.__dict__ or None
 
 
 class _Case:
@@ -70,14 +92,27 @@ class _Case:
 
 
 def case(name: str | None = None, payload: Any = None) -> Any:
-    """Declares a case of a `Variant`: its name in WIT (else the attribute's, with dashes) and its payload's annotation.
+    """Declares a case of a `Variant`: its name in WIT and the annotation of its payload.
 
-    The annotation may be a string that names something of the module.
+    Without a name it is the attribute's, in lower case and with dashes. The annotation may be a string, or contain
+    some, that name what the variant's module defines later.
     """
+    if name is not None and not isinstance(name, str):
+        raise TypeError(
+            f"the name of a case must be a str, not {name!r}: write case(name, payload) or case(payload=...)"
+        )
     return _Case(name, payload)
 
 
-class Variant:
+class _VariantClass(type):
+    """Makes variants and their cases slotted without a word in the declaration."""
+
+    def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **arguments: Any) -> _VariantClass:
+        namespace.setdefault("__slots__", ())
+        return super().__new__(cls, name, bases, namespace, **arguments)
+
+
+class Variant(metaclass=_VariantClass):
     """Base of variants; subclasses declare their cases in order::
 
         class Scheme(Variant):
@@ -85,77 +120,70 @@ class Variant:
             HTTPS: ClassVar[Scheme] = case("HTTPS")
             Other = case("other", str)
 
-    A case without a payload is the one instance ``Scheme.HTTP``; one with a payload is a subclass, ``Scheme.Other("ws")``,
-    whose instances have ``value``.
+    A case without a payload is the one instance ``Scheme.HTTP``, to be compared by ``is`` or ``==``. One with a payload
+    is a subclass: ``Scheme.Other("ws")`` has a ``value``. Variants may have methods of their own, but no subclasses.
     """
 
     __slots__ = ()
 
-    #: (name in WIT, annotation of the payload or None, the singleton or the subclass), in order.
+    #: (name in WIT, annotation of the payload or None, the instance or else the subclass), in order.
     __cases__: ClassVar[tuple[tuple[str, Any, Any], ...]] = ()
-    #: The position of the instance's case.
-    _tag: int
+    #: The position of the instance's case, and the name of its attribute.
+    _tag: ClassVar[int]
     _name: ClassVar[str]
 
-    def __init_subclass__(cls) -> None:
-        if cls.__cases__:  # a class of one of the cases, made below
+    def __init_subclass__(cls, *, made: bool = False) -> None:
+        if made:  # the class of a case, or what such classes share
             return
-        declared = [(attribute, item) for attribute, item in vars(cls).items() if isinstance(item, _Case)]
+        if cls.__cases__:
+            raise TypeError(f"{cls.__qualname__} extends a variant: declare all cases in one class under Variant")
+        declared = {attribute: item for attribute, item in vars(cls).items() if isinstance(item, _Case)}
         if not declared:
-            raise TypeError(f"{cls.__qualname__} declares no case: a variant needs one at least")
+            raise TypeError(f'{cls.__qualname__} declares no case: a variant needs one at least, Name = case("name")')
         cases = []
-        made: list[tuple[str, type[Variant], _Case, str]] = []
-        for tag, (attribute, item) in enumerate(declared):
-            name = item.name or attribute.lower().replace("_", "-")
-            body = {
-                "__slots__": () if item.payload is None else ("value",),
+        for tag, (attribute, item) in enumerate(declared.items()):
+            name = item.name or attribute.rstrip("_").lower().replace("_", "-")
+            namespace = {
                 "__module__": cls.__module__,
                 "__qualname__": f"{cls.__qualname__}.{attribute}",
                 "_tag": tag,
                 "_name": attribute,
             }
-            if item.payload is not None:
-                body["__match_args__"] = ("value",)
-                body["__init__"] = _set_value
-            cls.__cases__ = ((name, None, None),)  # marks the classes of cases for __init_subclass__
-            kind = type(cls)(attribute, (cls,), body)
-            made.append((attribute, kind, item, name))
-        for attribute, kind, item, name in made:
-            form = kind() if item.payload is None else kind
+            bases = (cls,) if item.payload is None else (cls, _Payload)
+            kind = _VariantClass(attribute, bases, namespace, made=True)
+            form: Any = kind if item.payload is not None else object.__new__(cast("type[Variant]", kind))
             setattr(cls, attribute, form)
             cases.append((name, item.payload, form))
         cls.__cases__ = tuple(cases)
 
-    def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
-            return False
-        return self is other or getattr(self, "value", self) == getattr(other, "value", other)
-
-    def __hash__(self) -> int:
-        return hash((type(self), getattr(self, "value", None)))
+    def __init__(self, *values: Any) -> None:
+        forms = ", ".join(form.__qualname__ if isinstance(form, type) else repr(form) for _, _, form in self.__cases__)
+        raise TypeError(f"{type(self).__qualname__} makes no instances: take one of {forms}")
 
     def __repr__(self) -> str:
-        name = type(self).__qualname__
-        return f"{name}({self.value!r})" if hasattr(self, "value") else name
+        return type(self).__qualname__
 
     def __reduce__(self) -> Any:
-        if hasattr(self, "value"):
-            return type(self), (self.value,)
-        return _singleton, (type(self).__mro__[1], self._name)
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return self
+        return getattr, (type(self).__mro__[1], self._name)
 
 
+class _Payload(Variant, made=True):
+    """What cases with a payload have."""
 
-def _set_value(self: Any, value: Any) -> None:
-    self.value = value
+    __slots__ = ("value",)
+    __match_args__ = ("value",)
 
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
-def _singleton(variant: type[Variant], name: str) -> Any:
-    return getattr(variant, name)
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and self.value == other.value
 
+    def __hash__(self) -> int:
+        return hash((type(self), self.value))
 
+    def __repr__(self) -> str:
+        return f"{type(self).__qualname__}({self.value!r})"
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.value,)

@@ -4,6 +4,12 @@ from wasi_http.engine.engine cimport Engine
 from wasi_http.engine.store cimport Store
 
 
+cdef struct Take:
+    const char* name
+    size_t length
+    int slot
+
+
 cdef class Assembly:
     cdef readonly Engine engine
     cdef C.wasmtime_linker_t* linker
@@ -12,8 +18,9 @@ cdef class Assembly:
     cdef C.wasmtime_module_t** pointers
     cdef int* import_starts                # per step: where its imports start in `imports`; one more at the end
     cdef int* imports                      # slots of the externs that a step imports
-    cdef int* take_starts                  # per step: where its pairs start in `takes`
-    cdef int* takes                        # pairs: export index, slot that receives it
+    cdef int* take_starts                  # per step: where its exports start in `takes`
+    cdef Take* takes                       # exports that slots receive
+    cdef list names                        # keeps the names in `takes` alive
     cdef int* wants                        # pairs: slot, position of the item that it becomes
     cdef int* want_starts                  # per step: where its pairs start in `wants`
     cdef int steps

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.libc.stdlib import calloc, free
 from cython.cimports.libc.stdio import snprintf
 from cython.cimports.libc.string import strlen
@@ -93,7 +93,7 @@ class Assembly:
         want_starts: list = [0]
         order = sorted(range(len(wants)), key=lambda i: wants[i][0])
         for step in range(self.steps):
-            takes.extend((export, slot) for (of, export), slot in slots.items() if of == step)
+            takes.extend((step, export, slot) for (of, export), slot in slots.items() if of == step)
             take_starts.append(len(takes))
             for i in order:
                 if wants[i][0] == step:
@@ -108,7 +108,14 @@ class Assembly:
         self.import_starts = _array(starts)
         self.imports = _array(imports)
         self.take_starts = _array(take_starts)
-        self.takes = _array([number for pair in takes for number in pair])
+        # By name: looking exports up by position is linear in wasmtime, and there may be thousands.
+        self.names = [cython.cast(Module, self.modules[step]).exports[export].name.encode() for step, export, _ in takes]
+        self.takes = cython.cast(cython.pointer(Take), calloc(len(takes) + 1, cython.sizeof(Take)))
+        for position in range(len(takes)):
+            name: bytes = self.names[position]
+            self.takes[position].name = PyBytes_AS_STRING(name)
+            self.takes[position].length = len(name)
+            self.takes[position].slot = takes[position][2]
         self.want_starts = _array(want_starts)
         self.wants = _array(wanted)
         self.item_count = len(wants)
@@ -156,8 +163,7 @@ class Assembly:
         self, store: Store, externs: cython.pointer(C.wasmtime_extern_t), passed: cython.pointer(C.wasmtime_extern_t)
     ) -> cython.int:
         name: cython.char[16]
-        exported: cython.p_char = cython.NULL
-        length: cython.size_t = 0
+        take: Take
         instance: C.wasmtime_instance_t
         trap: cython.pointer(C.wasm_trap_t)
         error: cython.pointer(C.wasmtime_error_t)
@@ -185,13 +191,9 @@ class Assembly:
             if error != cython.NULL:
                 _raise_instantiation(store, error)
             for i in range(self.take_starts[step], self.take_starts[step + 1]):
-                C.wasmtime_instance_export_nth(
-                    context,
-                    cython.address(instance),
-                    self.takes[2 * i],
-                    cython.address(exported),
-                    cython.address(length),
-                    cython.address(externs[self.takes[2 * i + 1]]),
+                take = self.takes[i]
+                C.wasmtime_instance_export_get(
+                    context, cython.address(instance), take.name, take.length, cython.address(externs[take.slot])
                 )
             for i in range(self.want_starts[step], self.want_starts[step + 1]):
                 store.items[self.wants[2 * i + 1]] = _item(store, cython.address(externs[self.wants[2 * i]]))

@@ -197,8 +197,8 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(wasmtime_error_t *, wasmtime_instance_new, \
       (wasmtime_context_t *, const wasmtime_module_t *, const wasmtime_extern_t *, size_t, wasmtime_instance_t *, \
        wasm_trap_t **)) \
-    F(bool, wasmtime_instance_export_nth, \
-      (wasmtime_context_t *, const wasmtime_instance_t *, size_t, char **, size_t *, wasmtime_extern_t *)) \
+    F(bool, wasmtime_instance_export_get, \
+      (wasmtime_context_t *, const wasmtime_instance_t *, const char *, size_t, wasmtime_extern_t *)) \
     F(wasmtime_call_future_t *, wasmtime_func_call_async, \
       (wasmtime_context_t *, const wasmtime_func_t *, const wasmtime_val_t *, size_t, wasmtime_val_t *, size_t, \
        wasm_trap_t **, wasmtime_error_t **)) \

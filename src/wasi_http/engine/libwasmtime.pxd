@@ -189,7 +189,7 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_context_epoch_deadline_async_yield_and_update(wasmtime_context_t*, uint64_t)
     wasmtime_context_t* wasmtime_caller_context(wasmtime_caller_t*)
     wasmtime_error_t* wasmtime_instance_new(wasmtime_context_t*, const wasmtime_module_t*, const wasmtime_extern_t*, size_t, wasmtime_instance_t*, wasm_trap_t**)
-    bint wasmtime_instance_export_nth(wasmtime_context_t*, const wasmtime_instance_t*, size_t, char**, size_t*, wasmtime_extern_t*)
+    bint wasmtime_instance_export_get(wasmtime_context_t*, const wasmtime_instance_t*, const char*, size_t, wasmtime_extern_t*)
     wasmtime_call_future_t* wasmtime_func_call_async(wasmtime_context_t*, const wasmtime_func_t*, const wasmtime_val_t*, size_t, wasmtime_val_t*, size_t, wasm_trap_t**, wasmtime_error_t**)
     wasmtime_error_t* wasmtime_func_call_unchecked(wasmtime_context_t*, const wasmtime_func_t*, wasmtime_val_raw_t*, size_t, wasm_trap_t**)
     bint wasmtime_call_future_poll(wasmtime_call_future_t*)

@@ -57,7 +57,8 @@ typedef struct {
   u32 size;
 } text;
 
-#define TEXT(literal) ((text){literal, sizeof(literal) - 1})
+#define LITERAL(string) {string, sizeof(string) - 1}
+#define TEXT(string) ((text)LITERAL(string))
 
 static inline text ret_text(u32 offset) { return (text){(const char *)ret_u32(offset), ret_u32(offset + 4)}; }
 
