@@ -24,12 +24,13 @@ extensions = [
         [f"src/wasi_http/{name.replace('.', '/')}.py"],
         include_dirs=["src/wasi_http/engine"],
         depends=["src/wasi_http/engine/libwasmtime.h"],
-        extra_compile_args=["-O2", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-variable"],
+        extra_compile_args=["-O2", "-g0", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-variable"],
     )
     for name in chosen
 ]
 
 setup(
+    options={"build_ext": {"parallel": os.cpu_count()}},
     ext_modules=cythonize(
         extensions,
         include_path=["src"],

@@ -232,6 +232,10 @@ GUESTS: Mapping[str, Guest] = {
     "c_kitchen": Guest(C, "c_kitchen", WIDE),
     "c_fetch": Guest(C, "c_fetch"),
     "py_hello": Guest(PYTHON, "py_hello"),
+    "py_echo": Guest(PYTHON, "py_echo"),
+    "py_wasi": Guest(PYTHON, "py_wasi", WIDE),
+    "js_hello": Guest(JAVASCRIPT, "js_hello"),
+    "js_echo": Guest(JAVASCRIPT, "js_echo"),
 }
 
 

