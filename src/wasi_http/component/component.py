@@ -10,6 +10,7 @@ from wasi_http.component.binary import decode
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.errors import InvalidComponent
 from wasi_http.component.plan import core_modules, make_plan
+from wasi_http.component.shims import bypass_shims
 from wasi_http.engine import Engine, InvalidModule, Module, wat_to_wasm
 from wasi_http.engine.cache import ModuleCache
 
@@ -37,6 +38,7 @@ class Component:
         definition = decode(wasm)
         self.modules = _compile(engine, core_modules(definition), progress)
         self.plan = make_plan(definition, self.modules)
+        bypass_shims(self.plan, self.modules)
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Component:

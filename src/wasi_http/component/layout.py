@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from wasi_http.component.types import (
     BorrowType,
     Case,
@@ -26,6 +28,8 @@ __all__ = [
     "align_to",
     "alignment",
     "cases_of",
+    "contains_borrow",
+    "contains_pointer",
     "discriminant_size",
     "elements_of",
     "flatten",
@@ -150,28 +154,40 @@ def lifted_core_type(type_: FuncType) -> CoreType:
     return CoreType(params, results if len(results) <= MAX_FLAT_RESULTS else ("i32",))
 
 
-def _contains_pointer(type_: ValType | None) -> bool:
+def contains_pointer(type_: ValType | None) -> bool:
+    """Whether a value of the type has parts elsewhere in memory: strings and lists."""
+    return _contains(type_, lambda part: part is Primitive.STRING or isinstance(part, ListType))
+
+
+def contains_borrow(type_: ValType | None) -> bool:
+    """Whether a value of the type may hold borrowed handles."""
+    return _contains(type_, lambda part: isinstance(part, BorrowType))
+
+
+def _contains(type_: ValType | None, wanted: Callable[[ValType], bool]) -> bool:
     if type_ is None:
         return False
-    if type_ is Primitive.STRING or isinstance(type_, ListType):
+    if wanted(type_):
         return True
+    if isinstance(type_, ListType):
+        return _contains(type_.element, wanted)
     if (elements := elements_of(type_)) is not None:
-        return any(map(_contains_pointer, elements))
-    return any(_contains_pointer(case.type) for case in cases_of(type_) or ())
+        return any(_contains(element, wanted) for element in elements)
+    return any(_contains(case.type, wanted) for case in cases_of(type_) or ())
 
 
 def needs_memory(type_: FuncType) -> bool:
     """Whether lifting or lowering the function needs the memory option."""
     params, results = _flat_params(type_), () if type_.result is None else flatten(type_.result)
-    pointers = any(_contains_pointer(param) for _, param in type_.params) or _contains_pointer(type_.result)
+    pointers = any(contains_pointer(param) for _, param in type_.params) or contains_pointer(type_.result)
     return pointers or len(params) > MAX_FLAT_PARAMS or len(results) > MAX_FLAT_RESULTS
 
 
 def needs_realloc(type_: FuncType, *, lift: bool) -> bool:
     """Whether ``canon lift`` (else ``canon lower``) of the function needs the realloc option."""
     if lift:
-        return len(_flat_params(type_)) > MAX_FLAT_PARAMS or any(_contains_pointer(param) for _, param in type_.params)
-    return _contains_pointer(type_.result)
+        return len(_flat_params(type_)) > MAX_FLAT_PARAMS or any(contains_pointer(param) for _, param in type_.params)
+    return contains_pointer(type_.result)
 
 
 def _flat_params(type_: FuncType) -> tuple[str, ...]:

@@ -180,6 +180,7 @@ class _Planner:
         self.plan = Plan()
         self.work = 0
         self.instances: list[Module] = []
+        self.positions: dict[Module, dict[str, int]] = {}
         self.destructors: dict[ResourceType, int | None] = {}
         self.wanted: dict[tuple[int, int], int] = {}
         self.specs: dict[ContextSpec, int] = {}
@@ -259,10 +260,14 @@ class _Planner:
     def core_export(self, instance: int | dict[str, CoreItem], name: str) -> CoreItem | None:
         if isinstance(instance, dict):
             return instance.get(name)
-        for position, exported in enumerate(self.instances[instance].exports):
-            if exported.name == name:
-                return CoreItem(exported.kind, (instance, position), exported.type)
-        return None
+        module = self.instances[instance]
+        if module not in self.positions:
+            self.positions[module] = {exported.name: i for i, exported in enumerate(module.exports)}
+        position = self.positions[module].get(name)
+        if position is None:
+            return None
+        exported = module.exports[position]
+        return CoreItem(exported.kind, (instance, position), exported.type)
 
     def core_alias(self, scope: _Scope, definition: AliasCoreExport) -> CoreItem:
         item = self.core_export(scope.get(Sort.CORE_INSTANCE, definition.instance), definition.name)

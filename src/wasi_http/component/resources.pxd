@@ -1,5 +1,5 @@
 # cython: language_level=3
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 
 cdef class Resource:
@@ -9,10 +9,10 @@ cdef class Resource:
 
 
 cdef struct Entry:
-    void* type                             # a ResourceType, borrowed: the component outlives its instances
-    uint32_t next_free                     # of a free entry: the next one, 0 for none
-    bint own
-    bint used
+    void* type                             # a ResourceType; a used entry owns a reference
+    uint32_t link                          # of a used entry: how often it is lent; of a free one: the next, 0 for none
+    uint8_t own
+    uint8_t used
 
 
 cdef class ResourceTable:
@@ -23,13 +23,18 @@ cdef class ResourceTable:
 
 cdef class HandleTable:
     cdef Entry first[16]                   # most requests need no more
+    cdef uint32_t* lent                    # the handles that the running call of the host has borrowed
+    cdef uint32_t lent_count
+    cdef uint32_t lent_capacity
+    cdef dict destructors                  # of the resource types that this instance implements; None for no type
+    cdef uint32_t first_lent[26]
     cdef Entry* entries
     cdef uint32_t capacity
     cdef uint32_t length                   # entries ever used, the reserved entry 0 included
     cdef uint32_t free
     cdef list reps
     cdef ResourceTable account
-    cdef int64_t borrows                   # borrow handles that the running export call has to drop
+    cdef readonly int64_t borrows          # borrow handles that the running export call has to drop
     cdef bint may_leave                    # false while the host runs the guest's realloc or post-return
 
     cdef uint32_t insert(self, void* type, object rep, bint own) except 0
@@ -38,3 +43,18 @@ cdef class HandleTable:
     cdef object take(self, uint32_t handle, void* type)
     cdef object remove(self, uint32_t handle, void* type, bint* own)
     cdef int grow(self) except -1
+    cdef object lend(self, uint32_t handle, void* type)
+    cdef int grow_lent(self) except -1
+    cdef void end_lends(self) noexcept
+    cdef list clear(self)
+
+
+cdef class GuestResource:
+    cdef readonly object type
+    cdef readonly int32_t rep
+    cdef readonly bint owned
+    cdef ResourceTable account
+    cdef bint gone
+
+    cdef int check(self) except -1
+    cdef int32_t give(self) except? -1

@@ -1,44 +1,67 @@
+# ruff: noqa: F821 - what the .pxd declares needs no import here
 """Resources and the tables of handles to them.
 
 Guests know resources by handles: positions in the table of their component instance (specification: CanonicalABI.md,
-"Table State"). A host resource is represented by the Python object itself, a guest's own by the number it chose.
-The table owns what its own handles stand for: when it goes away, everything left is dropped, children before parents.
+"Table State" and "Resource State"). A host resource is represented by the Python object itself, a guest's own by the
+number it chose. The table owns what its own handles stand for: when it goes away, everything left is dropped, children
+before parents.
 
-Lend counts are not kept: a borrowed host resource is a Python reference, and while a host function runs no code of the
-guest does, except ``realloc`` and ``post-return``, which may not leave the instance (``may_leave``).
+One call of the host runs at a time in an instance, so a table keeps one list of what it has lent, emptied when that
+call has its answer.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cython
-from cython.cimports.libc.stdint import int64_t, uint32_t
-from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.cpython.ref import Py_XDECREF, Py_XINCREF, PyObject
+from cython.cimports.libc.stdint import int32_t, int64_t, uint32_t
+from cython.cimports.libc.stdlib import calloc, free, malloc
 from cython.cimports.libc.string import memcpy
 
+from wasi_http.component.types import ResourceType
 from wasi_http.engine.errors import Trap
 
-__all__ = ["HandleTable", "Resource", "ResourceTable", "live_resources"]
+__all__ = ["GuestResource", "HandleTable", "Resource", "ResourceTable", "live_handles", "live_resources"]
 
-_live = cython.declare(int64_t, 0)
+_resources = cython.declare(int64_t, 0)
+_handles = cython.declare(int64_t, 0)
 _MAX_LENGTH = cython.declare(uint32_t, 1 << 28)
+_UNLIMITED = cython.declare(int64_t, (1 << 63) - 1)
 
 
 def live_resources() -> int:
-    """How many handles exist in this process, for leak tests and for monitoring."""
-    return _live
+    """How many `Resource` objects exist in this process, in hands of guests or not: for leak tests and monitoring."""
+    return _resources
+
+
+def live_handles() -> int:
+    """How many handles guests hold in this process."""
+    return _handles
 
 
 @cython.cclass
 class Resource:
     """Base of what guests hold handles to. Compiled, so that the bookkeeping costs nothing; subclass it freely."""
 
+    def __cinit__(self):
+        global _resources
+        _resources += 1
+
     def attach(self, parent: Resource) -> None:
-        """Makes this a child: the parent cannot leave the guest's hands while this one is in them."""
+        """Makes this a child: the parent cannot leave the guest's hands while this one lives.
+
+        A child that had a parent changes to the new one. Raises ValueError when ``parent`` is the resource itself.
+        """
+        if parent is self:
+            raise ValueError("a resource cannot be its own child")
+        _detach(self)
         self.parent = parent
         parent.children += 1
 
     def drop(self) -> None:
-        """Called once, when the guest drops its handle or its instance goes away. Does nothing here."""
+        """Called once, when the guest drops its handle or its instance goes away. Does nothing here; must not raise."""
 
     def release(self) -> None:
         """Ends the resource's life in a guest: it is no child any more, and `drop` is called. Idempotent."""
@@ -47,6 +70,13 @@ class Resource:
         self.released = True
         _detach(self)
         self.drop()
+
+    def __dealloc__(self):
+        global _resources
+        _resources -= 1
+        # A child that the host forgot may not hold its parent forever.
+        if self.parent is not None:
+            self.parent.children -= 1
 
 
 @cython.cfunc
@@ -59,28 +89,31 @@ def _detach(resource: Resource):
 
 @cython.cclass
 class ResourceTable:
-    """The account of one store: how many handles its guests hold, and how many they may."""
+    """The account of one store: how many handles its guests hold, and how many they may (``limit``; None: any number).
 
-    def __init__(self, limit: int = 1_000_000) -> None:
-        if limit < 1:
+    A guest that asks for one more is stopped by a `Trap`.
+    """
+
+    def __init__(self, limit: int | None = 1_000_000) -> None:
+        if limit is not None and limit < 1:
             raise ValueError(f"the limit of a resource table must be at least 1, not {limit}")
-        self.limit = limit
+        self.limit = _UNLIMITED if limit is None else limit
         self.tables = []
 
     def __len__(self) -> int:
         return self.live
 
     def close(self) -> None:
-        """Drops whatever the guests still hold. Idempotent. The first exception of a `drop` is raised at the end."""
-        failure: BaseException | None = None
-        for table in self.tables:
-            try:
-                table.close()
-            except BaseException as error:
-                failure = failure or error
-        self.tables = []
-        if failure is not None:
-            raise failure
+        """Drops whatever the guests still hold, children before parents, in whichever table they are. Idempotent.
+
+        What the drops raise is raised at the end: one exception as it is, several as an exception group.
+        """
+        table: HandleTable
+        left: list = []
+        tables, self.tables = self.tables, []
+        for table in tables:
+            left += table.clear()
+        _release(left)
 
 
 @cython.cclass
@@ -92,39 +125,44 @@ class HandleTable:
         self.entries = self.first
         self.capacity = 16
         self.length = 1
+        self.lent = self.first_lent
+        self.lent_capacity = 26
         self.reps = [None]
         self.may_leave = True
-        account.tables.append(self)
 
     def insert(self, type: cython.p_void, rep: object, own: cython.bint) -> uint32_t:
-        global _live
-        handle: uint32_t
+        global _handles
         account: ResourceTable = self.account
         if account.live >= account.limit:
             raise Trap(f"resource table has no free keys: the limit of {account.limit} resources is reached")
-        if self.free:
-            handle = self.free
-            self.free = self.entries[handle].next_free
+        handle: uint32_t = self.free
+        if handle:
             self.reps[handle] = rep
+            self.free = self.entries[handle].link
         else:
-            if self.length == self.capacity:
-                self.grow()
             handle = self.length
-            self.length += 1
+            if handle == self.capacity:
+                self.grow()
+            if handle == 1 and self not in account.tables:
+                # Only tables in use are known to the account, so that one that is closed leaves no cycle behind.
+                account.tables.append(self)
             self.reps.append(rep)
+            self.length = handle + 1
         entry = cython.address(self.entries[handle])
+        Py_XINCREF(cython.cast(cython.pointer(PyObject), type))
         entry.type = type
+        entry.link = 0
         entry.own = own
         entry.used = True
         account.live += 1
-        _live += 1
+        _handles += 1
         if not own:
             self.borrows += 1
         return handle
 
     def grow(self) -> cython.int:
         if self.capacity >= _MAX_LENGTH:
-            raise Trap("resource table has no free keys")
+            raise Trap(f"resource table has no free keys: {_MAX_LENGTH - 1} handles are in use")
         entries = cython.cast(cython.pointer(Entry), calloc(self.capacity * 2, cython.sizeof(Entry)))
         if entries == cython.NULL:
             raise MemoryError
@@ -147,13 +185,47 @@ class HandleTable:
         return entry
 
     def rep_of(self, handle: uint32_t, type: cython.p_void) -> object:
-        """What a handle stands for, to be borrowed."""
+        """What a handle stands for."""
         self.find(handle, type)
         return self.reps[handle]
 
+    def lend(self, handle: uint32_t, type: cython.p_void) -> object:
+        """What a handle stands for, borrowed by the host until `end_lends`: so long the guest cannot part with it."""
+        entry = self.find(handle, type)
+        if self.lent_count == self.lent_capacity:
+            self.grow_lent()
+        self.lent[self.lent_count] = handle
+        self.lent_count += 1
+        entry.link += 1
+        return self.reps[handle]
+
+    def grow_lent(self) -> cython.int:
+        lent = cython.cast(
+            cython.pointer(uint32_t),
+            malloc(cython.cast(cython.size_t, self.lent_capacity) * 2 * cython.sizeof(uint32_t)),
+        )
+        if lent == cython.NULL:
+            raise MemoryError
+        memcpy(lent, self.lent, self.lent_count * cython.sizeof(uint32_t))
+        if self.lent != self.first_lent:
+            free(self.lent)
+        self.lent = lent
+        self.lent_capacity *= 2
+        return 0
+
+    def end_lends(self) -> cython.void:
+        """The running call of the host has its answer: what it borrowed is the guest's alone again."""
+        while self.lent_count:
+            self.lent_count -= 1
+            self.entries[self.lent[self.lent_count]].link -= 1
+        if self.lent != self.first_lent:
+            free(self.lent)
+            self.lent = self.first_lent
+            self.lent_capacity = 26
+
     def take(self, handle: uint32_t, type: cython.p_void) -> object:
-        """Takes the resource out of the guest's hands: the handle has to be an own handle without children."""
-        own: cython.bint
+        """Takes the resource out of the guest's hands: an own handle, not lent, of a resource without children."""
+        own: cython.bint = False
         if not self.find(handle, type).own:
             raise Trap(f"cannot give away handle index {handle}: it is borrowed")
         rep = self.remove(handle, type, cython.address(own))
@@ -162,8 +234,11 @@ class HandleTable:
         return rep
 
     def remove(self, handle: uint32_t, type: cython.p_void, own: cython.pointer(cython.bint)) -> object:
-        global _live
+        """Frees a handle, of either kind, and tells which it was; dropping what it stood for is the caller's."""
+        global _handles
         entry = self.find(handle, type)
+        if entry.link:
+            raise Trap(f"cannot drop or give away handle index {handle}: a call that is running has borrowed it")
         rep = self.reps[handle]
         if entry.own and isinstance(rep, Resource) and cython.cast(Resource, rep).children:
             raise Trap(f"resource {cython.cast(object, type)} has children: drop them first")
@@ -171,51 +246,179 @@ class HandleTable:
         if not entry.own:
             self.borrows -= 1
         entry.used = False
-        entry.next_free = self.free
+        entry.link = self.free
         self.free = handle
         self.reps[handle] = None
         self.account.live -= 1
-        _live -= 1
+        _handles -= 1
+        Py_XDECREF(cython.cast(cython.pointer(PyObject), type))
         return rep
 
+    def define(self, type: ResourceType, destructor: Callable[[int], object] | None = None) -> None:
+        """This instance implements a resource type: its representations are i32, and ``destructor`` ends one.
+
+        Borrows of the type are handed to this instance as representations, not as handles (specification:
+        ``lower_borrow``).
+        """
+        if self.destructors is None:
+            self.destructors = {}
+        self.destructors[type] = destructor
+        if self not in self.account.tables:
+            self.account.tables.append(self)
+
+    def add(self, type: ResourceType, rep: object, own: bool = True) -> int:
+        """`insert` for Python: a new handle."""
+        return self.insert(cython.cast(cython.p_void, type), rep, own)
+
+    def get(self, handle: int, type: ResourceType) -> object:
+        """`rep_of` for Python: what a handle stands for."""
+        return self.rep_of(handle, cython.cast(cython.p_void, type))
+
+    def pop(self, handle: int, type: ResourceType) -> object:
+        """`take` for Python: what an own handle stands for, out of the guest's hands."""
+        return self.take(handle, cython.cast(cython.p_void, type))
+
+    def drop(self, handle: int, type: ResourceType) -> None:
+        """Does what ``resource.drop`` does: a borrow ends, an own handle ends its resource."""
+        own: cython.bint = False
+        rep = self.remove(handle, cython.cast(cython.p_void, type), cython.address(own))
+        if not own:
+            return
+        if isinstance(rep, Resource):
+            rep.release()
+        elif isinstance(rep, int):
+            _destroy(self.account, type, rep)
+
+    def end_call(self) -> None:
+        """`end_lends` for Python."""
+        self.end_lends()
+
     def close(self) -> None:
-        """Drops everything that own handles still stand for, children before parents. Idempotent."""
-        global _live
+        """Drops everything that own handles still stand for, children before parents. Idempotent.
+
+        What the drops raise is raised at the end: one exception as it is, several as an exception group.
+        """
+        if self in self.account.tables:
+            self.account.tables.remove(self)
+        _release(self.clear())
+
+    def clear(self) -> list:
+        """Empties the table; gives the host resources of its own handles."""
+        global _handles
         i: uint32_t
         left: list = []
-        failure: BaseException | None = None
+        reps: list = self.reps
         for i in range(1, self.length):
             if self.entries[i].used:
                 self.entries[i].used = False
-                if self.entries[i].own and isinstance(self.reps[i], Resource):
-                    left.append(self.reps[i])
+                if self.entries[i].own and isinstance(reps[i], Resource):
+                    left.append(reps[i])
                 self.account.live -= 1
-                _live -= 1
+                _handles -= 1
+                Py_XDECREF(cython.cast(cython.pointer(PyObject), self.entries[i].type))
         self.length = 1
         self.free = 0
+        self.borrows = 0
+        self.lent_count = 0
         self.reps = [None]
-        left.reverse()  # what was made last goes first ...
-        while left:
-            ready = [resource for resource in left if not cython.cast(Resource, resource).children] or left
-            taken = {id(resource) for resource in ready}
-            left = [resource for resource in left if id(resource) not in taken]  # ... unless it has children
-            for resource in ready:
-                try:
-                    resource.release()
-                except BaseException as error:
-                    failure = failure or error
-        if failure is not None:
-            raise failure
+        return left
 
     def __len__(self) -> int:
         i: uint32_t
-        return sum(1 for i in range(1, self.length) if self.entries[i].used)
+        count: uint32_t = 0
+        for i in range(1, self.length):
+            count += self.entries[i].used
+        return count
 
     def __dealloc__(self):
-        global _live
+        global _handles
         i: uint32_t
         for i in range(1, self.length):
             if self.entries[i].used:
-                _live -= 1
+                _handles -= 1
+                Py_XDECREF(cython.cast(cython.pointer(PyObject), self.entries[i].type))
         if self.entries != self.first:
             free(self.entries)
+        if self.lent != self.first_lent:
+            free(self.lent)
+
+
+@cython.cclass
+class GuestResource:
+    """A resource that a guest implements, in the hands of the host. Opaque: ``rep`` means something to the guest only.
+
+    With ``owned`` the host has to pass it on or `drop` it. A borrowed one is valid while the call that gave it runs.
+    """
+
+    def __cinit__(self, account: ResourceTable, type: ResourceType, rep: int, owned: bool = True):
+        self.account = account
+        self.type = type
+        self.rep = rep
+        self.owned = owned
+
+    def check(self) -> cython.int:
+        if self.gone:
+            raise ValueError(f"the resource {self.type} was dropped or given away")
+        return 0
+
+    def give(self) -> int32_t:
+        """Moves the representation to a guest."""
+        self.check()
+        if not self.owned:
+            raise ValueError(f"the resource {self.type} is borrowed: it cannot be given away")
+        self.gone = True
+        return self.rep
+
+    def drop(self) -> None:
+        """Ends the resource: its guest's destructor runs. Once; raises ValueError when it is borrowed or gone."""
+        _destroy(self.account, self.type, self.give())
+
+    def __repr__(self) -> str:
+        return f"<{'own' if self.owned else 'borrow'} of the guest's {self.type} {self.rep}>"
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _destroy(account: ResourceTable, type: object, rep: object) -> cython.int:
+    table: HandleTable
+    for table in account.tables:
+        if table.destructors is not None and type in table.destructors:
+            destructor = table.destructors[type]
+            if destructor is not None:
+                destructor(rep)
+            break
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _release(left: list) -> cython.int:
+    """Releases every resource once, those that are children first, otherwise those that were made last."""
+    resource: Resource
+    parent: Resource | None
+    failures: list = []
+    waiting: dict = {id(resource): resource for resource in left}
+    children: dict = {}
+    for resource in waiting.values():
+        if resource.parent is not None:
+            children[id(resource.parent)] = children.get(id(resource.parent), 0) + 1
+    ready: list = [resource for resource in waiting.values() if id(resource) not in children]
+    while waiting:
+        # Nothing is ready only if the host attached resources to each other in a circle: any order is right then.
+        resource = ready.pop() if ready else next(iter(waiting.values()))
+        if waiting.pop(id(resource), None) is None:
+            continue
+        parent = resource.parent
+        try:
+            resource.release()
+        except BaseException as failure:
+            failures.append(failure)
+        if parent is not None:
+            count = children[id(parent)] = children.get(id(parent), 0) - 1
+            if count == 0 and id(parent) in waiting:
+                ready.append(parent)
+    if len(failures) == 1:
+        raise failures[0]
+    if failures:
+        raise BaseExceptionGroup("dropping the resources of a store failed", failures)
+    return 0

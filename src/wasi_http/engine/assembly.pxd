@@ -14,6 +14,9 @@ cdef class Assembly:
     cdef readonly Engine engine
     cdef C.wasmtime_linker_t* linker
     cdef readonly list functions           # HostFunc objects: the linker holds borrowed pointers to them
+    cdef int function_count
+    cdef list label_names                  # keeps the names in `labels` alive
+    cdef Take* labels                      # the functions' names in the linker
     cdef list modules                      # the steps: modules in order
     cdef C.wasmtime_module_t** pointers
     cdef int* import_starts                # per step: where its imports start in `imports`; one more at the end

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 import cython
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.libc.stdlib import calloc, free
-from cython.cimports.libc.stdio import snprintf
-from cython.cimports.libc.string import strlen
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.module import Module
@@ -32,6 +30,9 @@ def _load():
 
 
 _load()
+
+# Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
+_NAMESPACE = cython.declare(cython.p_char, b"host functions by their position")
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
@@ -55,7 +56,8 @@ class Assembly:
     def __cinit__(self):
         self.linker = cython.NULL
         self.pointers = cython.NULL
-        self.import_starts = self.imports = self.take_starts = self.takes = self.wants = self.want_starts = cython.NULL
+        self.labels = self.takes = cython.NULL
+        self.import_starts = self.imports = self.take_starts = self.wants = self.want_starts = cython.NULL
 
     def __init__(
         self,
@@ -71,8 +73,14 @@ class Assembly:
         self.steps = len(self.modules)
         self.linker = C.wasmtime_linker_new(engine.pointer)
         position: cython.int
-        for position in range(len(self.functions)):
-            _define(self.linker, position, self.functions[position])
+        self.function_count = len(self.functions)
+        self.label_names = [b"%032d" % position for position in range(self.function_count)]
+        self.labels = cython.cast(cython.pointer(Take), calloc(self.function_count + 1, cython.sizeof(Take)))
+        for position in range(self.function_count):
+            label: bytes = self.label_names[position]
+            self.labels[position].name = PyBytes_AS_STRING(label)
+            self.labels[position].length = len(label)
+            _define(self.linker, label, self.functions[position])
 
         slots: dict = {}  # (step, export) -> slot
         imports: list = []
@@ -162,7 +170,6 @@ class Assembly:
     def instantiate_in(
         self, store: Store, externs: cython.pointer(C.wasmtime_extern_t), passed: cython.pointer(C.wasmtime_extern_t)
     ) -> cython.int:
-        name: cython.char[16]
         take: Take
         instance: C.wasmtime_instance_t
         trap: cython.pointer(C.wasm_trap_t)
@@ -171,9 +178,9 @@ class Assembly:
         step: cython.int
         count: cython.int
         context = store.context
-        for i in range(len(self.functions)):
-            _label(name, i)
-            C.wasmtime_linker_get(self.linker, context, b"", 0, name, strlen(name), cython.address(externs[i]))
+        for i in range(self.function_count):
+            label = self.labels[i]
+            C.wasmtime_linker_get(self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[i]))
         if self.entry >= 0:
             store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
         for step in range(self.steps):
@@ -207,33 +214,25 @@ class Assembly:
         free(self.imports)
         free(self.take_starts)
         free(self.takes)
+        free(self.labels)
         free(self.wants)
         free(self.want_starts)
 
 
 @cython.cfunc
-@cython.nogil
-@cython.exceptval(check=False)
-def _label(name: cython.p_char, position: cython.int) -> cython.void:
-    snprintf(name, 16, b"%d", position)
-
-
-@cython.cfunc
 @cython.exceptval(-1, check=False)
-def _define(linker: cython.pointer(C.wasmtime_linker_t), position: cython.int, function: HostFunc) -> cython.int:
-    name: cython.char[16]
+def _define(linker: cython.pointer(C.wasmtime_linker_t), name: bytes, function: HostFunc) -> cython.int:
     params: C.wasm_valtype_vec_t
     results: C.wasm_valtype_vec_t
     _fill(cython.address(params), function.type.params)
     _fill(cython.address(results), function.type.results)
     signature = C.wasm_functype_new(cython.address(params), cython.address(results))
-    _label(name, position)
     error = C.wasmtime_linker_define_func_unchecked(
         linker,
-        b"",
-        0,
-        name,
-        strlen(name),
+        _NAMESPACE,
+        32,
+        PyBytes_AS_STRING(name),
+        len(name),
         signature,
         host_callback,
         cython.cast(cython.p_void, function),
