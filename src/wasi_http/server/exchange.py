@@ -11,6 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wasi_http.body import Pipe
+from wasi_http.component import Err
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
 from wasi_http.server.handler import PrefixedCtx, ServerState
@@ -18,7 +19,7 @@ from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam,
 from wasi_http.wasi.cli import Exit
 from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.request import RequestHead
-from wasi_http.wire.writer import ResponseWriter, render_response
+from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
 
 if TYPE_CHECKING:
     from wasi_http.component import Call
@@ -45,12 +46,17 @@ _STATUS: dict[ErrorCode, int] = {
 
 
 class Exchange:
-    """A request that is being handled."""
+    """A request that is being handled.
+
+    ``abandoned`` says that nobody waits for the response any more, ``awaited`` that the client sends the body only when
+    it is asked for it, and was not yet.
+    """
 
     __slots__ = (
         "_call",
         "_connection",
         "_done",
+        "_informed",
         "_response",
         "_responded",
         "_state",
@@ -58,6 +64,7 @@ class Exchange:
         "_task",
         "_writer",
         "abandoned",
+        "awaited",
         "body",
         "head",
         "outgoing",
@@ -72,7 +79,9 @@ class Exchange:
         self._writer: ResponseWriter | None = None
         self._responded = False
         self._done = False
+        self._informed = 0
         self.abandoned = False
+        self.awaited = head.expect_continue
         self._task: asyncio.Task[None] | None = None
         self._call: Call | None = None
         self._store: Store | None = None
@@ -92,8 +101,8 @@ class Exchange:
             connection.scheme,
             None if head.authority is None else head.authority.decode("latin-1"),
             head.headers,
-            Pipe.of() if body is None else body,
-            connection.send_continue if head.expect_continue else None,
+            body,
+            self._demand if head.expect_continue else None,
         )
         if body is not None:
             body.writable.add(connection.update_reading)
@@ -106,25 +115,34 @@ class Exchange:
                 self._finish(None)
             else:
                 self._task = connection.loop.create_task(self._run(call))
+                # A task that is cancelled before it begins never runs.
+                self._task.add_done_callback(lambda _: self._finish(asyncio.CancelledError()))
                 self._advance()
-        except Exception as error:
+        except BaseException as error:
             self._finish(error)
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
 
     async def _run(self, call: Call) -> None:
+        timeout = asyncio.timeout(self._connection.handler.config.timeout)
         try:
-            async with asyncio.timeout(self._connection.handler.config.timeout):
+            async with timeout:
                 await call
-        except TimeoutError as error:
-            self._finish(error)
-        except asyncio.CancelledError:
-            # The client has gone, or the server stops.
-            self._finish(ConnectionAbortedError())
-        except Exception as error:
-            self._finish(error)
+        except BaseException as error:
+            self._finish(error, timeout.expired())
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
         else:
             self._finish(None)
 
     # Called from within the guest
+
+    def _demand(self) -> None:
+        """The guest wants the body, which the client holds back."""
+        self.awaited = False
+        connection = self._connection
+        if self._writer is None and not self._responded and connection.receives(self):
+            connection.write(render_informational(100))
 
     def _set(self, response: OutgoingResponse | ErrorCode) -> None:
         self._response = response
@@ -136,11 +154,15 @@ class Exchange:
 
     def _inform(self, status: int, headers: list[Field]) -> None:
         connection = self._connection
-        if self._writer is None and self._response is None and not connection.closed:
-            try:
-                connection.write(ResponseWriter(self.head.method, self.head.version).informational(status, headers))
-            except ProtocolError as error:
-                raise HttpError(ErrorCode.HttpProtocolError, str(error)) from error
+        if self._response is not None or self._responded or connection.closed:
+            return
+        self._informed += 1
+        if self._informed > connection.handler.config.wire_limits.informational:
+            raise Err(ErrorCode.HttpProtocolError)
+        try:
+            connection.write(ResponseWriter(self.head.method, self.head.version).informational(status, headers))
+        except ProtocolError:
+            raise Err(ErrorCode.HttpProtocolError) from None
 
     # Towards the client
 
@@ -150,12 +172,14 @@ class Exchange:
         if response is None or self._responded or connection.closed:
             return
         if isinstance(response, ErrorCode):
-            self._refuse(_STATUS.get(response, 500), f"the guest answered with the error {response!r}")
+            connection.handler.log(f"error: the guest answered with the error {response!r}")
+            self._refuse(_STATUS.get(response, 500))
             return
         head, pipe = self.head, self.outgoing
         try:
             writer = self._writer
             if writer is None:
+                keep_alive = connection.keeps_alive(self)
                 if pipe is None or (pipe.ended and not pipe.trailers):
                     connection.write(
                         render_response(
@@ -165,15 +189,16 @@ class Exchange:
                             connection.date(),
                             head.method,
                             head.version,
-                            connection.keeps_alive(head),
+                            keep_alive,
                         )
                     )
-                    self._complete(connection.keeps_alive(head))
+                    self._complete(keep_alive)
                     return
-                if pipe.error is not None:
+                if pipe.error is not None and head.method != b"HEAD" and response.status not in (204, 304):
                     raise pipe.error
-                writer = self._writer = ResponseWriter(head.method, head.version, connection.keeps_alive(head))
+                writer = ResponseWriter(head.method, head.version, keep_alive)
                 connection.write(writer.head(response.status, response.fields.entries_, connection.date()))
+                self._writer = writer
                 pipe.readable.add(self._advance)
             assert pipe is not None
             while not connection.write_paused:
@@ -186,33 +211,33 @@ class Exchange:
                     return
                 connection.write(writer.body(data))
         except (OSError, ProtocolError) as error:
-            self._abort(f"the response was aborted: {error}")
+            writer = self._writer
+            if writer is not None and writer.framing is Framing.NONE:
+                # There is no body in this response for the guest to get wrong.
+                self._complete(writer.keep_alive)
+            else:
+                connection.handler.log(f"error: the response failed: {error}")
+                self._refuse(500)
 
     def resume(self) -> None:
         """The client takes more of the response."""
         self._advance()
 
-    def _refuse(self, status: int, text: str) -> None:
-        """A response of the server's own, when the guest gave none."""
+    def _refuse(self, status: int) -> None:
+        """A response of the server's own, when the guest gave none; if it began one, the client has to be able to tell."""
         connection = self._connection
         if self._responded or connection.closed:
             return
         if self._writer is not None:
-            self._abort(text)
+            self._responded = True
+            connection.abort()
             return
         body = b"" if self.head.method == b"HEAD" else f"{status} the handler failed\n".encode()
-        keep = connection.keeps_alive(self.head)
+        keep = connection.keeps_alive(self)
         connection.write(
             render_response(status, _ERROR_HEADERS, body, connection.date(), self.head.method, self.head.version, keep)
         )
         self._complete(keep)
-
-    def _abort(self, text: str) -> None:
-        """The response cannot be completed: the client has to be able to tell."""
-        if not self._responded:
-            self._responded = True
-            self._connection.handler.log(text)
-            self._connection.abort()
 
     def _complete(self, keep_alive: bool) -> None:
         self._responded = True
@@ -222,33 +247,37 @@ class Exchange:
 
     # The end
 
-    def _finish(self, error: Exception | None) -> None:
+    def _finish(self, error: BaseException | None, timed_out: bool = False) -> None:
         """The guest is done; ``error`` is what stopped it."""
         if self._done:
             return
         self._done = True
-        handler = self._connection.handler
-        if self._response is None:
-            if isinstance(error, Exit):
-                error = None if error.code == 0 else error
-            if error is None:
-                handler.log(f"error: {_NEVER_SET}")
-                self._release()
-                self._refuse(500, _NEVER_SET)
-            elif isinstance(error, ConnectionAbortedError):
-                self._release()
-            else:
-                timed_out = isinstance(error, TimeoutError)
-                handler.log("error: guest timed out" if timed_out else f"error: {type(error).__name__}: {error}")
-                self._release()
-                self._refuse(504 if timed_out else 500, "the guest failed")
-        else:
-            if error is not None and not isinstance(error, (Exit, ConnectionAbortedError)):
-                handler.log(f"error: {type(error).__name__}: {error}")
-            # Whatever the guest left unfinished is dropped with its instance, and fails the body.
-            self._release()
+        # Whatever the guest left unfinished is dropped with its instance, and fails the body.
+        self._release()
+        if error is None and self._response is not None:
             self._advance()
+        elif not self.abandoned:
+            self._explain(error, timed_out)
         self._connection.exchange_done(self)
+
+    def _explain(self, error: BaseException | None, timed_out: bool) -> None:
+        """Tells the log what went wrong, and the client that something did."""
+        log = self._connection.handler.log
+        if timed_out:
+            log("error: guest timed out")
+        elif isinstance(error, Exit):
+            if error.code:
+                log(f"error: {error}")
+            elif self._response is None:
+                log(f"error: {_NEVER_SET}")
+        elif error is None:
+            log(f"error: {_NEVER_SET}")
+        else:
+            log(f"error: {type(error).__name__}: {error}")
+        if self._response is None:
+            self._refuse(504 if timed_out else 500)
+        else:
+            self._advance()
 
     def _release(self) -> None:
         """Lets go of the instance and of all that its guest holds."""
@@ -263,21 +292,27 @@ class Exchange:
             self._connection.handler.log(f"error: while releasing a guest: {type(error).__name__}: {error}")
 
     def cancel(self) -> None:
-        """The client has gone, or the server does not wait any longer: the guest is unwound."""
+        """The client has gone, or the server does not wait any longer: the guest is unwound, and nothing is written."""
+        self.abandoned = self._responded = True
         if self.outgoing is not None:
             self.outgoing.cancel()
-        if self.body is not None:
-            self.body.fail(HttpError(ErrorCode.ConnectionTerminated, "the client has gone"))
+        self.cut_short()
         if self._task is not None:
             self._task.cancel()
-        self.abandoned = True
+        else:
+            self._connection.worker.withdraw(self)
+
+    def cut_short(self) -> None:
+        """The rest of the request will not come."""
+        if self.body is not None:
+            self.body.fail(HttpError(ErrorCode.ConnectionTerminated, "the client has gone"))
 
     @property
-    def responded(self) -> bool:
-        return self._responded
+    def begun(self) -> bool:
+        """Whether anything of the response is written."""
+        return self._writer is not None or self._responded
 
     @property
     def done(self) -> bool:
+        """Whether the guest has finished."""
         return self._done
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable
+from typing import Any, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.component import ResourceTable
@@ -56,7 +57,7 @@ class Handler:
         """The WASI context of the next request's guest."""
         if not self.config.logging_prefix:
             return self._shared
-        return PrefixedCtx(self._shared, next(self.numbers), self._write)
+        return cast(WasiCtx, PrefixedCtx(self._shared, next(self.numbers), self._write))
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
         store = Store(self.engine, state, self.config.store_limits)
@@ -98,31 +99,40 @@ def _writer() -> Callable[[int, bytes], None]:
     return write
 
 
-class PrefixedCtx(WasiCtx):
-    """The shared context with standard streams whose lines are prefixed; they are made when a guest first prints."""
+class PrefixedCtx:
+    """The shared context with standard streams whose lines are prefixed; sinks are made when a guest first prints."""
 
-    __slots__ = ("_number", "_sinks", "_write")
+    __slots__ = ("_number", "_shared", "_sinks", "_write")
 
     def __init__(self, shared: WasiCtx, number: int, write: Callable[[int, bytes], None]) -> None:
-        # Everything else is the shared context's; copying it costs less than checking it again.
-        for name in WasiCtx.__slots__:
-            if name not in ("stdout", "stderr"):
-                setattr(self, name, getattr(shared, name))
+        self._shared = shared
         self._number = number
         self._write = write
-        self._sinks: dict[str, LinePrefix] = {}
-        self.stdout = lambda data: self._sink("stdout", 1)(data)
-        self.stderr = lambda data: self._sink("stderr", 2)(data)
+        self._sinks: dict[str, LinePrefix] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        # One is made for each request, and most guests ask for next to nothing.
+        return getattr(self._shared, name)
+
+    @property
+    def stdout(self) -> LinePrefix:
+        return self._sink("stdout", 1)
+
+    @property
+    def stderr(self) -> LinePrefix:
+        return self._sink("stderr", 2)
 
     def _sink(self, name: str, descriptor: int) -> LinePrefix:
+        if self._sinks is None:
+            self._sinks = {}
         sink = self._sinks.get(name)
         if sink is None:
             write = self._write
-            sink = LinePrefix(lambda data: write(descriptor, data), f"{name} [{self._number}] :: ")
-            self._sinks[name] = sink
+            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), f"{name} [{self._number}] :: ")
         return sink
 
     def close(self) -> None:
         """Writes unfinished lines."""
-        for sink in self._sinks.values():
-            sink.close()
+        if self._sinks is not None:
+            for sink in self._sinks.values():
+                sink.close()

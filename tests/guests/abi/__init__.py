@@ -21,7 +21,19 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 TYPES = {
-    **{name: name for name in "bool u8 s8 u16 s16 u32 s32 u64 s64 f32 f64 char string".split()},
+    "bool": "bool",
+    "u8": "u8",
+    "s8": "s8",
+    "u16": "u16",
+    "s16": "s16",
+    "u32": "u32",
+    "s32": "s32",
+    "u64": "u64",
+    "s64": "s64",
+    "f32": "f32",
+    "f64": "f64",
+    "char": "char",
+    "string": "string",
     "list-bool": "list<bool>",
     "list-u8": "list<u8>",
     "list-s8": "list<s8>",
@@ -94,7 +106,25 @@ SENT = {
     "list-string": "u32 u32",
 }
 
-MANY = "u8 u16 u32 u64 s8 s16 s32 s64 f32 f64 bool char string list<u8> option<u32> small-enum flags9".split()
+MANY = [
+    "u8",
+    "u16",
+    "u32",
+    "u64",
+    "s8",
+    "s16",
+    "s32",
+    "s64",
+    "f32",
+    "f64",
+    "bool",
+    "char",
+    "string",
+    "list<u8>",
+    "option<u32>",
+    "small-enum",
+    "flags9",
+]
 
 ENCODINGS = {"utf8": 0, "utf16": 1, "compact-utf16": 2}
 
@@ -157,7 +187,8 @@ def _declared(named: list[str]) -> list[str]:
 
 def _imports(dummy: str) -> Iterator[tuple[str, str, list[str], str]]:
     line = re.compile(
-        r'\(import "([^"]+)" "([^"]+)" \(func \(;\d+;\) \(type \d+\)(?: \(param ([a-z0-9 ]+)\))?(?: \(result (\w+)\))?\)\)'
+        r'\(import "([^"]+)" "([^"]+)" \(func \(;\d+;\) \(type \d+\)'
+        r"(?: \(param ([a-z0-9 ]+)\))?(?: \(result (\w+)\))?\)\)"
     )
     for match in line.finditer(dummy):
         yield match[1], match[2], (match[3] or "").split(), match[4] or ""

@@ -82,8 +82,10 @@
   (func (export "test:abi/raw#raw-of-string") (param $pointer i32) (param $length i32) (result i32)
     (local $size i32)
     (local.set $size (local.get $length))
-    (if (i32.eq (global.get $encoding) (i32.const 1)) (then (local.set $size (i32.shl (local.get $length) (i32.const 1)))))
-    (if (i32.and (i32.eq (global.get $encoding) (i32.const 2)) (i32.shr_u (local.get $length) (i32.const 31)))
+    ;; UTF-16, or the tag that says so, which the shift takes away.
+    (if (i32.or
+          (i32.eq (global.get $encoding) (i32.const 1))
+          (i32.and (i32.eq (global.get $encoding) (i32.const 2)) (i32.shr_u (local.get $length) (i32.const 31))))
       (then (local.set $size (i32.shl (local.get $length) (i32.const 1)))))
     (i32.store (global.get $result) (local.get $length))
     (i32.store offset=4 (global.get $result) (local.get $pointer))

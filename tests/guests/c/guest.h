@@ -1,4 +1,4 @@
-// The canonical ABI by hand, for freestanding C guests of wasi:http/proxy@0.2.12.
+// The canonical ABI by hand, for C guests of wasi:http/proxy@0.2.12; all but those WITH_LIBC are freestanding.
 //
 // Host functions are declared with the flattened signatures that `wasm-tools component embed --dummy -t` prints; only
 // those that a guest calls become imports. A result of more than one value comes back in `ret`, which the next call
@@ -23,6 +23,18 @@ typedef u32 handle;
 
 // ---- memory ---------------------------------------------------------------------------------------------------------
 
+#ifdef WITH_LIBC
+
+#include <stdlib.h>
+#include <string.h>
+
+EXPORT("cabi_realloc") void *cabi_realloc(void *old, u32 old_size, u32 align, u32 size) {
+  (void)old_size, (void)align;
+  return realloc(old, size);
+}
+
+#else
+
 // A heap that only grows; `heap_reset` gives back what was allocated since a mark.
 extern u8 __heap_base;
 static u32 heap_top;
@@ -45,6 +57,15 @@ EXPORT("cabi_realloc") void *cabi_realloc(void *old, u32 old_size, u32 align, u3
   if (old_size) __builtin_memcpy(at, old, old_size);
   return at;
 }
+
+int memcmp(const void *a, const void *b, size_t n) {
+  const u8 *x = a, *y = b;
+  for (size_t i = 0; i < n; i++)
+    if (x[i] != y[i]) return x[i] < y[i] ? -1 : 1;
+  return 0;
+}
+
+#endif
 
 // The largest result is that of future-incoming-response.get: 56 bytes.
 static _Alignas(8) u8 ret[64];
@@ -75,13 +96,6 @@ static u64 number_after(text whole, text prefix, u64 otherwise) {
   u64 value = 0;
   for (; i < whole.size && whole.at[i] >= '0' && whole.at[i] <= '9'; i++) value = value * 10 + (u64)(whole.at[i] - '0');
   return value;
-}
-
-int memcmp(const void *a, const void *b, size_t n) {
-  const u8 *x = a, *y = b;
-  for (size_t i = 0; i < n; i++)
-    if (x[i] != y[i]) return x[i] < y[i] ? -1 : 1;
-  return 0;
 }
 
 // ---- wasi:io, wasi:clocks, wasi:cli ---------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ static void headers(call c) {
 }
 
 static void method(call c) {
-  static const text NAMES[] = {LITERAL("GET"),     LITERAL("HEAD"),    LITERAL("POST"),  LITERAL("PUT"),  LITERAL("DELETE"),
+  static const text NAMES[] = {LITERAL("GET"), LITERAL("HEAD"), LITERAL("POST"), LITERAL("PUT"), LITERAL("DELETE"),
                                LITERAL("CONNECT"), LITERAL("OPTIONS"), LITERAL("TRACE"), LITERAL("PATCH")};
   add(&out, TEXT("method: "));
   request_method(c.request, ret);

@@ -1,10 +1,8 @@
-"""Hostile guests, as data: calls of the `abi` guest that break the canonical ABI, and components that are hostile whole.
+"""Hostile guests, as data: calls of the `abi` guests that break the canonical ABI, and components hostile as a whole.
 
-    for name, case in CALLS.items(): make the `case.guest`, do `case.steps` in turn: all but the last one succeed, and the
-    last one ends as `case.expected` says.
-
-    for name, case in COMPONENTS.items(): load `case.binary()`, instantiate it, call its export `run: func()` if it has
-    one: what happens is `case.expected`.
+Of `CALLS`, do the `steps` of a case in turn in one instance of its `guest`: all but the last one succeed, and the last
+one ends as `expected` says. Of `COMPONENTS`, load the `binary()`, instantiate it, and call its export `run: func()` if
+it has one: what happens is `expected`.
 """
 
 from __future__ import annotations
@@ -320,7 +318,9 @@ COMPONENTS: dict[str, Component] = {
     "start: takes all memory": Component(_with_core(f"{GROW} (start $f)"), FINE),
     "start: takes all of a table": Component(_with_core(f"{GROW_TABLE} (start $f)"), FINE),
     "start: calls the host": Component(_with_host("(func $f (drop (call $now))) (start $f)"), FINE),
-    "start: waits": Component(_with_host("(func $f (call $block (call $subscribe (i64.const 1000)))) (start $f)"), TRAP),
+    "start: waits": Component(
+        _with_host("(func $f (call $block (call $subscribe (i64.const 1000)))) (start $f)"), TRAP
+    ),
     "run: never returns": Component(_with_core("", '(func (export "run") (loop $l (br $l)))'), ENDLESS),
     "run: traps": Component(_with_core("", '(func (export "run") unreachable)'), TRAP),
     "run: divides by zero": Component(

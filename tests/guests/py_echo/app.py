@@ -1,4 +1,4 @@
-"""Streams the request's body into the response's, with the event loop that componentize-py brings for `wasi:io/poll`."""
+"""Streams the request's body into the response's, on the event loop over `wasi:io/poll` that componentize-py brings."""
 
 import asyncio
 

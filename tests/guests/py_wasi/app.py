@@ -142,7 +142,7 @@ ATTEMPTS: dict[str, Callable[[], Any]] = {
     "stdin": read_stdin,
     "directories": lambda: [path for _, path in preopens.get_directories()],
     "listdir": lambda: os.listdir("/"),
-    "open": lambda: open("/etc/passwd").read(),
+    "open": lambda: os.open("/etc/passwd", os.O_RDONLY),
     "tcp-connect": tcp_connect,
     "udp-bind": udp_bind,
     "resolve": resolve,

@@ -27,16 +27,19 @@ class Signal:
     __slots__ = ("_watchers",)
 
     def __init__(self) -> None:
-        # A dict serves as an ordered set: those who came first are woken first.
-        self._watchers: dict[Callable[[], None], None] = {}
+        # A dict serves as an ordered set: those who came first are woken first. Most signals never have one.
+        self._watchers: dict[Callable[[], None], None] | None = None
 
     def add(self, wake: Callable[[], None]) -> None:
         """Has ``wake`` called at each `notify` until it is removed. Added twice counts once."""
+        if self._watchers is None:
+            self._watchers = {}
         self._watchers[wake] = None
 
     def remove(self, wake: Callable[[], None]) -> None:
         """Ends what `add` began; does nothing where nothing was begun."""
-        self._watchers.pop(wake, None)
+        if self._watchers is not None:
+            self._watchers.pop(wake, None)
 
     def notify(self) -> None:
         """Wakes all watchers; they stay until they are removed."""
@@ -45,7 +48,7 @@ class Signal:
                 wake()
 
     def __len__(self) -> int:
-        return len(self._watchers)
+        return 0 if self._watchers is None else len(self._watchers)
 
     def __bool__(self) -> bool:
         return True  # also while nobody watches
