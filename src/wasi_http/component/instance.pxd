@@ -47,6 +47,8 @@ cdef class Lifted:
     cdef int core
     cdef int context
     cdef int post_return
+    cdef list kinds                        # of the core parameters, as wasmtime numbers them
+    cdef int results                       # how many core results there are
     cdef int entry                         # position of the entry function among the items, -1 if it is not needed
 
 

@@ -23,6 +23,9 @@ __all__ = ["Call", "Dropper", "Entry", "Lifted", "Lowered", "Maker", "Prepared",
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
+# What functions that may suspend give when they do not; asking an abstract base class takes much longer.
+_AT_ONCE = cython.declare(frozenset, frozenset({type(None), bool, int, bytes, list, str, tuple}))
+
 
 @cython.final
 @cython.cclass
@@ -109,7 +112,7 @@ class Lowered(HostFunc):
                 result = function(arguments[0], arguments[1])
             else:
                 result = function(*arguments)
-            if self.may_suspend and isinstance(result, Awaitable):
+            if self.may_suspend and type(result) not in _AT_ONCE and isinstance(result, Awaitable):
                 result = store.suspend(result)
         except Err as error:
             if not signature.result_is_result:
@@ -235,6 +238,8 @@ class Lifted:
         self.context = context
         self.post_return = post_return
         self.entry = entry
+        self.kinds = [_KINDS[kind] for kind in signature.lifted.params]
+        self.results = len(signature.lifted.results)
 
     def start(self, store: Store, *arguments: Any) -> Call:
         """Prepares a call; nothing runs before the first `Call.poll`. Await the call for its result."""
@@ -254,11 +259,11 @@ class Lifted:
             fiber.start(store.items[self.entry], 0, 0)
             return call
         self.signature.lower_params(state.context(store, self.context), raw, arguments)
-        kinds: tuple = self.signature.lifted.params
+        kinds: list = self.kinds
         for i in range(len(kinds)):
-            fiber.arguments[i].kind = _KINDS[kinds[i]]
+            fiber.arguments[i].kind = kinds[i]
             fiber.arguments[i].of.i64 = raw[i].i64
-        fiber.start(store.items[self.core], len(kinds), len(self.signature.lifted.results))
+        fiber.start(store.items[self.core], len(kinds), self.results)
         return call
 
     async def __call__(self, store: Store, *arguments: Any) -> Any:

@@ -1,6 +1,8 @@
 """The server as processes: setting up before listening, signals, and workers that share a port.
 
-Workers are spawned, never forked, because the engine has threads; each loads the component from the compile cache.
+Workers are spawned, never forked, because the engine has threads; each loads the component from the compile cache. A
+worker and its supervisor hold the ends of a pipe, so that each notices when the other is gone. Signals are the
+supervisor's business: the first lets requests finish, the second does not.
 """
 
 from __future__ import annotations
@@ -8,14 +10,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import multiprocessing
-import multiprocessing.process
 import signal
 import socket
 import sys
-import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from multiprocessing.connection import Connection
+from typing import Any, Final
 
 from wasi_http.bindings import ProxyPre
 from wasi_http.component import Component, Linker
@@ -23,9 +24,12 @@ from wasi_http.engine import Engine, EngineConfig
 from wasi_http.linking import add_to_linker_async
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler
-from wasi_http.server.server import Worker, listen
+from wasi_http.server.server import Worker, bind, listen
 
 __all__ = ["ServeError", "Setup", "run"]
+
+# A worker that ends sooner, in seconds, is replaced only after that time: whatever ails it may ail the next one.
+_SETTLED: Final = 1.0
 
 
 class ServeError(Exception):
@@ -49,19 +53,33 @@ def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> Non
     Raises OSError for an unreadable file, `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot
     be bound.
     """
-    handler = _load(setup, progress)
+    handler: Handler | None = _load(setup, progress)
     host, port = setup.address
     try:
-        listener = listen(host, port, setup.config.backlog, reuse_port=setup.workers > 1)
-    except OSError as error:
-        raise ServeError(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+        if setup.workers > 1 and port:
+            # Those who share a port do not notice that somebody else does, too.
+            bind(host, port).close()
+        listener = bind(host, port, reuse_port=setup.workers > 1)
+        if setup.workers == 1:
+            listener.listen(setup.config.backlog)
+    except (OSError, UnicodeError) as error:
+        raise ServeError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from None
     bound = listener.getsockname()
     name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    if setup.workers > 1:
-        _supervise(setup, listener, f"http://{name}:{bound[1]}/")
+    url = f"http://{name}:{bound[1]}/"
+    if setup.workers == 1:
+        assert handler is not None
+        _run_loop(_serve(handler, listener, lambda: _say(f"Serving HTTP on {url}"), None))
         return
-    print(f"Serving HTTP on http://{name}:{bound[1]}/", file=sys.stderr, flush=True)
-    _run_loop(_serve(handler, listener, None))
+    # The workers load their own; here it was to see whether it can be loaded.
+    handler = None
+    # The socket keeps the port, but is not listened to: what arrived here would never be answered.
+    with listener, asyncio.Runner() as runner:
+        runner.run(_Supervisor(setup, bound[:2]).run(url))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
 def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
@@ -91,86 +109,140 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         runner.run(main)
 
 
-async def _serve(handler: Handler, listener: socket.socket, parent: int | None) -> None:
+async def _serve(
+    handler: Handler, listener: socket.socket, ready: Callable[[], None], supervisor: Connection | None
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    worker = Worker(handler)
 
     def on_signal() -> None:
         if stop.is_set():
-            # The second one does not wait for anybody.
-            for connection in tuple(worker.connections):
-                connection.abort()
-        elif parent is None:
-            print("Shutting down, interrupt again to quit sooner...", file=sys.stderr, flush=True)
+            worker.abort()
+        elif supervisor is None:
+            _say(_SHUTTING_DOWN)
         stop.set()
 
-    worker = Worker(handler)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, on_signal)
-    if parent is not None:
-        threading.Thread(
-            target=_follow, args=(loop, stop), daemon=True, name="wasi-http-parent"
-        ).start()
+    def on_supervisor() -> None:
+        # It never says anything: it has gone.
+        assert supervisor is not None
+        loop.remove_reader(supervisor.fileno())
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    if supervisor is None:
+        loop.add_signal_handler(signal.SIGINT, on_signal)
+    else:
+        loop.add_reader(supervisor.fileno(), on_supervisor)
+    loop.call_soon(ready)
     await worker.serve(listener, stop)
 
 
-def _follow(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
-    """Stops a worker whose supervisor has gone."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        loop.call_soon_threadsafe(stop.set)
+_SHUTTING_DOWN: Final = "Shutting down, interrupt again to quit sooner..."
 
 
-def _work(setup: Setup, address: tuple[str, int], ready: Any) -> None:
+# Workers and their supervisor
+
+
+def _work(setup: Setup, address: tuple[str, int], supervisor: Connection) -> None:
     """A worker process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # until the loop listens to it
+    # A terminal sends it to the whole group; the supervisor will tell when to stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     handler = _load(setup, None)
     listener = listen(address[0], address[1], setup.config.backlog, reuse_port=True)
-    ready.release()
-    _run_loop(_serve(handler, listener, 1))
+    _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor))
 
 
-def _supervise(setup: Setup, listener: socket.socket, url: str) -> None:
+class _Supervisor:
     """Runs workers, replaces those that die, and stops them all at the end."""
-    context = multiprocessing.get_context("spawn")
-    address = listener.getsockname()[:2]
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
 
-    ready = context.Semaphore(0)
-    workers: list[multiprocessing.process.BaseProcess] = []
+    def __init__(self, setup: Setup, address: tuple[str, int]) -> None:
+        self._setup = setup
+        self._address = address
+        self._context = multiprocessing.get_context("spawn")
+        self._workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
+        self._unready = setup.workers
+        self._interrupts = 0
+        self._failed = False
+        self._changed = asyncio.Event()
 
-    def spawn() -> None:
-        worker = context.Process(target=_work, args=(setup, address, ready))
-        worker.start()
-        workers.append(worker)
+    async def run(self, url: str) -> None:
+        """Serves until SIGINT or SIGTERM. Raises ServeError when a worker cannot start."""
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._loop.add_signal_handler(number, self._interrupt)
+        for _ in range(self._setup.workers):
+            self._spawn()
+        await self._until(lambda: not self._unready)
+        if not self._stopping:
+            _say(f"Serving HTTP on {url}")
+            await self._until(lambda: False)
+        if self._interrupts == 1:
+            _say(_SHUTTING_DOWN)
+        self._terminate()
+        try:
+            async with asyncio.timeout(self._setup.config.shutdown_timeout + 5):
+                while self._workers:
+                    await self._wait()
+        except TimeoutError:
+            for worker in self._workers.values():
+                worker.kill()
+        if self._failed:
+            raise ServeError("a worker could not start")
 
-    for _ in range(setup.workers):
-        spawn()
-    for _ in range(setup.workers):
-        while not ready.acquire(timeout=0.1):
-            if stopping.is_set() or any(worker.exitcode not in (None, 0) for worker in workers):
-                break
-    # Only workers accept: what would arrive at the supervisor's socket would never be answered.
-    listener.close()
-    if any(worker.exitcode not in (None, 0) for worker in workers):
-        stopping.set()
-        print("error: a worker could not start", file=sys.stderr, flush=True)
-    else:
-        print(f"Serving HTTP on {url}", file=sys.stderr, flush=True)
-    while not stopping.wait(0.2):
-        for worker in tuple(workers):
-            if worker.exitcode is not None:
-                workers.remove(worker)
-                print(f"error: a worker ended with code {worker.exitcode} and is replaced", file=sys.stderr, flush=True)
-                spawn()
-    for worker in workers:
-        if worker.pid is not None and worker.exitcode is None:
+    @property
+    def _stopping(self) -> bool:
+        return self._failed or self._interrupts > 0
+
+    async def _until(self, reached: Callable[[], bool]) -> None:
+        """Waits, unless it is the end."""
+        while not self._stopping and not reached():
+            await self._wait()
+
+    async def _wait(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        self._changed.set()
+        if self._interrupts > 1:
+            self._terminate()
+
+    def _terminate(self) -> None:
+        for worker in self._workers.values():
             worker.terminate()
-    for worker in workers:
-        worker.join(setup.config.shutdown_timeout + 5)
-        if worker.exitcode is None:
-            worker.kill()
-            worker.join()
+
+    def _spawn(self) -> None:
+        if self._stopping:
+            return
+        mine, theirs = self._context.Pipe()
+        worker = self._context.Process(target=_work, args=(self._setup, self._address, theirs))
+        worker.start()
+        theirs.close()
+        self._workers[mine] = worker
+        self._loop.add_reader(mine.fileno(), self._hear, mine, self._loop.time())
+
+    def _hear(self, connection: Connection, born: float) -> None:
+        """A worker is ready, or has ended."""
+        try:
+            connection.recv_bytes()
+        except (EOFError, OSError):
+            self._loop.remove_reader(connection.fileno())
+            connection.close()
+            self._bury(self._workers.pop(connection), born)
+        else:
+            self._unready -= 1
+        self._changed.set()
+
+    def _bury(self, worker: multiprocessing.process.BaseProcess, born: float) -> None:
+        worker.join()
+        if self._stopping:
+            return
+        if self._unready > 0:
+            self._failed = True
+            return
+        _say(f"error: a worker ended with code {worker.exitcode} and is replaced")
+        self._unready = 0
+        early = self._loop.time() - born < _SETTLED
+        self._loop.call_later(_SETTLED if early else 0, self._spawn)

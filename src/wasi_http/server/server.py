@@ -5,29 +5,52 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
-from collections import deque
+from typing import Final
 
 from wasi_http.server.connection import Connection
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.wire.date import DateCache
 
-__all__ = ["Worker", "listen"]
+__all__ = ["Worker", "bind", "listen"]
+
+# When to try again, in seconds, after a connection could not be accepted.
+_RETRY: Final = 0.5
+
+# How many connections are accepted before those that are there get their turn.
+_ACCEPT_BATCH: Final = 32
+
+
+def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
+    """A socket that has the address but does not listen yet; raises OSError.
+
+    With ``reuse_port`` several sockets that ask for it share the port.
+    """
+    refused: OSError | None = None
+    for family, kind, protocol, _, address in socket.getaddrinfo(
+        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        bound = socket.socket(family, kind, protocol)
+        try:
+            # A port whose last connections are not quite gone can be bound again at once.
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            bound.bind(address)
+        except OSError as error:
+            bound.close()
+            refused = refused or error
+        else:
+            bound.setblocking(False)
+            return bound
+    raise refused or OSError(f"no address for {host!r}")
 
 
 def listen(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening socket; raises OSError. With ``reuse_port`` several processes share the port."""
-    infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = infos[0]
-    listener = socket.socket(family, kind, protocol)
+    """A listening socket; raises OSError. See `bind`."""
+    listener = bind(host, port, reuse_port=reuse_port)
     try:
-        # A port whose last connections are not quite gone can be bound again at once.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if reuse_port:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listener.bind(address)
         listener.listen(backlog)
-        listener.setblocking(False)
     except BaseException:
         listener.close()
         raise
@@ -37,7 +60,8 @@ def listen(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> s
 class Worker:
     """Serves a handler on a socket until it is stopped.
 
-    ``now`` and ``date`` are refreshed once a second: exact enough for timeouts, and cheap for every request.
+    ``now`` and ``date`` are refreshed at least once a second: exact enough for timeouts, and cheap for every request.
+    ``stopping`` says that connections end with the request that they are at.
     """
 
     def __init__(self, handler: Handler) -> None:
@@ -46,74 +70,92 @@ class Worker:
         self.connections: set[Connection] = set()
         self.active: set[Exchange] = set()
         self.stopping = False
-        self._waiting: deque[Exchange] = deque()
-        self._idle = asyncio.Event()
-        self._slots = asyncio.Semaphore(handler.config.max_concurrent_connections)
+        # A dict serves as a queue from whose middle those can go whose clients do.
+        self._waiting: dict[Exchange, None] = {}
+        self._quiet = asyncio.Event()
+        self._listener: socket.socket | None = None
+        self._accepting = False
+        self._opening: set[asyncio.Task[None]] = set()
+        self._retry: asyncio.TimerHandle | None = None
         self._dates = DateCache()
         self.now = self.loop.time()
         self.date = self._dates.value(time.time())
 
     async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Accepts connections until ``stop`` is set, then lets requests finish."""
+        """Accepts connections until ``stop`` is set, then lets requests finish. Closes the listener."""
+        self._listener = listener
         ticker = self.loop.create_task(self._tick())
-        accepter = self.loop.create_task(self._accept(listener))
-        stopped = self.loop.create_task(stop.wait())
+        self._update_accepting()
         try:
-            await asyncio.wait({accepter, stopped}, return_when=asyncio.FIRST_COMPLETED)
-            if accepter.done():
-                accepter.result()
+            await stop.wait()
         finally:
-            stopped.cancel()
-            accepter.cancel()
-            listener.close()
-            await self._shut_down()
-            ticker.cancel()
-
-    async def _accept(self, listener: socket.socket) -> None:
-        while True:
-            await self._slots.acquire()
             try:
-                client, _ = await self.loop.sock_accept(listener)
-            except OSError as error:
-                # Out of descriptors, or the client is gone already: others are served, and this is tried again.
-                self._slots.release()
-                self.handler.log(f"error: cannot accept a connection: {error}")
-                await asyncio.sleep(0.1)
-                continue
-            try:
-                client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                await self.loop.connect_accepted_socket(lambda: Connection(self), client)
-            except OSError:
-                client.close()
-                self._slots.release()
+                await self._shut_down(listener)
+            finally:
+                ticker.cancel()
 
-    async def _tick(self) -> None:
-        while True:
-            await asyncio.sleep(1)
-            self.now = self.loop.time()
-            self.date = self._dates.value(time.time())
-            for connection in tuple(self.connections):
-                connection.check(self.now)
-
-    async def _shut_down(self) -> None:
-        self.stopping = True
-        for connection in tuple(self.connections):
-            connection.shut_down()
-        try:
-            async with asyncio.timeout(self.handler.config.shutdown_timeout):
-                while self.connections or self.active:
-                    self._idle.clear()
-                    await self._idle.wait()
-        except TimeoutError:
-            self.handler.log(f"{len(self.active)} requests did not finish in time and are cancelled")
-        self._waiting.clear()
+    def abort(self) -> None:
+        """Ends all that is under way, at once; `serve` returns soon after."""
         for exchange in tuple(self.active):
             exchange.cancel()
         for connection in tuple(self.connections):
             connection.abort()
-        while self.connections or self.active:
-            self._idle.clear()
-            await self._idle.wait()
+
+    # Connections
+
+    def _has_room(self) -> bool:
+        return len(self.connections) + len(self._opening) < self.handler.config.max_concurrent_connections
+
+    def _update_accepting(self) -> None:
+        """Listens for connections as long as there may be more of them."""
+        listener = self._listener
+        if listener is None:
+            return
+        if not self._has_room():
+            self._pause_accepting(listener)
+        elif not self._accepting and self._retry is None:
+            self._accepting = True
+            self.loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _pause_accepting(self, listener: socket.socket) -> None:
+        if self._accepting:
+            self._accepting = False
+            self.loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_ACCEPT_BATCH):
+            if not self._has_room():
+                break
+            try:
+                client, _ = listener.accept()
+            except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+                break  # that was all, or another process was quicker, or the client is gone already
+            except OSError as error:
+                # Out of descriptors, most likely. Those who have a connection are served, and this is tried again.
+                self.handler.log(f"error: cannot accept a connection: {error}")
+                self._pause_accepting(listener)
+                self._retry = self.loop.call_later(_RETRY, self._accept_again)
+                return
+            self._opening.add(self.loop.create_task(self._open(client)))
+        self._update_accepting()
+
+    def _accept_again(self) -> None:
+        self._retry = None
+        self._update_accepting()
+
+    async def _open(self, client: socket.socket) -> None:
+        try:
+            client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await self.loop.connect_accepted_socket(lambda: Connection(self), client)
+        except OSError:
+            client.close()
+        finally:
+            task = asyncio.current_task()
+            assert task is not None
+            self._opening.discard(task)
+            self._update_accepting()
+            self._quiet.set()
 
     def connected(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -122,16 +164,33 @@ class Worker:
 
     def disconnected(self, connection: Connection) -> None:
         self.connections.discard(connection)
-        self._slots.release()
-        self._idle.set()
+        self._update_accepting()
+        self._quiet.set()
+
+    async def _tick(self) -> None:
+        config = self.handler.config
+        shortest = min(config.header_timeout, config.idle_timeout, config.linger_timeout)
+        period = min(1.0, max(shortest / 4, 0.02))
+        while True:
+            await asyncio.sleep(period)
+            self.now = self.loop.time()
+            self.date = self._dates.value(time.time())
+            for connection in tuple(self.connections):
+                connection.check(self.now)
+
+    # Requests
 
     def admit(self, exchange: Exchange) -> None:
         """Starts an exchange, or lets it wait for its turn."""
         if len(self.active) >= self.handler.config.max_concurrent_requests:
-            self._waiting.append(exchange)
+            self._waiting[exchange] = None
             return
         self.active.add(exchange)
         exchange.start()
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """An exchange does not wait for its turn any more."""
+        self._waiting.pop(exchange, None)
 
     def dismiss(self, exchange: Exchange) -> None:
         """An exchange's guest has finished."""
@@ -139,10 +198,35 @@ class Worker:
         if self._waiting:
             self.loop.call_soon(self._start_waiting)
         if not self.active:
-            self._idle.set()
+            self._quiet.set()
 
     def _start_waiting(self) -> None:
         while self._waiting and len(self.active) < self.handler.config.max_concurrent_requests:
-            exchange = self._waiting.popleft()
-            if not exchange.abandoned:
-                self.admit(exchange)
+            exchange = next(iter(self._waiting))
+            del self._waiting[exchange]
+            self.admit(exchange)
+
+    # The end
+
+    async def _shut_down(self, listener: socket.socket) -> None:
+        self.stopping = True
+        self._listener = None
+        self._pause_accepting(listener)
+        if self._retry is not None:
+            self._retry.cancel()
+        listener.close()
+        for connection in tuple(self.connections):
+            connection.shut_down()
+        try:
+            async with asyncio.timeout(self.handler.config.shutdown_timeout):
+                await self._until_quiet()
+        except TimeoutError:
+            self.handler.log(f"error: {len(self.active)} requests did not finish in time and are cancelled")
+        finally:
+            self.abort()
+        await self._until_quiet()
+
+    async def _until_quiet(self) -> None:
+        while self.connections or self.active or self._opening:
+            self._quiet.clear()
+            await self._quiet.wait()
