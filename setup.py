@@ -13,6 +13,8 @@ COMPILED = [
     "component.resources",
     "component.abi",
     "component.instance",
+    "wasi.io.signal",
+    "pipe",
 ]
 
 # One module alone while working on it: WASI_HTTP_COMPILE="component.abi" python setup.py build_ext --inplace

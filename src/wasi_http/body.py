@@ -1,13 +1,4 @@
-"""Bodies: bytes on their way between a guest and the other side, in both directions.
-
-A `Pipe` is the whole of it, sans I/O: a bounded queue with an end, an error, and trailers. What a body may do next:
-
-    open ──end(trailers)──► ended        the consumer takes what is queued, then sees the end
-      ├────fail(error)────► failed       what is queued is lost, the consumer sees the error
-      └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
-
-Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for the
-consumer and ``writable`` for the producer.
+"""Bodies as guests hold them, in both directions; the bytes go through a `Pipe`.
 
 For a guest's outgoing body the declared length is enforced: a write beyond it fails, so does finishing short of it, and
 in both cases the message is aborted, as it is when the body is dropped unfinished.
@@ -15,128 +6,17 @@ in both cases the message is aborted, as it is when the body is dropped unfinish
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
-from typing import Final
 
 from wasi_http.component import Err, Ok, Own, Resource, method, raises, static
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode, HttpError, error_code_of
-from wasi_http.fields import Field, Fields
+from wasi_http.fields import Fields
+from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.poll import Pollable
-from wasi_http.wasi.io.signal import Signal
 from wasi_http.wasi.io.streams import InputStream, OutputStream
 
-__all__ = ["BODY_BUFFER", "FutureTrailers", "IncomingBody", "OutgoingBody", "Pipe"]
-
-#: How many bytes of one body may wait between a guest and the other side.
-BODY_BUFFER: Final = 256 * 1024
-
-
-class Pipe:
-    """A body in transit; see the module's text."""
-
-    __slots__ = ("_chunks", "_offset", "cancelled", "ended", "error", "limit", "readable", "size", "trailers", "writable")
-
-    def __init__(self, limit: int = BODY_BUFFER) -> None:
-        self.limit = limit
-        self.size = 0
-        self.ended = False
-        self.cancelled = False
-        self.error: BaseException | None = None
-        self.trailers: list[Field] | None = None
-        self.readable = Signal()
-        self.writable = Signal()
-        self._chunks: deque[bytes] = deque()
-        self._offset = 0
-
-    @classmethod
-    def of(cls, data: bytes = b"") -> Pipe:
-        """A body that is all there."""
-        pipe = cls()
-        if data:
-            pipe._chunks.append(data)
-            pipe.size = len(data)
-        pipe.ended = True
-        return pipe
-
-    # The producer's end
-
-    def room(self) -> int:
-        """How many bytes `write` takes now. Raises the error that ended the body, BrokenPipeError if nobody reads."""
-        if self.error is not None:
-            raise self.error
-        if self.cancelled:
-            raise BrokenPipeError("nobody reads the body any more")
-        return max(0, self.limit - self.size)
-
-    def write(self, data: bytes) -> None:
-        """Adds bytes (at least one). What comes after the consumer has gone is lost."""
-        if self.cancelled or self.error is not None:
-            return
-        self._chunks.append(data)
-        self.size += len(data)
-        self.readable.notify()
-
-    def end(self, trailers: list[Field] | None = None) -> None:
-        if not self.ended and self.error is None:
-            self.ended = True
-            self.trailers = trailers
-            self.readable.notify()
-            self.writable.notify()
-
-    def fail(self, error: BaseException) -> None:
-        """Ends the body with an error, unless it has ended."""
-        if not self.ended and self.error is None:
-            self.error = error
-            self._chunks.clear()
-            self.size = 0
-            self.readable.notify()
-            self.writable.notify()
-
-    # The consumer's end
-
-    def take(self, limit: int) -> bytes | None:
-        """At most ``limit`` bytes, ``b""`` while there are none, None at the end. Raises the error of the body."""
-        if not self._chunks:
-            if self.error is not None:
-                raise self.error
-            return None if self.ended else b""
-        chunk = self._chunks[0]
-        start = self._offset
-        if len(chunk) - start <= limit:
-            self._chunks.popleft()
-            self._offset = 0
-            data = chunk[start:] if start else chunk
-        else:
-            self._offset = start + limit
-            data = chunk[start : start + limit]
-        self.size -= len(data)
-        self.writable.notify()
-        return data
-
-    def take_all(self) -> bytes:
-        """Everything that is queued."""
-        if len(self._chunks) == 1 and not self._offset:
-            data = self._chunks.popleft()
-        else:
-            data = b"".join(self._chunks)[self._offset :]
-            self._chunks.clear()
-            self._offset = 0
-        self.size = 0
-        return data
-
-    def is_readable(self) -> bool:
-        return bool(self._chunks) or self.ended or self.error is not None
-
-    def cancel(self) -> None:
-        """The consumer has gone: what is queued is dropped, the producer is told."""
-        if not self.cancelled:
-            self.cancelled = True
-            self._chunks.clear()
-            self._offset = 0
-            self.size = 0
-            self.writable.notify()
+__all__ = ["FutureTrailers", "IncomingBody", "OutgoingBody"]
 
 
 class BodyInput(InputStream):

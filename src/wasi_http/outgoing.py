@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from wasi_http.body import Pipe
+from wasi_http.pipe import Pipe
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode, HttpError, error_code_of

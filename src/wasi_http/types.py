@@ -7,7 +7,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Final
 
-from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody, Pipe
+from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody
+from wasi_http.pipe import Pipe
 from wasi_http.component import (
     Borrow,
     Err,

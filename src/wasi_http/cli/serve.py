@@ -19,7 +19,7 @@ __all__ = ["serve"]
 
 def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
     host, colon, port = value.rpartition(":")
-    if not colon or not port.isdigit() or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise click.BadParameter(f"{value!r} is no address: write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
     return host.strip("[]"), int(port)
 
@@ -29,12 +29,17 @@ def _environment(context: click.Context, parameter: click.Parameter, values: tup
     for value in values:
         name, equals, content = value.partition("=")
         if not name:
-            raise click.BadParameter(f"{value!r} names no variable: write NAME=VALUE, or NAME to pass the server's own on")
+            raise click.BadParameter(f"{value!r} has no name: write NAME=VALUE, or NAME to pass the server's own on")
         if equals:
             env[name] = content
         elif name in os.environ:
             env[name] = os.environ[name]
-    return env
+    return {_text(name): _text(content) for name, content in env.items()}
+
+
+def _text(value: str) -> str:
+    """What guests can be given: Unicode, where the system has any bytes."""
+    return os.fsencode(value).decode("utf-8", "replace")
 
 
 @click.command()
@@ -101,8 +106,10 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         _fail(f"{file}: no such file")
     except IsADirectoryError:
         _fail(f"{file}: is a directory, not a component")
-    except PermissionError as error:
-        _fail(f"{error.filename or file}: permission denied")
+    except PermissionError:
+        _fail(f"{file}: permission denied")
+    except OSError as error:
+        _fail(f"{file}: {error.strerror or error}")
     except (InvalidComponent, LinkError) as error:
         _fail(f"{file}: {error}")
     except ServeError as error:

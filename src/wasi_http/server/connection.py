@@ -1,8 +1,8 @@
 """One client's connection: bytes in, bytes out, one exchange after another.
 
-Two things can be under way: a response (``_exchange``) and the arrival of a request's body (``_receiving``). Mostly they
-belong to one exchange and the body ends first. But a guest may answer before it has read everything: then it goes on
-reading, or what is left is read past, and only after that comes the next request.
+Two things can be under way: a response (``_exchange``) and the arrival of a request's body (``_receiving``). Mostly
+they belong to one exchange and the body ends first. But a guest may answer before it has read everything: then it goes
+on reading, or what is left is read past, and only after that comes the next request.
 
 A client that closes its side while either is under way counts as gone. There is no telling one that only closed half
 of the connection from one that went away, and guests have to learn of the latter.

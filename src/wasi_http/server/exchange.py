@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from wasi_http.body import Pipe
+from wasi_http.pipe import Pipe
 from wasi_http.component import Err
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
@@ -57,8 +57,8 @@ class Exchange:
         "_connection",
         "_done",
         "_informed",
-        "_response",
         "_responded",
+        "_response",
         "_state",
         "_store",
         "_task",
@@ -224,7 +224,7 @@ class Exchange:
         self._advance()
 
     def _refuse(self, status: int) -> None:
-        """A response of the server's own, when the guest gave none; if it began one, the client has to be able to tell."""
+        """A response of the server's own. If the guest began one, the client has to be able to tell that it failed."""
         connection = self._connection
         if self._responded or connection.closed:
             return

@@ -1,15 +1,18 @@
 """The server as processes: setting up before listening, signals, and workers that share a port.
 
 Workers are spawned, never forked, because the engine has threads; each loads the component from the compile cache. A
-worker and its supervisor hold the ends of a pipe, so that each notices when the other is gone. Signals are the
-supervisor's business: the first lets requests finish, the second does not.
+worker and its supervisor hold the ends of a pipe: the worker says that it is ready, the supervisor that it has to stop,
+and each notices when the other is gone. Signals are the supervisor's business, because a terminal or a service manager
+may send them to all processes at once: the first lets requests finish, the second does not.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import multiprocessing
+import multiprocessing.process
 import signal
 import socket
 import sys
@@ -28,7 +31,13 @@ from wasi_http.server.server import Worker, bind, listen
 
 __all__ = ["ServeError", "Setup", "run"]
 
-# A worker that ends sooner, in seconds, is replaced only after that time: whatever ails it may ail the next one.
+_SHUTTING_DOWN: Final = "Shutting down, interrupt again to quit sooner..."
+
+# What supervisors say to workers. A pipe that is closed says the first.
+_STOP: Final = b"stop"
+_ABORT: Final = b"abort"
+
+# A worker that ends sooner, in seconds, is replaced only after that time: whatever ailed it may ail the next one.
 _SETTLED: Final = 1.0
 
 
@@ -75,7 +84,7 @@ def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> Non
     handler = None
     # The socket keeps the port, but is not listened to: what arrived here would never be answered.
     with listener, asyncio.Runner() as runner:
-        runner.run(_Supervisor(setup, bound[:2]).run(url))
+        runner.run(_supervise(setup, bound[:2], url))
 
 
 def _say(text: str) -> None:
@@ -117,17 +126,23 @@ async def _serve(
     worker = Worker(handler)
 
     def on_signal() -> None:
-        if stop.is_set():
-            worker.abort()
-        elif supervisor is None:
-            _say(_SHUTTING_DOWN)
+        if supervisor is None:
+            if stop.is_set():
+                worker.abort()
+            else:
+                _say(_SHUTTING_DOWN)
         stop.set()
 
     def on_supervisor() -> None:
-        # It never says anything: it has gone.
         assert supervisor is not None
-        loop.remove_reader(supervisor.fileno())
+        try:
+            message = supervisor.recv_bytes()
+        except (EOFError, OSError):
+            loop.remove_reader(supervisor.fileno())
+            message = _STOP
         stop.set()
+        if message == _ABORT:
+            worker.abort()
 
     loop.add_signal_handler(signal.SIGTERM, on_signal)
     if supervisor is None:
@@ -136,9 +151,6 @@ async def _serve(
         loop.add_reader(supervisor.fileno(), on_supervisor)
     loop.call_soon(ready)
     await worker.serve(listener, stop)
-
-
-_SHUTTING_DOWN: Final = "Shutting down, interrupt again to quit sooner..."
 
 
 # Workers and their supervisor
@@ -153,6 +165,10 @@ def _work(setup: Setup, address: tuple[str, int], supervisor: Connection) -> Non
     _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor))
 
 
+async def _supervise(setup: Setup, address: tuple[str, int], url: str) -> None:
+    await _Supervisor(setup, address).run(url)
+
+
 class _Supervisor:
     """Runs workers, replaces those that die, and stops them all at the end."""
 
@@ -160,33 +176,36 @@ class _Supervisor:
         self._setup = setup
         self._address = address
         self._context = multiprocessing.get_context("spawn")
+        self._loop = asyncio.get_running_loop()
         self._workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
-        self._unready = setup.workers
-        self._interrupts = 0
+        self._ready = 0
         self._failed = False
+        self._interrupts = 0
         self._changed = asyncio.Event()
 
     async def run(self, url: str) -> None:
         """Serves until SIGINT or SIGTERM. Raises ServeError when a worker cannot start."""
-        self._loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._interrupt)
         for _ in range(self._setup.workers):
             self._spawn()
-        await self._until(lambda: not self._unready)
+        while not self._stopping and self._ready < self._setup.workers:
+            await self._change()
         if not self._stopping:
             _say(f"Serving HTTP on {url}")
-            await self._until(lambda: False)
+        while not self._stopping:
+            await self._change()
         if self._interrupts == 1:
             _say(_SHUTTING_DOWN)
-        self._terminate()
+        self._tell(_STOP)
         try:
             async with asyncio.timeout(self._setup.config.shutdown_timeout + 5):
                 while self._workers:
-                    await self._wait()
+                    await self._change()
         except TimeoutError:
             for worker in self._workers.values():
                 worker.kill()
+                worker.join()
         if self._failed:
             raise ServeError("a worker could not start")
 
@@ -194,12 +213,8 @@ class _Supervisor:
     def _stopping(self) -> bool:
         return self._failed or self._interrupts > 0
 
-    async def _until(self, reached: Callable[[], bool]) -> None:
-        """Waits, unless it is the end."""
-        while not self._stopping and not reached():
-            await self._wait()
-
-    async def _wait(self) -> None:
+    async def _change(self) -> None:
+        """Waits for something to happen."""
         self._changed.clear()
         await self._changed.wait()
 
@@ -207,11 +222,12 @@ class _Supervisor:
         self._interrupts += 1
         self._changed.set()
         if self._interrupts > 1:
-            self._terminate()
+            self._tell(_ABORT)
 
-    def _terminate(self) -> None:
-        for worker in self._workers.values():
-            worker.terminate()
+    def _tell(self, message: bytes) -> None:
+        for connection in self._workers:
+            with contextlib.suppress(OSError):
+                connection.send_bytes(message)
 
     def _spawn(self) -> None:
         if self._stopping:
@@ -225,6 +241,7 @@ class _Supervisor:
 
     def _hear(self, connection: Connection, born: float) -> None:
         """A worker is ready, or has ended."""
+        self._changed.set()
         try:
             connection.recv_bytes()
         except (EOFError, OSError):
@@ -232,17 +249,15 @@ class _Supervisor:
             connection.close()
             self._bury(self._workers.pop(connection), born)
         else:
-            self._unready -= 1
-        self._changed.set()
+            self._ready += 1
 
     def _bury(self, worker: multiprocessing.process.BaseProcess, born: float) -> None:
         worker.join()
         if self._stopping:
             return
-        if self._unready > 0:
+        if self._ready < self._setup.workers:
             self._failed = True
             return
         _say(f"error: a worker ended with code {worker.exitcode} and is replaced")
-        self._unready = 0
-        early = self._loop.time() - born < _SETTLED
-        self._loop.call_later(_SETTLED if early else 0, self._spawn)
+        settled = self._loop.time() - born > _SETTLED
+        self._loop.call_later(0 if settled else _SETTLED, self._spawn)

@@ -13,42 +13,41 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+import cython
+
 __all__ = ["SILENT", "Signal", "until"]
 
 T = TypeVar("T")
 
 
+@cython.cclass
 class Signal:
     """Wakes its watchers on `notify`. Owners call it after every change that could make something ready.
 
     ``len(signal)`` is how many watch.
     """
 
-    __slots__ = ("_watchers",)
-
-    def __init__(self) -> None:
-        # A dict serves as an ordered set: those who came first are woken first. Most signals never have one.
-        self._watchers: dict[Callable[[], None], None] | None = None
+    # `watchers` is a dict that serves as an ordered set: those who came first are woken first. Most never have one.
 
     def add(self, wake: Callable[[], None]) -> None:
         """Has ``wake`` called at each `notify` until it is removed. Added twice counts once."""
-        if self._watchers is None:
-            self._watchers = {}
-        self._watchers[wake] = None
+        if self.watchers is None:
+            self.watchers = {}
+        self.watchers[wake] = None
 
     def remove(self, wake: Callable[[], None]) -> None:
         """Ends what `add` began; does nothing where nothing was begun."""
-        if self._watchers is not None:
-            self._watchers.pop(wake, None)
+        if self.watchers is not None:
+            self.watchers.pop(wake, None)
 
     def notify(self) -> None:
         """Wakes all watchers; they stay until they are removed."""
-        if self._watchers:
-            for wake in tuple(self._watchers):
+        if self.watchers:
+            for wake in tuple(self.watchers):
                 wake()
 
     def __len__(self) -> int:
-        return 0 if self._watchers is None else len(self._watchers)
+        return 0 if self.watchers is None else len(self.watchers)
 
     def __bool__(self) -> bool:
         return True  # also while nobody watches
