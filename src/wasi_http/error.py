@@ -45,7 +45,7 @@ class ErrorCode(Variant):
     """``wasi:http/types.error-code``."""
 
     DnsTimeout: ClassVar[ErrorCode] = case("DNS-timeout")
-    DnsError = case("DNS-error", DnsErrorPayload)
+    DnsError: ClassVar[type[ErrorCode]] = case("DNS-error", DnsErrorPayload)
     DestinationNotFound: ClassVar[ErrorCode] = case("destination-not-found")
     DestinationUnavailable: ClassVar[ErrorCode] = case("destination-unavailable")
     DestinationIpProhibited: ClassVar[ErrorCode] = case("destination-IP-prohibited")
@@ -58,31 +58,31 @@ class ErrorCode(Variant):
     ConnectionLimitReached: ClassVar[ErrorCode] = case("connection-limit-reached")
     TlsProtocolError: ClassVar[ErrorCode] = case("TLS-protocol-error")
     TlsCertificateError: ClassVar[ErrorCode] = case("TLS-certificate-error")
-    TlsAlertReceived = case("TLS-alert-received", TlsAlertReceivedPayload)
+    TlsAlertReceived: ClassVar[type[ErrorCode]] = case("TLS-alert-received", TlsAlertReceivedPayload)
     HttpRequestDenied: ClassVar[ErrorCode] = case("HTTP-request-denied")
     HttpRequestLengthRequired: ClassVar[ErrorCode] = case("HTTP-request-length-required")
-    HttpRequestBodySize = case("HTTP-request-body-size", u64 | None)
+    HttpRequestBodySize: ClassVar[type[ErrorCode]] = case("HTTP-request-body-size", u64 | None)
     HttpRequestMethodInvalid: ClassVar[ErrorCode] = case("HTTP-request-method-invalid")
     HttpRequestUriInvalid: ClassVar[ErrorCode] = case("HTTP-request-URI-invalid")
     HttpRequestUriTooLong: ClassVar[ErrorCode] = case("HTTP-request-URI-too-long")
-    HttpRequestHeaderSectionSize = case("HTTP-request-header-section-size", u32 | None)
-    HttpRequestHeaderSize = case("HTTP-request-header-size", FieldSizePayload | None)
-    HttpRequestTrailerSectionSize = case("HTTP-request-trailer-section-size", u32 | None)
-    HttpRequestTrailerSize = case("HTTP-request-trailer-size", FieldSizePayload)
+    HttpRequestHeaderSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-request-header-section-size", u32 | None)
+    HttpRequestHeaderSize: ClassVar[type[ErrorCode]] = case("HTTP-request-header-size", FieldSizePayload | None)
+    HttpRequestTrailerSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-request-trailer-section-size", u32 | None)
+    HttpRequestTrailerSize: ClassVar[type[ErrorCode]] = case("HTTP-request-trailer-size", FieldSizePayload)
     HttpResponseIncomplete: ClassVar[ErrorCode] = case("HTTP-response-incomplete")
-    HttpResponseHeaderSectionSize = case("HTTP-response-header-section-size", u32 | None)
-    HttpResponseHeaderSize = case("HTTP-response-header-size", FieldSizePayload)
-    HttpResponseBodySize = case("HTTP-response-body-size", u64 | None)
-    HttpResponseTrailerSectionSize = case("HTTP-response-trailer-section-size", u32 | None)
-    HttpResponseTrailerSize = case("HTTP-response-trailer-size", FieldSizePayload)
-    HttpResponseTransferCoding = case("HTTP-response-transfer-coding", str | None)
-    HttpResponseContentCoding = case("HTTP-response-content-coding", str | None)
+    HttpResponseHeaderSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-response-header-section-size", u32 | None)
+    HttpResponseHeaderSize: ClassVar[type[ErrorCode]] = case("HTTP-response-header-size", FieldSizePayload)
+    HttpResponseBodySize: ClassVar[type[ErrorCode]] = case("HTTP-response-body-size", u64 | None)
+    HttpResponseTrailerSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-response-trailer-section-size", u32 | None)
+    HttpResponseTrailerSize: ClassVar[type[ErrorCode]] = case("HTTP-response-trailer-size", FieldSizePayload)
+    HttpResponseTransferCoding: ClassVar[type[ErrorCode]] = case("HTTP-response-transfer-coding", str | None)
+    HttpResponseContentCoding: ClassVar[type[ErrorCode]] = case("HTTP-response-content-coding", str | None)
     HttpResponseTimeout: ClassVar[ErrorCode] = case("HTTP-response-timeout")
     HttpUpgradeFailed: ClassVar[ErrorCode] = case("HTTP-upgrade-failed")
     HttpProtocolError: ClassVar[ErrorCode] = case("HTTP-protocol-error")
     LoopDetected: ClassVar[ErrorCode] = case("loop-detected")
     ConfigurationError: ClassVar[ErrorCode] = case("configuration-error")
-    InternalError = case("internal-error", str | None)
+    InternalError: ClassVar[type[ErrorCode]] = case("internal-error", str | None)
 
 
 class HttpError(OSError):
@@ -97,7 +97,7 @@ class HttpError(OSError):
 
 
 class NoResponse(Exception):
-    """The guest finished, or was stopped, without a response; the cause is the exception's ``__cause__`` if there is one."""
+    """The guest finished, or was stopped, without a response; ``__cause__`` is what stopped it."""
 
 
 _ERRNO: dict[int, ErrorCode] = {

@@ -95,15 +95,16 @@ class Fields(Resource, name="fields"):
         return key
 
     def _add(self, key: bytes, values: list[bytes]) -> None:
-        added = []
+        added: list[Field] = []
         for value in values:
             if _VALUE(value) is None:
                 raise Err(_INVALID)
             if key == b"content-length":
                 value = b"%d" % _parse_length(value)
-                if any(n == key for n, _ in self.entries_) or added:
-                    if content_length([*self.entries_, *added, (key, value)]) is not None:
-                        continue
+                present = [*self.entries_, *added]
+                if any(n == key for n, _ in present):
+                    content_length([*present, (key, value)])  # refuses a different one
+                    continue
             added.append((key, value))
         size = self._size + sum(len(key) + len(value) + ENTRY_OVERHEAD for _, value in added)
         limit = self._view.http.field_size_limit

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from dataclasses import dataclass, field
 
-from wasi_http.pipe import Pipe
 from wasi_http.fields import Field
+from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.signal import until
 
 __all__ = ["Body", "Request", "Response"]

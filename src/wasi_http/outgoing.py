@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, cast
 
-from wasi_http.pipe import Pipe
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode, HttpError, error_code_of
 from wasi_http.fields import Field
+from wasi_http.pipe import Pipe
 from wasi_http.types import FutureIncomingResponse, IncomingResponse, OutgoingRequest, RequestOptions, Scheme
 from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.response import ResponseHead, ResponseParser
@@ -46,7 +46,7 @@ class OutgoingRequestConfig:
 
 @dataclass(slots=True)
 class ClientRequest:
-    """A request to send. ``authority`` is ``host[:port]``, ``path`` has the query; ``body`` None says that there is none."""
+    """A request to send. ``authority`` is ``host[:port]``, ``path`` has the query; ``body`` is None if there is none."""
 
     method: str
     scheme: str

@@ -6,8 +6,8 @@ A `Pipe` is a bounded queue with an end, an error, and trailers. What a body may
       ├────fail(error)────► failed       what is queued is lost, the consumer sees the error
       └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
 
-Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for the
-consumer and ``writable`` for the producer. Compiled: each request makes one, and each piece of a body goes through one.
+Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for
+the consumer and ``writable`` for the producer. Compiled: each request makes one, and each piece of a body goes through one.
 """
 
 from __future__ import annotations

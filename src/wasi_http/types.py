@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Final
 
 from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody
-from wasi_http.pipe import Pipe
 from wasi_http.component import (
     Borrow,
     Err,
@@ -30,6 +29,7 @@ from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode, HttpError, NoResponse, error_code_of
 from wasi_http.fields import Field, Fields, content_length
 from wasi_http.message import Body, Request, Response
+from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
@@ -94,7 +94,18 @@ class Scheme(Variant):
 class IncomingRequest(Resource, name="incoming-request"):
     """A request that arrived."""
 
-    __slots__ = ("_authority", "_body", "_consumed", "_demand", "_fields", "_headers", "_method", "_path", "_scheme", "_view")
+    __slots__ = (
+        "_authority",
+        "_body",
+        "_consumed",
+        "_demand",
+        "_fields",
+        "_headers",
+        "_method",
+        "_path",
+        "_scheme",
+        "_view",
+    )
 
     def __init__(
         self,
@@ -138,7 +149,7 @@ class IncomingRequest(Resource, name="incoming-request"):
         else:
             pipe = Pipe()
             task = asyncio.ensure_future(_feed(pipe, request.body))
-            pipe.writable.add(lambda: task.cancel() if pipe.cancelled else None)
+            pipe.writable.add(lambda: _cancel(task, pipe))
         return cls(view, request.method, target, scheme, authority, headers, pipe)
 
     @method
@@ -176,6 +187,11 @@ class IncomingRequest(Resource, name="incoming-request"):
     def drop(self) -> None:
         if self._body is not None and not self._consumed:
             self._body.cancel()
+
+
+def _cancel(task: asyncio.Future[None], pipe: Pipe) -> None:
+    if pipe.cancelled:
+        task.cancel()
 
 
 async def _feed(pipe: Pipe, source: Any) -> None:
@@ -477,9 +493,9 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
         return Ok(Ok(self._task.result())) if error is None else Ok(Err(error_code_of(error)))
 
     def drop(self) -> None:
-        if not self._consumed and self._task.done() and not self._task.cancelled():
-            if self._task.exception() is None:
-                self._task.result().release()
+        task = self._task
+        if not self._consumed and task.done() and not task.cancelled() and task.exception() is None:
+            task.result().release()
         self._task.cancel()
 
 

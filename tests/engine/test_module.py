@@ -8,7 +8,8 @@ from wasi_http.engine import CoreType, Engine, EngineConfig, InvalidModule, Modu
 from wasi_http.engine.cache import ModuleCache
 
 ADD = """(module (import "a" "m" (memory 1)) (import "a" "f" (func (param i64 f32) (result f64)))
-  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1))) (table (export "t") 1 funcref))"""
+  (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
+  (table (export "t") 1 funcref))"""
 
 
 def test_imports_and_exports_are_listed_in_order_with_their_types(engine: Engine) -> None:

@@ -12,7 +12,7 @@ _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)?").fullmatch
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType):  # type: ignore[type-arg]
     """A number with a unit (seconds without one), as seconds."""
 
     name = "duration"

@@ -12,7 +12,7 @@ _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 <<
 _PATTERN = re.compile(r"(\d+)\s*([a-z]*)").fullmatch
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]
     """A number of bytes, with a unit if need be."""
 
     name = "size"

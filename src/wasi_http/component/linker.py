@@ -91,7 +91,9 @@ class Linker:
         if track is None:
             return None
         candidates = [
-            (found[1], defined) for defined in self._interfaces if (found := semver_track(defined)) and found[0] == track[0]
+            (found[1], defined)
+            for defined in self._interfaces
+            if (found := semver_track(defined)) and found[0] == track[0]
         ]
         return max(candidates)[1] if candidates else None
 
@@ -210,7 +212,8 @@ class InstancePre:
             exported = _bind_function(lifted.type, self._resources)
             if not _same_function(exported, function.type):
                 problems.append(
-                    f"{name}: {function.name} does not match: the component exports {exported}, expected {function.type}"
+                    f"{name}: {function.name} does not match: "
+                    f"the component exports {exported}, expected {function.type}"
                 )
                 continue
             functions[function.name] = Lifted(

@@ -363,7 +363,8 @@ class _Planner:
         self.destructors[definition.type] = destructor
 
     def builtin(self, definition: ResourceNew | ResourceDrop | ResourceRep) -> CoreItem:
-        kind = {ResourceNew: "resource.new", ResourceDrop: "resource.drop", ResourceRep: "resource.rep"}[type(definition)]
+        kinds = {ResourceNew: "resource.new", ResourceDrop: "resource.drop", ResourceRep: "resource.rep"}
+        kind = kinds[type(definition)]
         core_type = CoreType(("i32",), () if kind == "resource.drop" else ("i32",))
         destructor = self.destructors.get(definition.resource)
         return self.host(Builtin(kind, definition.resource, destructor, core_type))

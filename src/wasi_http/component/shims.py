@@ -1,8 +1,8 @@
 """Short cuts through shims.
 
 A core module that imports host functions needs them before its memory exists, which those functions use. Tools
-(`wit-component`) therefore put a *shim* in between: a module whose functions call through a table, and a *fixup* module,
-instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever goes
+(`wit-component`) therefore put a *shim* in between: a module whose functions call through a table, and a *fixup*
+module, instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever goes
 through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at all.
 
 Nothing is taken on trust: a module counts as a shim only if every byte of its code says so.
@@ -28,9 +28,10 @@ Source = int | tuple[int, int]
 def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module]]) -> None:
     """Rewires ``plan`` in place."""
     for fixup, (module, sources) in enumerate(plan.steps):
-        table = next((source for source in sources if not isinstance(source, int) and _kind(plan, modules, source) == "table"), None)
-        if table is None or isinstance(table, int):
+        tables = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
+        if not tables:
             continue
+        table = tables[0]
         filled = _fixup_elements(modules[module][0].code, modules[module][1])
         called = _shim_calls(modules[plan.steps[table[0]][0]][0].code)
         if filled is not None and called is not None:

@@ -95,7 +95,7 @@ class RecordType:
     python: type[Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return "record { %s }" % ", ".join(map(str, self.fields))
+        return f"record {{ {', '.join(map(str, self.fields))} }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class TupleType:
     elements: tuple[ValType, ...]
 
     def __str__(self) -> str:
-        return "tuple<%s>" % ", ".join(map(str, self.elements))
+        return f"tuple<{', '.join(map(str, self.elements))}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ class VariantType:
     python: type[Any] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return "variant { %s }" % ", ".join(map(str, self.cases))
+        return f"variant {{ {', '.join(map(str, self.cases))} }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class EnumType:
     python: type[enum.Enum] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return "enum { %s }" % ", ".join(self.labels)
+        return f"enum {{ {', '.join(self.labels)} }}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class FlagsType:
     python: type[enum.Flag] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
-        return "flags { %s }" % ", ".join(self.labels)
+        return f"flags {{ {', '.join(self.labels)} }}"
 
 
 @dataclass(frozen=True, slots=True)

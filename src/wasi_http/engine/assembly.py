@@ -117,7 +117,7 @@ class Assembly:
         self.imports = _array(imports)
         self.take_starts = _array(take_starts)
         # By name: looking exports up by position is linear in wasmtime, and there may be thousands.
-        self.names = [cython.cast(Module, self.modules[step]).exports[export].name.encode() for step, export, _ in takes]
+        self.names = [self.modules[step].exports[export].name.encode() for step, export, _ in takes]
         self.takes = cython.cast(cython.pointer(Take), calloc(len(takes) + 1, cython.sizeof(Take)))
         for position in range(len(takes)):
             name: bytes = self.names[position]
@@ -180,7 +180,9 @@ class Assembly:
         context = store.context
         for i in range(self.function_count):
             label = self.labels[i]
-            C.wasmtime_linker_get(self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[i]))
+            C.wasmtime_linker_get(
+                self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[i])
+            )
         if self.entry >= 0:
             store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
         for step in range(self.steps):

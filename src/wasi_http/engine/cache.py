@@ -35,7 +35,7 @@ def cache_directory() -> Path:
 
 
 class ModuleCache:
-    """Modules of one engine, by content. With ``config.cache`` off, or no private directory to be had, it only compiles.
+    """Modules of one engine, by content. With ``config.cache`` off, or without a private directory, it only compiles.
 
     ``directory`` is where entries lie, or ``None``.
     """
@@ -43,7 +43,8 @@ class ModuleCache:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         config = engine.config
-        self.directory = _private(Path(config.cache_directory) if config.cache_directory else cache_directory()) if config.cache else None
+        chosen = Path(config.cache_directory) if config.cache_directory else cache_directory()
+        self.directory = _private(chosen) if config.cache else None
         self._key = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
 
     def find(self, wasm: bytes | memoryview) -> Module | None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from wasi_http.pipe import Pipe
 from wasi_http.component import Err
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
+from wasi_http.pipe import Pipe
 from wasi_http.server.handler import PrefixedCtx, ServerState
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.wasi.cli import Exit
 from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.request import RequestHead

@@ -1,0 +1,53 @@
+from collections.abc import Callable, Generator
+from typing import Any
+
+from wasi_http.component.abi import Signature
+from wasi_http.component.types import ResourceType
+from wasi_http.engine.assembly import Assembly
+from wasi_http.engine.store import HostFunc, Store
+
+class Lowered(HostFunc):
+    def __init__(
+        self,
+        name: str,
+        signature: Signature,
+        function: Callable[..., Any],
+        context: int,
+        passes_state: bool,
+        may_suspend: bool,
+    ) -> None: ...
+
+class Dropper(HostFunc):
+    def __init__(self, resource: ResourceType, destructor: int) -> None: ...
+
+class Maker(HostFunc):
+    def __init__(self, resource: ResourceType) -> None: ...
+
+class Representer(HostFunc):
+    def __init__(self, resource: ResourceType) -> None: ...
+
+class Entry(HostFunc):
+    def __init__(self) -> None: ...
+
+class Lifted:
+    name: str
+    signature: Signature
+    def __init__(
+        self, name: str, signature: Signature, core: int, context: int, post_return: int, entry: int
+    ) -> None: ...
+    def start(self, store: Store, *arguments: Any) -> Call: ...
+    async def __call__(self, store: Store, *arguments: Any) -> Any: ...
+
+class Call:
+    store: Store
+    result: Any
+    @property
+    def done(self) -> bool: ...
+    def poll(self) -> bool: ...
+    async def wait(self) -> Any: ...
+    def __await__(self) -> Generator[Any, None, Any]: ...
+    def close(self) -> None: ...
+
+class Prepared:
+    def __init__(self, assembly: Assembly, contexts: tuple[tuple[int, int, int], ...]) -> None: ...
+    def instantiate(self, store: Store) -> None: ...

@@ -1,0 +1,18 @@
+from collections.abc import Sequence
+
+from wasi_http.engine.engine import Engine
+from wasi_http.engine.module import Module
+from wasi_http.engine.store import HostFunc, Store
+
+class Assembly:
+    engine: Engine
+    functions: list[HostFunc]
+    def __init__(
+        self,
+        engine: Engine,
+        functions: Sequence[HostFunc],
+        steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
+        wants: Sequence[tuple[int, int]],
+        entry: int = -1,
+    ) -> None: ...
+    def instantiate(self, store: Store) -> None: ...
