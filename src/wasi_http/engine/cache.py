@@ -72,7 +72,7 @@ class ModuleCache:
     def _path(self, wasm: bytes | memoryview) -> Path | None:
         if self.directory is None:
             return None
-        return self.directory / f"{hashlib.blake2b(wasm, digest_size=20).hexdigest()}-{self._key}.cwasm"
+        return self.directory / f"{hashlib.sha256(wasm).hexdigest()}-{self._key}.cwasm"
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 
 import cython
@@ -140,9 +141,12 @@ class Engine:
         allocation = "pooling" if self.pooling else "on demand"
         return f"<Engine: {allocation}, at most {self.config.max_instances} instances>"
 
-    def __dealloc__(self):
-        if self.clock is not None:
+    def __del__(self):
+        # While the interpreter shuts down the clock's thread may be half gone; it is a daemon anyway.
+        with contextlib.suppress(Exception):
             self.clock.stop()
+
+    def __dealloc__(self):
         if self.suspender != cython.NULL:
             C.wasmtime_linker_delete(self.suspender)
         if self.pointer != cython.NULL:

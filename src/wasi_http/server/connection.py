@@ -307,14 +307,23 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self.closed:
             self._transport.close()
 
-    def abort(self) -> None:
-        """Closes at once. The client sees a reset: whatever the framing, it can tell that something is missing."""
+    def break_off(self) -> None:
+        """Closes when everything written has left, with a reset.
+
+        Whatever the framing, the client can tell that something is missing.
+        """
         if self._transport is None or self.closed:
             return
         self.closed = True
         with contextlib.suppress(OSError):
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Closes at once. What is written and has not left is lost."""
+        self.break_off()
+        if self._transport is not None:
+            self._transport.abort()
 
     def shut_down(self) -> None:
         """Closes as soon as no request is being handled."""
@@ -325,7 +334,7 @@ class Connection(asyncio.Protocol):
     def check(self, now: float) -> None:
         """Called about once a second: enforces the timeouts."""
         transport, config = self._transport, self.handler.config
-        if transport is None or self.closed:
+        if transport is None:
             return
         unsent = transport.get_write_buffer_size()
         if unsent != self._unsent:
@@ -336,6 +345,8 @@ class Connection(asyncio.Protocol):
         if unsent:
             if waited > config.idle_timeout:
                 self.abort()
+        elif self.closed:
+            pass
         elif self._lingering:
             if waited > config.linger_timeout:
                 self.close()

@@ -194,8 +194,6 @@ class Exchange:
                     )
                     self._complete(keep_alive)
                     return
-                if pipe.error is not None and head.method != b"HEAD" and response.status not in (204, 304):
-                    raise pipe.error
                 writer = ResponseWriter(head.method, head.version, keep_alive)
                 connection.write(writer.head(response.status, response.fields.entries_, connection.date()))
                 self._writer = writer
@@ -230,7 +228,7 @@ class Exchange:
             return
         if self._writer is not None:
             self._responded = True
-            connection.abort()
+            connection.break_off()
             return
         body = b"" if self.head.method == b"HEAD" else f"{status} the handler failed\n".encode()
         keep = connection.keeps_alive(self)
@@ -252,44 +250,48 @@ class Exchange:
         if self._done:
             return
         self._done = True
+        state = self._state
+        if state is not None and isinstance(state.ctx, PrefixedCtx):
+            state.ctx.close()
+        refusal = 0
+        if (error is not None or self._response is None) and not self.abandoned:
+            refusal = self._explain(error, timed_out)
+        outgoing = self.outgoing
+        if outgoing is not None and not outgoing.ended:
+            # Clients get what there is before they learn that there is no more.
+            self._advance()
         # Whatever the guest left unfinished is dropped with its instance, and fails the body.
         self._release()
-        if error is None and self._response is not None:
+        if self._response is not None:
             self._advance()
-        elif not self.abandoned:
-            self._explain(error, timed_out)
+        elif refusal:
+            self._refuse(refusal)
         self._connection.exchange_done(self)
 
-    def _explain(self, error: BaseException | None, timed_out: bool) -> None:
-        """Tells the log what went wrong, and the client that something did."""
-        log = self._connection.handler.log
+    def _explain(self, error: BaseException | None, timed_out: bool) -> int:
+        """Tells the log what went wrong; the status that tells the client, if it can be told."""
         if timed_out:
-            log("error: guest timed out")
-        elif isinstance(error, Exit):
-            if error.code:
-                log(f"error: {error}")
-            elif self._response is None:
-                log(f"error: {_NEVER_SET}")
+            text = "guest timed out"
         elif error is None:
-            log(f"error: {_NEVER_SET}")
+            text = _NEVER_SET
+        elif isinstance(error, Exit):
+            if not error.code and self._response is not None:
+                return 0  # an ordinary end
+            text = str(error) if error.code else _NEVER_SET
         else:
-            log(f"error: {type(error).__name__}: {error}")
-        if self._response is None:
-            self._refuse(504 if timed_out else 500)
-        else:
-            self._advance()
+            text = f"{type(error).__name__}: {error}"
+        self._connection.handler.log(f"error: {text}")
+        return 504 if timed_out else 500
 
     def _release(self) -> None:
         """Lets go of the instance and of all that its guest holds."""
-        store, state = self._store, self._state
+        store = self._store
         self._call = self._store = self._state = None
-        try:
-            if store is not None:
+        if store is not None:
+            try:
                 store.close()
-            if state is not None and isinstance(state.ctx, PrefixedCtx):
-                state.ctx.close()
-        except Exception as error:
-            self._connection.handler.log(f"error: while releasing a guest: {type(error).__name__}: {error}")
+            except Exception as error:
+                self._connection.handler.log(f"error: while releasing a guest: {type(error).__name__}: {error}")
 
     def cancel(self) -> None:
         """The client has gone, or the server does not wait any longer: the guest is unwound, and nothing is written."""

@@ -87,14 +87,17 @@ class Handler:
 
 
 def _writer() -> Callable[[int, bytes], None]:
-    streams = {1: sys.stdout.buffer, 2: sys.stderr.buffer}
+    # A stream that was closed when the process began is None.
+    streams = {1: getattr(sys.stdout, "buffer", None), 2: getattr(sys.stderr, "buffer", None)}
 
     def write(descriptor: int, data: bytes) -> None:
-        try:
-            streams[descriptor].write(data)
-            streams[descriptor].flush()
-        except OSError:
-            pass  # nobody reads the log any more; the server goes on
+        stream = streams[descriptor]
+        if stream is not None:
+            try:
+                stream.write(data)
+                stream.flush()
+            except (OSError, ValueError):
+                pass  # nobody reads the log any more, or it was closed; the server goes on
 
     return write
 
