@@ -109,9 +109,13 @@ class BodyOutput(OutputStream):
     __slots__ = ("_body", "permit")
 
     def __init__(self, body: OutgoingBody) -> None:
-        super().__init__(body.pipe.writable)
+        # What the base class would do: one of these is made for each request.
+        pipe = body.pipe
+        self.signal = pipe.writable
+        self.closed = False
+        self._flushing = False
         self._body = body
-        self.permit = body.pipe.room  # type: ignore[method-assign]
+        self.permit = pipe.room  # type: ignore[method-assign]
 
     def push(self, data: bytes) -> None:
         body = self._body

@@ -72,9 +72,9 @@ class ScriptedHandler(Handler):
         return cast(Store, ScriptedStore(self)), cast(Proxy, SimpleNamespace(wasi_http_incoming_handler=handle))
 
 
-def respond(out: ResponseOutparam) -> Callable[[bytes], None]:
+def respond(request: IncomingRequest, out: ResponseOutparam) -> Callable[[bytes], None]:
     """Sets a response; the function that is returned writes the whole body and finishes it."""
-    response = OutgoingResponse(Fields([]))
+    response = OutgoingResponse(Fields(request._view, []))
     body = response.body()
     stream: OutputStream = body.write()
     ResponseOutparam.set(out, Ok(response))

@@ -2,12 +2,166 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
-from .serving import Guests, Serving, chunked, get, post, serve, until
+from wasi_http.component import Err
+from wasi_http.error import ErrorCode
+from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.wasi.io.streams import StreamError
+
+from .scripted import Script, ScriptedHandler, respond, settled
+from .serving import Guests, Serving, chunked, get, post, run, serve, serving, until
 
 NEVER_SET = "error: guest never invoked `response-outparam::set` method\n"
 FAILED = b"HTTP/1.1 500 Internal Server Error\r\ncontent-type: text/plain; charset=utf-8\r\ncontent-length: 23\r\n\r\n"
+STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+
+# How a response begins whose body has not ended with the guest's first wait.
+STREAMING = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+
+# ---- responses ------------------------------------------------------------------------------------------------------
+
+# Path, head, body, trailers.
+RESPONSES = [
+    ("/status/200", STATUS, b"status\n", b""),
+    ("/status/404", b"HTTP/1.1 404 Not Found\r\ncontent-length: 7\r\n\r\n", b"status\n", b""),
+    ("/status/999", b"HTTP/1.1 999 \r\ncontent-length: 7\r\n\r\n", b"status\n", b""),
+    ("/status/204", b"HTTP/1.1 204 No Content\r\n\r\n", b"", b""),
+    ("/status/304", b"HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n", b"", b""),
+    ("/no-body", b"HTTP/1.1 200 OK\r\nx-body: none\r\ncontent-length: 0\r\n\r\n", b"", b""),
+    ("/empty", b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", b"", b""),
+    ("/sized/3", b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n", b"\x00\x01\x02", b""),
+    (
+        "/trailers",
+        b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\ntransfer-encoding: chunked\r\n\r\n",
+        b"with trailers\n",
+        b"x-checksum: abc123\r\n",
+    ),
+    ("/drip/3", STREAMING, b"tick 0\ntick 1\ntick 2\n", b""),
+]
+
+
+@pytest.mark.parametrize(("path", "head", "body", "trailers"), RESPONSES)
+def test_responses(guests: Guests, loop: str, path: str, head: bytes, body: bytes, trailers: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            reply = await client.ask(get(path))
+            assert (reply.head, reply.body, reply.trailers) == (head, body, trailers)
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize(
+    ("path", "head"),
+    [
+        ("/status/200", STATUS),
+        ("/sized/100000", b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n"),
+        ("/big/2", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("/trailers", b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\n\r\n"),
+        ("/drip/3", b"HTTP/1.1 200 OK\r\n\r\n"),
+        # The guest does wrong what is not sent anyway.
+        ("/content-length-short", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
+        ("/content-length-long", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
+        ("/no-finish", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("/abandon", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("/no-body", b"HTTP/1.1 200 OK\r\nx-body: none\r\n\r\n"),
+        ("/trap", FAILED.replace(b"content-length: 23\r\n", b"")),
+    ],
+)
+def test_head(guests: Guests, loop: str, path: str, head: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            reply = await client.ask(get(path, method="HEAD"))
+            assert reply.head == head
+        assert (await client.ask(get("/status/200"))).body == b"status\n"
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+# Path, head, body to a client that knows HTTP/1.0 only: the end of the body may be the end of the connection.
+OLD_RESPONSES = [
+    ("/status/200", STATUS[:-2] + b"connection: close\r\n\r\n", b"status\n"),
+    ("/drip/2", b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n", b"tick 0\ntick 1\n"),
+    (
+        "/trailers",
+        b"HTTP/1.1 200 OK\r\ntrailer: x-checksum\r\nconnection: close\r\n\r\n",
+        b"with trailers\n",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "head", "body"), OLD_RESPONSES)
+def test_responses_to_http_1_0(guests: Guests, loop: str, path: str, head: bytes, body: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        assert (reply.head, reply.body) == (head, body)
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_a_body_is_sent_as_it_comes(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        finish = respond(request, out)
+        await more.wait()
+        finish(b"more")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/"))
+        await client.read_until(b"\r\n\r\n")
+        more.set()
+        assert await client.read(len(b"4\r\nmore\r\n0\r\n\r\n")) == b"4\r\nmore\r\n0\r\n\r\n"
+
+    more = asyncio.Event()
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+def test_informational_responses(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        hints = [(b"link", b"</style.css>")]
+        fields = type(request.headers())(request._view, hints)
+        out.send_informational(103, fields)
+        with pytest.raises(Err) as refused:
+            out.send_informational(102, type(fields)(request._view, [(b"content-length", b"3")]))
+        assert refused.value == Err(ErrorCode.HttpProtocolError)
+        respond(request, out)(b"done")
+
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/"))
+        assert reply.interim == [b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n"]
+        assert reply.body == b"done"
+        client = await server.connect()
+        reply = await client.ask(b"GET / HTTP/1.0\r\n\r\n")
+        assert (reply.interim, reply.body) == ([], b"done")
+
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+def test_informational_responses_are_bounded(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        fields = request.headers()
+        try:
+            while True:
+                out.send_informational(102, fields)
+        except Err as error:
+            assert error == Err(ErrorCode.HttpProtocolError)
+        respond(request, out)(b"done")
+
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/"))
+        assert len(reply.interim) == 32
+        assert reply.body == b"done"
+
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+# ---- guests that fail -----------------------------------------------------------------------------------------------
 
 # Path, what stands on standard error.
 FAILURES = [
@@ -20,25 +174,352 @@ FAILURES = [
     ("/recurse", "error: Trap: call stack exhausted\n"),
     ("/bad-handle", "error: Trap: unknown handle index 123456\n"),
     ("/double-drop", "error: Trap: unknown handle index "),
-    ("/set-twice", "error: Trap: handle index "),
     ("/bad-pointer", "error: Trap: pointer out of bounds"),
     ("/poll-nothing", "error: Trap: poll: the list of pollables is empty\n"),
-    ("/over-budget", "error: Trap: write: "),
-    ("/drop-parent", "error: Trap: resource outgoing-body has children"),
+    ("/many-handles/1000000", "error: Trap: resource table has no free keys"),
     ("/status/100", "error: the response failed: 100 is not the status of a final response\n"),
 ]
 
 
 @pytest.mark.parametrize(("path", "reason"), FAILURES)
-def test_guests_that_fail(guests: Guests, loop: str, path: str, reason: str) -> None:
+def test_failures_before_the_head(guests: Guests, loop: str, path: str, reason: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
         for _ in range(2):
-            await client.send(get(path))
-            assert (reply := await client.reply()).head == FAILED
-            assert reply.body == b"500 the handler failed\n"
+            reply = await client.ask(get(path))
+            assert (reply.head, reply.body) == (FAILED, b"500 the handler failed\n")
         # Neither the connection nor the server has suffered.
-        assert (await client.ask(get("/status/200"))).status == 200
+        assert (await client.ask(get("/status/200"))).head == STATUS
         assert server.log.err.count(reason) == 2
 
     serve(loop, guests.handler("c_kitchen"), test)
+
+
+# Path, the response as far as it comes, what stands on standard error.
+ABORTED = [
+    ("/trap-after-head", STREAMING + b"7\r\npartial\r\n", "error: Trap: wasm `unreachable` instruction executed\n"),
+    ("/exit-after-head", STREAMING + b"7\r\npartial\r\n", "error: the guest exited with code 1\n"),
+    ("/abandon", STREAMING + b"7\r\npartial\r\n", "error: the response failed: the guest dropped the body unfinished\n"),
+    ("/no-finish", STREAMING, "error: the response failed: the guest dropped the body unfinished\n"),
+    (
+        "/content-length-short",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
+        "error: the response failed: ErrorCode.HttpResponseBodySize(5)\n",
+    ),
+    (
+        "/content-length-long",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
+        "error: the response failed: ErrorCode.HttpResponseBodySize(10)\n",
+    ),
+    ("/over-budget", STREAMING, "error: Trap: write: 262145 bytes exceed the 262144 that check-write permits\n"),
+    ("/drop-parent", STREAMING + b"7\r\npartial\r\n", "error: Trap: resource outgoing-body has children"),
+    ("/set-twice", STREAMING, "error: Trap: handle index "),
+]
+
+
+@pytest.mark.parametrize(("path", "expected", "reason"), ABORTED)
+def test_failures_after_the_head(guests: Guests, loop: str, path: str, expected: bytes, reason: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get(path))
+        head = await client.read_until(b"\r\n\r\n")
+        rest = await client.rest_until_reset()
+        assert head.split(b"\r\ndate: ")[0] == expected.split(b"\r\n")[0]
+        assert rest == expected.partition(b"\r\n\r\n")[2]
+        await server.log.until(reason)
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_failures_are_visible_in_bodies_that_end_with_the_connection(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(b"GET /abandon HTTP/1.0\r\n\r\n")
+        assert (await client.rest_until_reset()).endswith(b"\r\n\r\npartial")
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+# The number of the error-code's case, the status that it becomes.
+ERROR_CODES = [(15, 403), (33, 504), (8, 504), (9, 504), (6, 502), (7, 502), (3, 502), (36, 508), (0, 500), (37, 500)]
+
+
+def test_error_codes_become_statuses(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for code, status in ERROR_CODES:
+            reply = await client.ask(get(f"/error-set/{code}"))
+            assert (code, reply.status) == (code, status)
+            assert reply.body == f"{status} the handler failed\n".encode()
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+class Unexpected(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    "error",
+    # The last three mean something to the server when it raises them itself.
+    [RuntimeError, Unexpected, TimeoutError, ConnectionAbortedError, asyncio.CancelledError],
+)
+def test_exceptions_of_host_functions(guests: Guests, loop: str, waits: bool, error: type[BaseException]) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise error("broken")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            assert (await client.ask(get("/"))).head == FAILED
+        assert server.log.err == f"error: {error.__name__}: broken\n" * 2
+
+    handler = ScriptedHandler(guests, script)
+    serve(loop, handler, test)
+    assert handler.open == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_exceptions_that_end_the_process(
+    guests: Guests, loop: str, waits: bool, error: type[BaseException]
+) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        raise error
+
+    async def main() -> None:
+        async with serving(handler) as server:
+            client = await server.connect()
+            await client.send(get("/"))
+            await server.ended
+
+    handler = ScriptedHandler(guests, script)
+    with pytest.raises(error):
+        run(loop, main())
+    assert handler.open == 0
+
+
+# ---- time -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/spin", "/sleep-forever"])
+@pytest.mark.parametrize("timeout", [0.0, 0.0001, 0.05])
+def test_timeout(guests: Guests, loop: str, path: str, timeout: float) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(get(path))
+        assert (reply.status, reply.body) == (504, b"504 the handler failed\n")
+        assert server.log.err == "error: guest timed out\n"
+        assert (await client.ask(get("/status/200"))).head == STATUS
+
+    serve(loop, guests.handler("c_kitchen", timeout=timeout), test)
+
+
+@pytest.mark.parametrize("path", ["/spin-after-head", "/sleep-after-head"])
+def test_timeout_after_the_head(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get(path))
+        assert (await client.rest_until_reset()).endswith(b"\r\n\r\n7\r\npartial\r\n")
+        assert server.log.err.startswith("error: guest timed out\n")
+
+    serve(loop, guests.handler("c_kitchen", timeout=0.05), test)
+
+
+def test_an_endless_loop_delays_nobody(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        spinning = [await server.connect() for _ in range(2)]
+        for client in spinning:
+            await client.send(get("/spin"))
+        await until(lambda: len(server.worker.active) == 2)
+        client = await server.connect()
+        for _ in range(10):
+            assert (await client.ask(get("/status/200"))).head == STATUS
+        assert len(server.worker.active) == 2
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_guests_that_wait_do_not_stand_in_line(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        clients = [await server.connect() for _ in range(50)]
+        start = asyncio.get_running_loop().time()
+        for client in clients:
+            await client.send(get("/sleep/300"))
+        for client in clients:
+            assert (await client.reply()).body == b"slept 300\n"
+        assert asyncio.get_running_loop().time() - start < 50 * 0.3 / 3
+
+    serve(loop, guests.handler("c_sleep"), test)
+
+
+def test_the_guest_may_go_on_after_its_response(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(get("/after"))).body == b"answered\n"
+        # The connection has moved on, to other guests.
+        assert (await client.ask(get("/status/200"))).head == STATUS
+        assert len(server.worker.active) == 1
+        client.close()
+        await server.log.until("still here\n")
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_a_guest_that_fails_after_its_response_harms_nobody(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        respond(request, out)(b"done")
+        await fail.wait()
+        raise RuntimeError("too late")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(get("/"))).body == b"done"
+        await client.send(get("/"))
+        assert (await client.reply()).body == b"done"
+        fail.set()
+        await server.idle()
+        assert server.log.err == "error: RuntimeError: too late\n" * 2
+        assert (await client.ask(get("/"))).body == b"done"
+
+    fail = asyncio.Event()
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+# ---- request bodies -------------------------------------------------------------------------------------------------
+
+BODIES = [
+    post("{}", b"0123456789"),
+    chunked("{}", b"0123456789"),
+    chunked("{}", b"0", b"1", b"2345678", b"9", trailers=b"X-Checksum: abc\r\n"),
+]
+
+
+@pytest.mark.parametrize("template", BODIES)
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/discard", b"bytes 10\n"),
+        ("/splice", b"0123456789"),
+        ("/early", b"early\nbytes 10\n"),
+        ("/ignore-body", b"ignored\n"),
+        ("/status/200", b"status\n"),
+        ("/trap", b"500 the handler failed\n"),
+        ("/consume-twice", b"consume: error\nstream: error\n"),
+    ],
+)
+def test_request_bodies(guests: Guests, loop: str, template: bytes, path: str, body: bytes) -> None:
+    request = template.replace(b"{}", path.encode())
+    cuts = [[request], [request[i : i + 1] for i in range(len(request))]]
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for pieces in cuts:
+            for piece in pieces:
+                await client.send(piece)
+            assert (await client.reply()).body == body
+        assert (await client.ask(get("/status/200"))).head == STATUS
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_request_trailers(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        request = chunked("/request-trailers", b"abc", trailers=b"X-One: 1\r\nConnection: x\r\nX-Two: 2\r\n")
+        assert (await server.ask(request)).body == b"bytes 3\nx-one: 1\nx-two: 2\n"
+        assert (await server.ask(post("/request-trailers", b"abc"))).body == b"bytes 3\nno trailers\n"
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+EXPECT = "Expect: 100-continue"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"), [("/discard", b"bytes 10\n"), ("/splice", b"0123456789"), ("/first-part", b"first 10\n")]
+)
+def test_a_body_is_asked_for_when_the_guest_wants_it(guests: Guests, loop: str, path: str, body: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            request = post(path, b"0123456789", EXPECT)
+            await client.send(request[:-10])
+            assert await client.read(len(CONTINUE)) == CONTINUE
+            await client.send(request[-10:])
+            reply = await client.reply()
+            assert (reply.interim, reply.body) == ([], body)
+            assert reply[b"connection"] is None
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize("path", ["/ignore-body", "/trap", "/sleep/20"])
+def test_a_body_that_the_guest_does_not_want_is_not_asked_for(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post(path, b"0123456789", EXPECT)[:-10])
+        reply = await client.reply()
+        # The client may send it nevertheless, or not: nobody can tell what comes next.
+        assert (reply.interim, reply[b"connection"]) == ([], b"close")
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_sleep" if "sleep" in path else "c_kitchen"), test)
+
+
+def test_nothing_is_asked_for_once_the_response_has_begun(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        request = post("/early", b"0123456789", EXPECT)
+        await client.send(request[:-10])
+        assert (await client.read_until(b"early\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        await client.send(request[-10:])
+        assert await client.rest() == b"\r\n9\r\nbytes 10\n\r\n0\r\n\r\n"
+
+    async def slowly(request: IncomingRequest, out: ResponseOutparam) -> None:
+        finish = respond(request, out)
+        await asyncio.sleep(0)  # the head goes out
+        body = request.consume().stream()
+        finish(await settled(body.blocking_read(100)))
+
+    async def test_slowly(server: Serving) -> None:
+        client = await server.connect()
+        request = post("/", b"0123456789", EXPECT)
+        await client.send(request[:-10])
+        assert (await client.read_until(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK\r\n")
+        await client.send(request[-10:])
+        assert await client.rest() == b"a\r\n0123456789\r\n0\r\n\r\n"
+
+    serve(loop, ScriptedHandler(guests, slowly), test_slowly)
+
+
+def test_a_guest_may_read_on_after_its_response(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        body = request.consume().stream()
+        respond(request, out)(b"accepted")
+        with pytest.raises(Err) as ended:
+            while True:
+                read.append(await settled(body.blocking_read(100)))
+        assert ended.value.value is StreamError.CLOSED
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for header in ("X-Nothing: special", "Connection: close"):
+            request = post("/", b"0123456789", header)
+            await client.send(request[:-10])
+            assert (await client.reply()).body == b"accepted"
+            for digit in range(10):
+                await client.send(b"%d" % digit)
+                await until(lambda: b"".join(read) == b"0123456789"[: digit + 1])  # noqa: B023
+            await server.idle()
+            read.clear()
+        assert await client.rest() == b""
+        assert server.log.err == ""
+
+    read: list[bytes] = []
+    serve(loop, ScriptedHandler(guests, script), test)

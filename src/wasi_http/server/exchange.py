@@ -45,6 +45,10 @@ _STATUS: dict[ErrorCode, int] = {
 }
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 class Exchange:
     """A request that is being handled.
 
@@ -121,7 +125,8 @@ class Exchange:
         except BaseException as error:
             self._finish(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
+                # Raised from here, uvloop would take it for a fault of the connection.
+                connection.loop.call_soon(_raise, error)
 
     async def _run(self, call: Call) -> None:
         timeout = asyncio.timeout(self._connection.handler.config.timeout)
