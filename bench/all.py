@@ -1,4 +1,4 @@
-"""Runs all benchmark programs, one after another, and ends with a table of their last lines.
+"""Runs all benchmark programs, one after another, and ends with what each says about its targets.
 
     python bench/all.py              # all of them
     python bench/all.py hello echo   # those named
@@ -25,15 +25,16 @@ def main(names: list[str]) -> int:
     worst = 0
     for name in names or PROGRAMS:
         command = [sys.executable, str(Path(__file__).with_name(f"{name}.py"))]
-        last = ""
+        targets = []
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
             assert program.stdout is not None
             for line in program.stdout:
                 print(line, end="", flush=True)
-                last = line.strip()
+                if "(target " in line:
+                    targets.append(line.strip().partition("; as a")[0])
         code = program.returncode if program.returncode in _RESULTS else 2
         worst = max(worst, code)
-        table.append(f"{name:<9} {last}: {_RESULTS[code]}" if code in _RESULTS else f"{name:<9} not measured")
+        table.append(f"{name:<9} {_RESULTS.get(code, 'not measured'):<12}  {', '.join(targets)}")
     print()
     print("\n".join(table))
     return worst

@@ -1,9 +1,10 @@
 """What a request's instance costs in process, without HTTP: against the same in C.
 
 A fresh store with its state, a fresh instance, a call with the nine host calls of the hello, the response in the host's
-hands, and the drop of it all. The C probe (instance.c) does the least that libwasmtime allows: one core module, host
-functions that do nothing. The product's component has two core modules (four as wit-component builds it) and its host
-functions are those of wasi:http.
+hands, and the drop of it all. Nothing of that waits, so it is judged by the processor time that it takes, which other
+programs on the machine disturb least. The C probe (instance.c) does the least that libwasmtime allows: one core module,
+host functions that do nothing. The product's component has two core modules (three as wit-component builds it) and its
+host functions are those of wasi:http.
 """
 
 from __future__ import annotations
@@ -125,10 +126,11 @@ def main() -> bool:
         ("C probe", theirs),
     ):
         took, used = zip(*costs, strict=True)
-        print(f"  {label:<20} {measure.spread(took, '.2f')} µs, {measure.median(used):.2f} µs of processor time")
-    microseconds = measure.median([costs["hello"][0] for costs in ours])
-    print(f"  {microseconds:.2f} µs (target ≤ {MICROSECONDS:.2f})")
-    ratio = measure.median([mine["hello"][0] / other[0] for mine, other in zip(ours, theirs, strict=True)])
+        clock = measure.median(took)
+        print(f"  {label:<20} {measure.spread(used, '.2f')} µs of processor time, {clock:.2f} µs by the clock")
+    microseconds = measure.median([costs["hello"][1] for costs in ours])
+    print(f"  {microseconds:.2f} µs (target ≤ {MICROSECONDS:.2f} µs)")
+    ratio = measure.median([mine["hello"][1] / other[1] for mine, other in zip(ours, theirs, strict=True)])
     return measure.verdict(ratio, RATIO, at_least=False) and microseconds <= MICROSECONDS
 
 

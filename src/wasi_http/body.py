@@ -31,7 +31,7 @@ class BodyInput(InputStream):
 
 
 class IncomingBody(Resource, name="incoming-body"):
-    """The body of a request or response that arrives. ``demand`` is called when the guest asks for the stream."""
+    """The body of a request or response that arrives. ``demand`` is called when the guest first wants something of it."""
 
     __slots__ = ("_demand", "_finished", "_pipe", "_taken", "_view")
 
@@ -58,7 +58,7 @@ class IncomingBody(Resource, name="incoming-body"):
     def finish(this: Own[IncomingBody]) -> Own[FutureTrailers]:
         this._finished = True
         this.release()
-        return FutureTrailers(this._view, this._pipe)
+        return FutureTrailers(this._view, this._pipe, None if this._taken else this._demand)
 
     def drop(self) -> None:
         if not self._finished:
@@ -68,14 +68,19 @@ class IncomingBody(Resource, name="incoming-body"):
 class FutureTrailers(Resource, name="future-trailers"):
     """What comes after a body; what is left of the body itself is skipped."""
 
-    __slots__ = ("_consumed", "_pipe", "_view")
+    __slots__ = ("_consumed", "_demand", "_pipe", "_view")
 
-    def __init__(self, view: HttpState, pipe: Pipe) -> None:
+    def __init__(self, view: HttpState, pipe: Pipe, demand: Callable[[], None] | None = None) -> None:
         self._view = view
         self._pipe = pipe
+        self._demand = demand
         self._consumed = False
 
     def _is_ready(self) -> bool:
+        # A guest may finish a body only to be rid of it: trailers are wanted when it waits for them.
+        if self._demand is not None:
+            demand, self._demand = self._demand, None
+            demand()
         pipe = self._pipe
         while pipe.size:
             pipe.take(pipe.size)

@@ -61,6 +61,10 @@ def _parse_length(value: bytes) -> int:
     return length
 
 
+def _count(entries: Iterable[Field]) -> int:
+    return sum(len(name) + len(value) + ENTRY_OVERHEAD for name, value in entries)
+
+
 class Fields(Resource, name="fields"):
     """A collection of fields; ``entries_`` is what goes on the wire."""
 
@@ -71,7 +75,7 @@ class Fields(Resource, name="fields"):
         self._view = view
         self.entries_ = entries
         self._mutable = mutable
-        self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in entries) if size < 0 else size
+        self._size = _count(entries) if size < 0 else size
 
     @classmethod
     def received(cls, view: HttpState, entries: Iterable[Field]) -> Fields:
@@ -94,30 +98,31 @@ class Fields(Resource, name="fields"):
             raise Err(HeaderError.Forbidden)
         return key
 
-    def _add(self, key: bytes, values: list[bytes]) -> None:
-        added: list[Field] = []
+    def _checked(self, key: bytes, values: list[bytes], present: Iterable[Field]) -> list[Field]:
+        """The entries to add beside those that are ``present``."""
         for value in values:
             if _VALUE(value) is None:
                 raise Err(_INVALID)
-            if key == b"content-length":
-                value = b"%d" % _parse_length(value)
-                present = [*self.entries_, *added]
-                if any(n == key for n, _ in present):
-                    content_length([*present, (key, value)])  # refuses a different one
-                    continue
-            added.append((key, value))
-        size = self._size + sum(len(key) + len(value) + ENTRY_OVERHEAD for _, value in added)
+        if key == b"content-length" and values:
+            content_length([*present, *((key, value) for value in values)])  # refuses different ones
+            return [] if any(name == key for name, _ in present) else [(key, b"%d" % _parse_length(values[0]))]
+        return [(key, value) for value in values]
+
+    def _grow(self, size: int, added: list[Field]) -> None:
+        """Takes what `_checked` gave; ``size`` is what the entries count without it."""
+        for key, value in added:
+            size += len(key) + len(value) + ENTRY_OVERHEAD
         limit = self._view.http.field_size_limit
         if size > limit:
             raise Trap(f"fields of {size} bytes exceed the limit of {limit}")
         self._size = size
-        self.entries_.extend(added)
+        self.entries_ += added
 
     def _remove(self, key: bytes) -> None:
         kept = [entry for entry in self.entries_ if entry[0] != key]
         if len(kept) < len(self.entries_):
-            self.entries_[:] = kept
-            self._size = sum(len(n) + len(v) + ENTRY_OVERHEAD for n, v in kept)
+            self.entries_ = kept
+            self._size = _count(kept)
 
     @constructor
     def new(state: State[HttpState]) -> Own[Fields]:
@@ -128,30 +133,26 @@ class Fields(Resource, name="fields"):
     def from_list(state: State[HttpState], entries: list[tuple[str, bytes]]) -> Own[Fields]:
         fields = Fields(state, [], True, 0)
         for name, value in entries:
-            fields._add(fields._writable(name), [value])
+            fields.append(name, value)
         return fields
 
     @method
     def get(self, name: str) -> list[bytes]:
-        key = name.lower().encode()
+        key = name.encode().lower()  # of bytes, so that no other letter becomes one of ASCII's
         return [v for n, v in self.entries_ if n == key]
 
     @method
     def has(self, name: str) -> bool:
-        key = name.lower().encode()
+        key = name.encode().lower()
         return any(n == key for n, _ in self.entries_)
 
     @method
     @raises(HeaderError)
     def set(self, name: str, value: list[bytes]) -> None:
         key = self._writable(name)
-        before, size = list(self.entries_), self._size
+        added = self._checked(key, value, ())
         self._remove(key)
-        try:
-            self._add(key, value)
-        except Err:
-            self.entries_[:], self._size = before, size
-            raise
+        self._grow(self._size, added)
 
     @method
     @raises(HeaderError)
@@ -161,7 +162,8 @@ class Fields(Resource, name="fields"):
     @method
     @raises(HeaderError)
     def append(self, name: str, value: bytes) -> None:
-        self._add(self._writable(name), [value])
+        key = self._writable(name)
+        self._grow(self._size, self._checked(key, [value], self.entries_))
 
     @method
     def entries(self) -> list[tuple[str, bytes]]:

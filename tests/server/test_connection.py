@@ -1,0 +1,558 @@
+"""Connections: what comes after what, how much is held, and who has to wait for how long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+
+import pytest
+
+from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.wire import Limits
+
+from .scripted import ScriptedHandler, respond
+from .serving import Client, Guests, Serving, chunked, get, post, serve, until
+
+STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
+
+#: Timeouts are enforced four times in the shortest of them.
+QUICK = {"linger_timeout": 0.1}
+
+# ---- one request after another --------------------------------------------------------------------------------------
+
+
+# Version and fields of the request, and of the response.
+PERSISTENCE = [
+    ("HTTP/1.1", [], None),
+    ("HTTP/1.1", ["Connection: keep-alive"], None),
+    ("HTTP/1.1", ["Connection: close"], b"close"),
+    ("HTTP/1.1", ["Connection: x, Close"], b"close"),
+    ("HTTP/1.0", [], b"close"),
+    ("HTTP/1.0", ["Connection: keep-alive"], b"keep-alive"),
+]
+
+
+@pytest.mark.parametrize(("version", "headers", "connection"), PERSISTENCE)
+def test_keep_alive(guests: Guests, loop: str, version: str, headers: list[str], connection: bytes | None) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        request = get("/status/200", *headers).replace(b"HTTP/1.1", version.encode())
+        for _ in range(3):
+            reply = await client.ask(request)
+            assert (reply[b"connection"], reply.body) == (connection, b"status\n")
+            if connection == b"close":
+                assert await client.rest() == b""
+                break
+        assert len(server.log.err) == 0
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_pipelined_requests_are_answered_in_order(guests: Guests, loop: str) -> None:
+    requests = [
+        (get("/sleep/30"), b"slept 30\n"),
+        (get("/sleep/0"), b"slept 0\n"),
+        (post("/sleep/10", b"x" * 100), b"slept 10\n"),
+        (chunked("/sleep/0", b"GET / HTTP/1.1\r\n\r\n"), b"slept 0\n"),
+        (get("/sleep/1"), b"slept 1\n"),
+    ] * 3
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(b"".join(request for request, _ in requests))
+        for _, body in requests:
+            assert (await client.reply()).body == body
+            assert len(server.worker.active) <= 1
+
+    serve(loop, guests.handler("c_sleep"), test)
+
+
+@pytest.mark.parametrize("path", ["/status/200", "/drip/1"])
+def test_many_pipelined_requests(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client, other = await server.connect(), await server.connect()
+        await client.send(get(path) * 1000)
+        # They do not keep others from being served.
+        assert (await other.ask(get("/status/200"))).head == STATUS
+        for _ in range(1000):
+            assert (await client.reply()).status == 200
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_pipelined_requests_wait_for_a_client_that_does_not_read(guests: Guests, loop: str) -> None:
+    total = 300
+
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        sending = asyncio.create_task(client.send(get("/sized/100000", "X-Padding: " + "x" * 100) * total))
+        connection = await the_connection(server)
+        await until(lambda: connection.write_paused)
+        count = next_number(server)
+        # However long it takes, no more is made than fits.
+        for _ in range(50):
+            await asyncio.sleep(0)
+        assert connection.write_paused
+        assert next_number(server) <= count + 2
+        assert connection._transport.get_write_buffer_size() < 1_000_000
+        for _ in range(total):
+            assert len((await client.reply()).body) == 100_000
+        await sending
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def next_number(server: Serving) -> int:
+    """How many guests there were, and one more: each has a number."""
+    return next(server.worker.handler.numbers)
+
+
+async def the_connection(server: Serving):  # type: ignore[no-untyped-def]
+    await until(lambda: server.worker.connections)
+    (connection,) = server.worker.connections
+    return connection
+
+
+# ---- large bodies ---------------------------------------------------------------------------------------------------
+
+MIB = 1 << 20
+PATTERN = bytes(range(256)) * 4096
+
+
+@pytest.mark.parametrize("guest", ["c_echo", "c_kitchen"])
+def test_large_bodies_both_ways(guests: Guests, loop: str, guest: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+
+        async def send() -> None:
+            await client.send(get("/splice", f"Content-Length: {16 * MIB}", method="POST"))
+            for _ in range(16):
+                await client.send(PATTERN)
+            await client.send(get("/splice", "Transfer-Encoding: chunked", method="POST"))
+            for _ in range(16):
+                await client.send(b"100000\r\n" + PATTERN + b"\r\n")
+            await client.send(b"0\r\n\r\n")
+
+        sending = asyncio.create_task(send())
+        for _ in range(2):
+            assert (await client.reply()).body == PATTERN * 16
+        await sending
+
+    serve(loop, guests.handler(guest), test)
+
+
+def test_a_response_waits_for_a_client_that_does_not_read(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        await client.send(get("/big/16"))
+        connection = await the_connection(server)
+        await until(lambda: connection.write_paused and connection._exchange.outgoing.size >= 262144)
+        assert connection._transport.get_write_buffer_size() < MIB
+        assert connection._exchange.outgoing.size <= 262144
+        assert (await client.reply()).body == PATTERN * 16
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize("chunk", [False, True])
+def test_a_request_waits_for_a_guest_that_does_not_read(guests: Guests, loop: str, chunk: bool) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        await read.wait()
+        respond(request, out)(b"done")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        body = (b"100000\r\n" + PATTERN + b"\r\n") * 64 + b"0\r\n\r\n" if chunk else PATTERN * 64
+        how = "Transfer-Encoding: chunked" if chunk else f"Content-Length: {64 * MIB}"
+        sending = asyncio.create_task(client.send(get("/", how, method="POST") + body))
+        connection = await the_connection(server)
+        await until(lambda: not connection._reading)
+        assert not sending.done()
+        assert connection._exchange.body.size < MIB
+        assert connection._parser.pending < MIB
+        # There is so much left that the connection is given up. The answer arrives nevertheless.
+        read.set()
+        assert (await client.reply()).body == b"done"
+        assert await client.rest() == b""
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            await sending
+
+    read = asyncio.Event()
+    serve(loop, ScriptedHandler(guests, script, **QUICK), test)
+
+
+def test_an_answer_reaches_a_client_that_is_still_sending(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/ignore-body", f"Content-Length: {8 * MIB}", method="POST"))
+        # Sends everything before it reads anything, as many do.
+        for _ in range(8):
+            await client.send(PATTERN)
+        assert (await client.reply()).body == b"ignored\n"
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize("path", ["/ignore-body", "/first-part", "/trap"])
+def test_the_rest_of_a_body_is_read_past(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(3):
+            request = post(path, b"x" * 300_000)
+            await client.send(request[:1000])
+            reply = await client.reply()
+            assert reply.status in (200, 500)
+            await client.send(request[1000:])
+        assert (await client.ask(get("/status/200"))).head == STATUS
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize("rest", [b"zz\r\n", b"5\r\nhelloXX"])
+def test_a_malformed_rest_of_a_body_is_not_answered_again(guests: Guests, loop: str, rest: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/ignore-body", "Transfer-Encoding: chunked", method="POST"))
+        assert (await client.reply()).body == b"ignored\n"
+        await client.send(rest)
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
+# ---- malformed requests ---------------------------------------------------------------------------------------------
+
+LIMITS = Limits(start_line=1000, head=4000, headers=50, body=1000, trailer_section=1000)
+
+MALFORMED = {
+    "no request line": (b"\r\n\r\n\r\n", 400),
+    "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    "bare LF": (b"GET / HTTP/1.1\nHost: a\n\n", 400),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400),
+    "two Hosts": (get("/", "Host: b"), 400),
+    "a bad target": (get("no-slash"), 400),
+    "whitespace before the colon": (get("/", "X : y"), 400),
+    "a folded line": (get("/", "X: y", " z"), 400),
+    "NUL": (get("/", "X: \0"), 400),
+    "two lengths": (get("/", "Content-Length: 1", "Content-Length: 2"), 400),
+    "length and coding": (get("/", "Content-Length: 1", "Transfer-Encoding: chunked"), 400),
+    "a bad length": (get("/", "Content-Length: +1"), 400),
+    "a bad chunk size": (get("/discard", "Transfer-Encoding: chunked") + b"x\r\n", 400),
+    "a long body": (post("/discard", b"x" * 1001), 413),
+    "a long chunked body": (chunked("/discard", b"x" * 999, b"xx"), 413),
+    "a long target": (get("/" + "x" * 1000), 414),
+    "a long target without end": (b"GET /" + b"x" * 2000, 414),
+    "long headers": (get("/", "X: " + "y" * 4000), 431),
+    "many headers": (get("/", *["X: y"] * 51), 431),
+    "long trailers": (chunked("/discard", trailers=b"X: " + b"y" * 1000 + b"\r\n"), 431),
+    "an unknown coding": (get("/", "Transfer-Encoding: gzip, chunked"), 501),
+    "an unknown version": (get("/").replace(b"HTTP/1.1", b"HTTP/3.0"), 505),
+}
+
+
+@pytest.mark.parametrize(("request_", "status"), MALFORMED.values(), ids=MALFORMED)
+@pytest.mark.parametrize("before", [0, 2])
+def test_malformed_requests(guests: Guests, loop: str, request_: bytes, status: int, before: int) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/status/200") * before + request_)
+        for _ in range(before):
+            assert (await client.reply()).head == STATUS
+        reply = await client.reply()
+        assert reply.status == status
+        assert reply[b"connection"] == b"close"
+        assert reply.body.startswith(b"%d " % status)
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen", wire_limits=LIMITS, **QUICK), test)
+
+
+@pytest.mark.parametrize(
+    ("path", "answer"), [("/discard", b"HTTP/1.1 400 Bad Request\r\n"), ("/sleep-forever", b"HTTP/1.1 400 Bad Request\r\n")]
+)
+def test_a_body_that_turns_out_malformed(guests: Guests, loop: str, path: str, answer: bytes) -> None:
+    async def test(server: Serving) -> None:
+        for together in (True, False):
+            client = await server.connect()
+            request = get(path, "Transfer-Encoding: chunked", method="POST")
+            if not together:
+                await client.send(request)
+                await until(lambda: server.worker.active)
+                request = b""
+            await client.send(request + b"3\r\nabc\r\nzz\r\n" + get("/status/200"))
+            assert (await client.rest()).startswith(answer)
+            await server.idle()
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
+def test_a_body_that_turns_out_malformed_after_the_head_of_the_response(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/early", "Transfer-Encoding: chunked", method="POST"))
+        await client.read_until(b"\r\n\r\n6\r\nearly\n\r\n")
+        await client.send(b"zz\r\n")
+        assert await client.rest_until_reset() == b""
+        await server.idle()
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+# ---- clients that go away -------------------------------------------------------------------------------------------
+
+
+async def after_part_of_a_head(client: Client, server: Serving) -> None:
+    await client.send(b"GET / HTTP/1.1\r\nHos")
+
+
+async def before_the_head(client: Client, server: Serving) -> None:
+    await client.send(get("/sleep-forever"))
+    await until(lambda: server.worker.active)
+
+
+async def in_an_endless_loop(client: Client, server: Serving) -> None:
+    await client.send(get("/spin"))
+    await until(lambda: server.worker.active)
+
+
+async def in_the_response(client: Client, server: Serving) -> None:
+    await client.send(get("/sleep-after-head"))
+    await client.read_until(b"partial")
+
+
+async def in_a_response_that_waits(client: Client, server: Serving) -> None:
+    await client.send(get("/big/64"))
+    connection = await the_connection(server)
+    await until(lambda: connection.write_paused)
+
+
+async def in_a_body_that_is_read(client: Client, server: Serving) -> None:
+    await client.send(post("/discard", b"x" * 1000)[:-1])
+    await until(lambda: server.worker.active)
+
+
+async def in_a_chunk(client: Client, server: Serving) -> None:
+    await client.send(get("/discard", "Transfer-Encoding: chunked", method="POST") + b"5\r\nabc")
+    await until(lambda: server.worker.active)
+
+
+async def in_a_body_that_is_echoed(client: Client, server: Serving) -> None:
+    await client.send(post("/splice", b"x" * 1000)[:-1])
+    await client.read_until(b"xxx")
+
+
+async def in_a_body_that_is_not_read(client: Client, server: Serving) -> None:
+    await client.send(post("/sleep-forever", b"x" * 1000)[:-1])
+    await until(lambda: server.worker.active)
+
+
+async def in_a_body_that_waits(client: Client, server: Serving) -> None:
+    # Little more than what is read: the system tells that a client has left only behind all that it sent.
+    await client.send(post("/sleep-forever", b"x" * MIB)[:270_000])
+    connection = await the_connection(server)
+    await until(lambda: not connection._reading)
+
+
+async def with_the_next_requests_sent(client: Client, server: Serving) -> None:
+    await client.send(get("/sleep-forever") + get("/status/200") * 10)
+    await until(lambda: server.worker.active)
+
+
+async def with_many_requests_sent(client: Client, server: Serving) -> None:
+    await client.send(get("/sleep-forever") + get("/status/200", "X-Padding: " + "x" * 10000) * 8)
+    connection = await the_connection(server)
+    await until(lambda: not connection._reading)
+
+
+async def before_it_is_asked_for_the_body(client: Client, server: Serving) -> None:
+    await client.send(post("/sleep-forever", b"x" * 1000, "Expect: 100-continue")[:-1000])
+    await until(lambda: server.worker.active)
+
+
+async def after_it_was_asked_for_the_body(client: Client, server: Serving) -> None:
+    await client.send(post("/discard", b"x" * 1000, "Expect: 100-continue")[:-1000])
+    await client.read_until(b"100 Continue\r\n\r\n")
+
+
+async def between_requests(client: Client, server: Serving) -> None:
+    assert (await client.ask(get("/status/200"))).head == STATUS
+
+
+async def with_a_body_left_to_read_past(client: Client, server: Serving) -> None:
+    await client.send(post("/ignore-body", b"x" * 1000)[:-1])
+    assert (await client.reply()).status == 200
+
+
+STAGES = [
+    after_part_of_a_head,
+    before_the_head,
+    in_an_endless_loop,
+    in_the_response,
+    in_a_response_that_waits,
+    in_a_body_that_is_read,
+    in_a_chunk,
+    in_a_body_that_is_echoed,
+    in_a_body_that_is_not_read,
+    in_a_body_that_waits,
+    with_the_next_requests_sent,
+    with_many_requests_sent,
+    before_it_is_asked_for_the_body,
+    after_it_was_asked_for_the_body,
+    between_requests,
+    with_a_body_left_to_read_past,
+]
+
+
+@pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
+@pytest.mark.parametrize("stage", STAGES)
+def test_clients_that_leave(guests: Guests, loop: str, stage: object, leave: Callable[[Client], None]) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await stage(client, server)  # type: ignore[operator]
+        leave(client)
+        await until(lambda: not server.worker.connections)
+        await server.idle()
+        assert (await server.ask(get("/status/200"))).head == STATUS
+        assert server.log.err == ""
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
+def test_a_guest_that_reads_on_learns_that_the_client_left(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        body = request.consume().stream()
+        respond(request, out)(b"accepted")
+        await body.blocking_read(10)
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post("/", b"x" * 1000)[:-1000])
+        assert (await client.reply()).body == b"accepted"
+        client.close()
+        await server.idle()
+        assert server.log.err.startswith("error: Err: ")
+
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+# ---- clients that are slow ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("head", [b"G", get("/")[:-1], b"POST / HTTP/1.1\r\n"])
+def test_a_slow_head(guests: Guests, loop: str, head: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(get("/status/200"))).head == STATUS
+        await client.send(head)
+        reply = await client.reply()
+        assert (reply.status, reply.body) == (408, b"408 the request took too long\n")
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen", header_timeout=0.1, **QUICK), test)
+
+
+def test_a_head_that_drips(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(b"GET / HTTP/1.1\r\n")
+
+        async def drip() -> None:
+            while True:
+                await client.send(b"X: y\r\n")
+                await asyncio.sleep(0.01)
+
+        dripping = asyncio.create_task(drip())
+        assert (await client.reply()).status == 408
+        dripping.cancel()
+
+    serve(loop, guests.handler("c_kitchen", header_timeout=0.15, **QUICK), test)
+
+
+@pytest.mark.parametrize("before", [b"", b"\r\n", get("/status/200")])
+def test_idle_connections(guests: Guests, loop: str, before: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(before)
+        if len(before) > 2:
+            assert (await client.reply()).head == STATUS
+        assert await client.rest() == b""
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+
+
+@pytest.mark.parametrize("path", ["/discard", "/sleep-forever"])
+def test_a_body_that_stalls(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post(path, b"x" * 1000)[:-1])
+        assert await client.rest_until_reset() == b""
+        await server.idle()
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+
+
+def test_a_body_that_stalls_after_the_response(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post("/ignore-body", b"x" * 1000)[:-1])
+        assert (await client.reply()).body == b"ignored\n"
+        assert await client.rest_until_reset() == b""
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+
+
+@pytest.mark.parametrize(
+    "requests", [get("/big/64"), get("/sized/100000") * 1000, get("/big/64", "Connection: close"), get("/sized/9000000")]
+)
+def test_a_client_that_does_not_read(guests: Guests, loop: str, requests: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        await client.send(requests)
+        await until(lambda: server.worker.connections)
+        await until(lambda: not server.worker.connections)
+        await server.idle()
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.2), test)
+
+
+def test_a_client_that_does_not_read_the_end(guests: Guests, loop: str) -> None:
+    """The connection is closed as soon as the response has left, which it does not."""
+
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        # More than the system takes at once.
+        finish = respond(request, out)
+        finish(b"x" * 250_000)
+
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        await client.send(get("/") * 50 + get("/", "Connection: close"))
+        await until(lambda: server.worker.connections)
+        await until(lambda: not server.worker.connections)
+
+    serve(loop, ScriptedHandler(guests, script, idle_timeout=0.2), test)
+
+
+def test_a_slow_client_that_makes_progress_is_served(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        await client.send(get("/big/8"))
+        reading = client.reply()
+        connection = await the_connection(server)
+        await until(lambda: connection.write_paused)
+        assert (await reading).body == PATTERN * 8
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=1.0), test)
+
+
+def test_a_slow_guest_is_not_a_slow_client(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for request in (get("/sleep/200"), post("/sleep/200", b"abc"), post("/sleep/200", b"x" * 1000)):
+            assert (await client.ask(request)).body == b"slept 200\n"
+        # It sends the body when it is asked for it.
+        await client.send(post("/sleep/200", b"abc", "Expect: 100-continue")[:-3])
+        assert (await client.reply()).body == b"slept 200\n"
+
+    serve(loop, guests.handler("c_sleep", idle_timeout=0.08, header_timeout=0.08), test)

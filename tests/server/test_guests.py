@@ -1,0 +1,72 @@
+"""Guests in every language that we build, over a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .serving import Guests, Serving, chunked, get, post, serve
+
+# Guest, body of the answer to a plain GET.
+HELLOS = [
+    ("hello", b"Hello, WASI!\n"),
+    ("wat_hello", b"Hello, WASI!\n"),
+    ("c_hello", None),
+    ("py_hello", b"Hello from Python!\n"),
+    ("js_hello", b"Hello from JavaScript!\n"),
+]
+
+
+@pytest.mark.parametrize(("name", "body"), HELLOS, ids=[name for name, _ in HELLOS])
+def test_each_language_says_hello(guests: Guests, loop: str, name: str, body: bytes | None) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(3):
+            reply = await client.ask(get("/"))
+            assert reply.status == 200
+            assert reply.body == body or (body is None and reply.body.lower().startswith(b"hello"))
+
+    serve(loop, guests.handler(name), test)
+
+
+@pytest.mark.parametrize("name", ["c_echo", "py_echo", "js_echo"])
+def test_each_language_echoes_a_stream(guests: Guests, loop: str, name: str) -> None:
+    data = bytes(range(256)) * 1200  # more than one buffer of anybody
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(post("/echo", data))
+        assert (reply.status, reply.body) == (200, data)
+        reply = await client.ask(chunked("/echo", b"first", data, b"last"))
+        assert (reply.status, reply.body) == (200, b"first" + data + b"last")
+
+    serve(loop, guests.handler(name), test)
+
+
+def test_a_python_guest_sees_what_it_was_given_and_nothing_else(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await (await server.connect()).ask(get("/"))
+        told = json.loads(reply.body)
+        assert told["environment"] == {"value": [["GREETING", "hi"]]}
+        assert told["arguments"] == {"value": []}
+        assert told["directories"] == {"value": []}
+        assert len(bytes.fromhex(told["random-bytes"]["value"])) == 16
+        assert told["monotonic-clock"]["value"] > 0
+        assert "error" in told["open"]
+        denied = [value for name, value in told.items() if "socket" in name or "tcp" in name or "udp" in name]
+        assert denied
+        assert all("value" not in value for value in denied)
+        assert "a line on stdout" in server.log.out
+        assert "a line on stderr" in server.log.err
+
+    serve(loop, guests.handler("py_wasi", env={"GREETING": "hi"}), test)
+
+
+def test_a_guest_with_a_c_library_runs_through_the_adapter(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await (await server.connect()).ask(get("/"))
+        assert b"HOME=/nowhere\n" in reply.body
+        assert b"monotonic yes" in reply.body
+
+    serve(loop, guests.handler("c_libc", env={"HOME": "/nowhere"}), test)

@@ -1,0 +1,152 @@
+"""What guests are given, and what is written about them."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from wasi_http.outgoing import ClientRequest
+from wasi_http.server import Handler
+
+from .serving import Guests, Log, Serving, get, serve
+
+PRINTED = "first line\nsecond line\n", "a complaint\n", "no newline"
+
+
+def test_what_guests_print_is_prefixed(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        for _ in range(2):
+            assert (await server.ask(get("/stdout"))).body == b"printed\n"
+        lines = ["first line", "second line", "no newline"]
+        assert server.log.out == "".join(f"stdout [{number}] :: {line}\n" for number in range(2) for line in lines)
+        assert server.log.err == "stderr [0] :: a complaint\nstderr [1] :: a complaint\n"
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_what_guests_print_is_left_as_it_is(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        for _ in range(2):
+            assert (await server.ask(get("/stdout"))).body == b"printed\n"
+        assert server.log.out == "first line\nsecond line\nno newline" * 2
+        assert server.log.err == "a complaint\n" * 2
+
+    serve(loop, guests.handler("c_kitchen", logging_prefix=False), test)
+
+
+def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests, loop: str) -> None:
+    handler = guests.handler("c_kitchen")
+    log = handler._write = Log()
+    context = handler.context()
+    context.stderr(b"last words")  # type: ignore[operator, misc]
+    context.close()  # type: ignore[attr-defined]
+    handler.log("error: Trap: unreachable")
+    assert log.err == "stderr [0] :: last words\nerror: Trap: unreachable\n"
+
+
+def test_requests_are_numbered(guests: Guests) -> None:
+    handler = guests.handler("c_kitchen")
+    log = handler._write = Log()
+    for number in range(3):
+        handler.context().stdout(b"%d\n" % number)  # type: ignore[operator, misc]
+    assert log.out == "stdout [0] :: 0\nstdout [1] :: 1\nstdout [2] :: 2\n"
+
+
+@pytest.mark.parametrize("logging_prefix", [True, False])
+def test_environment(guests: Guests, logging_prefix: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WASI_HTTP_SECRET", "of the server")
+    env = {"A": "1", "B": ""}
+    context = guests.handler("c_kitchen", env=env, logging_prefix=logging_prefix).context()
+    env["C"] = "too late"
+    assert dict(context.env) == {"A": "1", "B": ""}
+    assert tuple(context.args) == ()
+
+
+def test_log_makes_control_characters_visible(guests: Guests) -> None:
+    handler = guests.handler("c_kitchen")
+    log = handler._write = Log()
+    handler.log("one\ttwo \x1b[31mred\x07\nthree \udcff é")
+    assert log.written[2] == b"one\\x09two \\x1b[31mred\\x07\nthree \\xdcff \xc3\xa9\n"
+
+
+def test_log_goes_to_standard_error(guests: Guests, capfd: pytest.CaptureFixture[str]) -> None:
+    handler = guests.handler("c_kitchen")
+    handler.log("a line")
+    handler.context().stdout(b"printed\n")  # type: ignore[operator, misc]
+    assert capfd.readouterr() == ("stdout [0] :: printed\n", "a line\n")
+
+
+class Broken(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("state", ["broken", "closed", "missing"])
+def test_a_log_that_nobody_reads(
+    guests: Guests, loop: str, state: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    stream = None if state == "missing" else io.TextIOWrapper(Broken())
+    if state == "closed":
+        assert stream is not None
+        stream.close()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        patch.setattr(sys, "stdout", stream)
+        handler = guests.handler("c_kitchen")
+    write = handler._write
+
+    async def test(server: Serving) -> None:
+        handler._write = write
+        assert (await server.ask(get("/stdout"))).body == b"printed\n"
+        assert (await server.ask(get("/trap"))).status == 500
+
+    serve(loop, handler, test)
+
+
+EGRESS = [
+    ((), "example.com", False, False),
+    (("*",), "example.com", True, True),
+    (("example.com",), "example.com", False, True),
+    (("example.com",), "EXAMPLE.com:8080", False, True),
+    (("example.com",), "www.example.com", False, False),
+    (("example.com",), "example.com.evil.org", False, False),
+    (("example.com:80",), "example.com", False, True),
+    (("example.com:80",), "example.com", True, False),
+    (("example.com:443",), "example.com", True, True),
+    (("example.com:8080",), "example.com:8080", False, True),
+    (("example.com:8080",), "example.com:8081", False, False),
+    (("[::1]",), "[::1]", False, True),
+    (("[::1]",), "[::1]:8080", False, True),
+    (("[::1]:8080",), "[::1]:8080", False, True),
+    (("[::1]:8080",), "[::1]", False, False),
+]
+
+
+@pytest.mark.parametrize(("allowed", "authority", "use_tls", "let_out"), EGRESS)
+def test_egress(guests: Guests, allowed: tuple[str, ...], authority: str, use_tls: bool, let_out: bool) -> None:
+    handler = guests.handler("c_kitchen", allow_egress=allowed)
+    log = handler._write = Log()
+    request = request_to(authority)
+    for _ in range(3):
+        assert handler.allows(request, use_tls) == let_out
+    # Said once.
+    assert log.err.count("was denied; allow it with --allow-egress") == (0 if let_out else 1)
+
+
+def request_to(authority: str) -> ClientRequest:
+    request = ClientRequest.__new__(ClientRequest)
+    request.authority = authority
+    return request
+
+
+def test_warnings_about_egress_are_bounded(guests: Guests) -> None:
+    handler: Handler = guests.handler("c_kitchen")
+    log = handler._write = Log()
+    for number in range(1000):
+        assert not handler.allows(request_to(f"host-{number}"), False)
+    assert log.err.count("\n") == 100
