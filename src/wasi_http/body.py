@@ -31,7 +31,7 @@ class BodyInput(InputStream):
 
 
 class IncomingBody(Resource, name="incoming-body"):
-    """The body of a request or response that arrives. ``demand`` is called when the guest first wants something of it."""
+    """The body of a request or response that arrives. ``demand`` is called when the guest first asks for it."""
 
     __slots__ = ("_demand", "_finished", "_pipe", "_taken", "_view")
 

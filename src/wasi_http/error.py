@@ -101,11 +101,6 @@ class NoResponse(Exception):
 
 
 _ERRNO: dict[int, ErrorCode] = {
-    errno.ECONNREFUSED: ErrorCode.ConnectionRefused,
-    errno.ECONNRESET: ErrorCode.ConnectionTerminated,
-    errno.ECONNABORTED: ErrorCode.ConnectionTerminated,
-    errno.EPIPE: ErrorCode.ConnectionTerminated,
-    errno.ETIMEDOUT: ErrorCode.ConnectionTimeout,
     errno.EHOSTUNREACH: ErrorCode.DestinationIpUnroutable,
     errno.ENETUNREACH: ErrorCode.DestinationIpUnroutable,
     errno.EADDRNOTAVAIL: ErrorCode.DestinationUnavailable,
@@ -151,6 +146,11 @@ def error_code_of(error: BaseException) -> ErrorCode:
             return ErrorCode.HttpResponseIncomplete
         case TimeoutError():
             return ErrorCode.ConnectionTimeout
+        # By class: those that asyncio makes itself have no number.
+        case ConnectionRefusedError():
+            return ErrorCode.ConnectionRefused
+        case ConnectionError():
+            return ErrorCode.ConnectionTerminated
         case OSError():
             return _ERRNO.get(error.errno or 0, ErrorCode.DestinationUnavailable)
     return ErrorCode.InternalError(type(error).__name__)

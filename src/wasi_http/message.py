@@ -83,7 +83,7 @@ class Body:
     def cancel(self) -> None:
         """Nobody wants the rest: whoever sends it is told. Does nothing to a body that has ended."""
         abandon, self._abandon = self._abandon, None
-        if abandon is not None and not self.pipe.ended:
+        if abandon is not None and not self.pipe.ended and self.pipe.error is None:
             abandon()
         self.pipe.cancel()
 
@@ -115,6 +115,10 @@ async def _feed(pipe: Pipe, source: AsyncIterable[bytes]) -> None:
         raise
     except Exception as error:
         pipe.fail(error if isinstance(error, HttpError) else HttpError(error_code_of(error), str(error)))
+        if not isinstance(error, OSError):
+            # Readers learn that there was an error, but it is not theirs to mend.
+            context = {"message": "the source of a body failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
     else:
         pipe.end()
     finally:

@@ -7,7 +7,7 @@ A `Pipe` is a bounded queue with an end, an error, and trailers. What a body may
       └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
 
 Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for
-the consumer and ``writable`` for the producer. Compiled: each request makes one, and all bytes of bodies go through them.
+the consumer and ``writable`` for the producer. Compiled: each request makes one, and all bodies go through them.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Final
@@ -50,10 +51,11 @@ __all__ = [
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
-_PATH: Final = re.compile(r"[/?*][!-\"$-~\x80-\U0010ffff]*").fullmatch
+_PATH: Final = re.compile(r"(?:[/?][!-\"$-~]*|\*)?").fullmatch
 _AUTHORITY: Final = re.compile(
-    r"(?:\[[0-9A-Fa-f:.]+\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]+))?"
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{1,5}))?"
 ).fullmatch
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)([^#]*)").match
 
 
 class Method(Variant):
@@ -134,23 +136,18 @@ class IncomingRequest(Resource, name="incoming-request"):
         """A request of an embedder; raises HttpError when nothing tells its authority."""
         target, authority = request.target, request.authority
         headers = list(request.headers)
-        if "://" in target:
-            _, _, rest = target.partition("://")
-            host, slash, path = rest.partition("/")
-            authority = authority or host
-            target = slash + path or "/"
-        if authority is None:
-            hosts = [value for name, value in headers if name.lower() == b"host"]
-            if not hosts:
+        absolute = _ABSOLUTE(target)
+        if absolute is not None:
+            authority = authority or absolute[1]
+            target = absolute[2]
+            if not target.startswith("/"):
+                target = "/" + target
+        if not authority:
+            authority = next((value for name, value in headers if name.lower() == b"host"), b"").decode("latin-1")
+            if not authority:
                 raise HttpError(ErrorCode.HttpRequestUriInvalid, "the request has no authority and no Host header")
-            authority = hosts[0].decode("latin-1")
-        if isinstance(request.body, bytes):
-            pipe = Pipe.of(request.body)
-        else:
-            pipe = Pipe()
-            task = asyncio.ensure_future(_feed(pipe, request.body))
-            pipe.writable.add(lambda: _cancel(task, pipe))
-        return cls(view, request.method, target, scheme, authority, headers, pipe)
+        body = request.body if isinstance(request.body, Body) else Body.of(request.body)
+        return cls(view, request.method, target, scheme, authority, headers, body.pipe, body.demand)
 
     @method
     def method_(self) -> Method:
@@ -189,24 +186,12 @@ class IncomingRequest(Resource, name="incoming-request"):
             self._body.cancel()
 
 
-def _cancel(task: asyncio.Future[None], pipe: Pipe) -> None:
-    if pipe.cancelled:
-        task.cancel()
-
-
-async def _feed(pipe: Pipe, source: Any) -> None:
-    """Moves the body of an embedder's request into a pipe as the guest reads it."""
+def _declared(entries: list[Field]) -> int | None:
+    """The length that a message of a guest declares. What it copied from one that arrived may make no sense."""
     try:
-        async for chunk in source:
-            if chunk:
-                await until(pipe.room, pipe.writable)
-                pipe.write(chunk)
-    except BrokenPipeError:
-        return
-    except Exception as error:
-        pipe.fail(error if isinstance(error, OSError) else HttpError(ErrorCode.InternalError(str(error))))
-    else:
-        pipe.end()
+        return content_length(entries)
+    except Err:
+        raise Err(None) from None
 
 
 class OutgoingResponse(Resource, name="outgoing-response"):
@@ -245,9 +230,15 @@ class OutgoingResponse(Resource, name="outgoing-response"):
     def body(self) -> Own[OutgoingBody]:
         if self.body_ is not None:
             raise Err(None)
-        pipe = self.body_ = Pipe()
         entries = self.fields.entries_
-        return OutgoingBody(pipe, content_length(entries) if entries else None, ErrorCode.HttpResponseBodySize)
+        declared = _declared(entries) if entries else None
+        pipe = self.body_ = Pipe()
+        return OutgoingBody(pipe, declared, ErrorCode.HttpResponseBodySize)
+
+    def drop(self) -> None:
+        # Never sent: nobody will read what the guest still writes.
+        if self.body_ is not None:
+            self.body_.cancel()
 
 
 class OutgoingRequest(Resource, name="outgoing-request"):
@@ -272,7 +263,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def body(self) -> Own[OutgoingBody]:
         if self.body_ is not None:
             raise Err(None)
-        declared = content_length(self.fields.entries_)
+        declared = _declared(self.fields.entries_)
         pipe = self.body_ = Pipe()
         return OutgoingBody(pipe, declared, ErrorCode.HttpRequestBodySize)
 
@@ -318,7 +309,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def set_authority(self, authority: str | None) -> None:
         if authority is not None:
             found = _AUTHORITY(authority)
-            if found is None or (found["port"] is not None and int(found["port"]) > 65535):
+            if found is None or int(found["port"] or 0) > 65535 or not _is_ipv6(found["ipv6"]):
                 raise Err(None)
         self.authority_ = authority
 
@@ -331,6 +322,16 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def drop(self) -> None:
         if self.body_ is not None:
             self.body_.cancel()
+
+
+def _is_ipv6(address: str | None) -> bool:
+    if address is None:
+        return True  # the authority has a name or an IPv4 address
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return True
 
 
 class RequestOptions(Resource, name="request-options"):
@@ -410,12 +411,17 @@ class ResponseOutparam(Resource, name="response-outparam"):
         """The response that ``call``, the task in which the guest runs, gives; the guest may go on after it.
 
         Raises `NoResponse` when the guest finishes without one, with what stopped it as the cause, and `HttpError` when
-        the guest answers with an error.
+        the guest answers with an error. The guest is cancelled when this is, and with `Body.cancel` of the response:
+        nobody waits for it any more.
         """
         task = asyncio.ensure_future(call)
         signal = self._signal = Signal()
         task.add_done_callback(lambda _: signal.notify())
-        await until(lambda: self._outcome is not None or task.done(), signal)
+        try:
+            await until(lambda: self._outcome is not None or task.done(), signal)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
         outcome = self._outcome
         if outcome is None:
             if task.cancelled():
@@ -426,7 +432,8 @@ class ResponseOutparam(Resource, name="response-outparam"):
             ) from cause
         if isinstance(outcome, ErrorCode):
             raise HttpError(outcome)
-        return Response(outcome.status, list(outcome.fields.entries_), Body(outcome.body_ or Pipe.of()))
+        pipe = Pipe.of() if outcome.body_ is None else outcome.body_
+        return Response(outcome.status, list(outcome.fields.entries_), Body(pipe, abandon=task.cancel))
 
 
 class IncomingResponse(Resource, name="incoming-response"):

@@ -38,7 +38,7 @@ def run(loop: str, main: Coroutine[Any, Any, T]) -> T:
 
 async def until(reached: Callable[[], object]) -> None:
     """Waits for something that tells nobody when it happens."""
-    while not reached():
+    while not reached():  # noqa: ASYNC110
         await asyncio.sleep(0.002)
 
 

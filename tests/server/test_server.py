@@ -176,7 +176,7 @@ def test_listen(host: str, family: socket.AddressFamily | None) -> None:
         assert family is None or listener.family == family
         port = listener.getsockname()[1]
         assert port
-        socket.create_connection(("127.0.0.1" if not host else host, port)).close()
+        socket.create_connection((host or "127.0.0.1", port)).close()
         with pytest.raises(OSError, match="in use"):
             bind(host, port)
 

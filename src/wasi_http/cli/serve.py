@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -110,10 +111,21 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         _fail(f"{file}: permission denied")
     except OSError as error:
         _fail(f"{file}: {error.strerror or error}")
-    except (InvalidComponent, LinkError) as error:
+    except InvalidComponent as error:
+        _fail(f"{file}: {_one_line(str(error))}")
+    except LinkError as error:
         _fail(f"{file}: {error}")
     except ServeError as error:
         _fail(str(error))
+
+
+def _one_line(message: str) -> str:
+    """What is wrong with a component. Errors in the text form come with an excerpt of it."""
+    what, _, excerpt = message.partition("\n")
+    where = re.search(r"--> \S*:(\d+):(\d+)", excerpt)
+    if where is None:
+        return what
+    return f"no binary component, and as text wrong in line {where[1]}, column {where[2]}: {what}"
 
 
 def _fail(message: str) -> NoReturn:

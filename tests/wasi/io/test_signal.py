@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -98,3 +99,26 @@ def test_until_leaves_nothing_behind_when_the_step_raises() -> None:
     with pytest.raises(ZeroDivisionError):
         asyncio.run(until(lambda: 1 / 0, signal))
     assert len(signal) == 0
+
+
+def test_a_wait_leaves_no_cycle_behind() -> None:
+    # What a cycle holds (chunks of bodies, say) would stay until the collector comes round.
+    signal = Signal()
+
+    async def scenario() -> None:
+        for _ in range(100):
+            ready: list[int] = []
+            waiting = asyncio.ensure_future(until(lambda ready=ready: ready, signal))  # type: ignore[misc]
+            await asyncio.sleep(0)
+            ready.append(1)
+            signal.notify()
+            assert await waiting == [1]
+
+    asyncio.run(scenario())
+    gc.collect()
+    gc.disable()
+    try:
+        asyncio.run(scenario())
+        assert gc.collect() < 50  # the loop has some of its own
+    finally:
+        gc.enable()

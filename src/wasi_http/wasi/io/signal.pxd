@@ -3,3 +3,7 @@
 
 cdef class Signal:
     cdef dict watchers
+
+
+cdef class _Waker:
+    cdef object future

@@ -57,6 +57,15 @@ class Signal:
 SILENT = Signal()
 
 
+@cython.cclass
+class _Waker:
+    """Ends one wait after another. An object and no closure: a closure would be a cycle, which holds what it waits for."""
+
+    def __call__(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
+
+
 async def until(step: Callable[[], T], *signals: Signal) -> T:
     """Calls ``step`` at once and after each wake-up by one of ``signals``, and returns its first true result.
 
@@ -64,18 +73,14 @@ async def until(step: Callable[[], T], *signals: Signal) -> T:
     watching afterwards, also when the wait is cancelled.
     """
     loop = asyncio.get_running_loop()
-    future = loop.create_future()
-
-    def wake() -> None:
-        if not future.done():
-            future.set_result(None)
-
+    wake: _Waker = _Waker()
+    wake.future = loop.create_future()
     try:
         for signal in signals:
             signal.add(wake)
         while not (result := step()):
-            await future
-            future = loop.create_future()
+            await wake.future
+            wake.future = loop.create_future()
         return result
     finally:
         for signal in signals:

@@ -1,0 +1,221 @@
+"""The command line: what it makes of its options, and what it says when it cannot serve."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.server.processes import COMMAND
+from wasi_http.cli import main
+from wasi_http.engine import wat_to_wasm
+from wasi_http.server import process
+from wasi_http.server.process import Setup
+
+HELLO = Path(__file__).parents[2] / "examples" / "hello.wat"
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["serve", *map(str, arguments)])
+
+
+# ---- options --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def setups(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
+    """What would have been served."""
+    found: list[Setup] = []
+    monkeypatch.setattr(process, "run", lambda setup, progress: found.append(setup))
+    return found
+
+
+def test_defaults(setups: list[Setup]) -> None:
+    assert invoke("app.wasm").exit_code == 0
+    (setup,) = setups
+    assert (setup.path, setup.address, setup.workers, setup.cache) == ("app.wasm", ("127.0.0.1", 8080), 1, True)
+    config = setup.config
+    assert config.timeout is None
+    assert (config.max_concurrent_requests, config.max_concurrent_connections) == (1000, 1000)
+    assert (config.header_timeout, config.idle_timeout, config.shutdown_timeout) == (30.0, 60.0, 30.0)
+    assert (dict(config.env), config.allow_egress, config.logging_prefix) == ({}, (), True)
+    assert config.wire_limits.body is None
+
+
+OPTIONS: list[tuple[list[str], str, Any]] = [
+    (["--timeout", "500ms"], "timeout", 0.5),
+    (["--max-concurrent-requests", "5"], "max_concurrent_requests", 5),
+    (["--max-concurrent-connections", "6"], "max_concurrent_connections", 6),
+    (["--max-resources", "7"], "max_resources", 7),
+    (["--header-timeout", "1m"], "header_timeout", 60.0),
+    (["--idle-timeout", "2s"], "idle_timeout", 2.0),
+    (["--shutdown-timeout", "3"], "shutdown_timeout", 3.0),
+    (["--no-logging-prefix"], "logging_prefix", False),
+    (["--allow-egress", "Example.com:80", "--allow-egress", "b"], "allow_egress", ("example.com:80", "b")),
+    (["--allow-egress", "all"], "allow_egress", ("*",)),
+    (["--max-memory-size", "1MiB"], "store_limits.memory_size", 1 << 20),
+    (["--max-request-body", "10k"], "wire_limits.body", 10240),
+    (["--env", "A=1", "--env", "B=", "--env", "C=a=b", "--env", "A=2"], "env", {"A": "2", "B": "", "C": "a=b"}),
+    (["--env", "PRESENT", "--env", "ABSENT"], "env", {"PRESENT": "of the server"}),
+    (["--env", "NOT_UTF_8"], "env", {"NOT_UTF_8": "a\ufffdb"}),
+]
+
+
+@pytest.mark.parametrize(("arguments", "name", "value"), OPTIONS)
+def test_options(
+    setups: list[Setup], monkeypatch: pytest.MonkeyPatch, arguments: list[str], name: str, value: object
+) -> None:
+    monkeypatch.setenv("PRESENT", "of the server")
+    monkeypatch.delenv("ABSENT", raising=False)
+    monkeypatch.setitem(os.environ, "NOT_UTF_8", "a\udcffb")
+    assert invoke("app.wasm", *arguments).exit_code == 0
+    found: Any = setups[0].config
+    for part in name.split("."):
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:0", ("127.0.0.1", 0)),
+        ("localhost:65535", ("localhost", 65535)),
+        ("[::1]:80", ("::1", 80)),
+        (":8080", ("", 8080)),
+    ],
+)
+def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> None:
+    assert invoke("app.wasm", "--addr", text, "--workers", 3, "--no-cache").exit_code == 0
+    assert (setups[0].address, setups[0].workers, setups[0].cache) == (address, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--addr", "localhost"], "write HOST:PORT"),
+        (["--addr", "localhost:http"], "write HOST:PORT"),
+        (["--addr", "localhost:65536"], "write HOST:PORT"),
+        (["--addr", "localhost:²"], "write HOST:PORT"),
+        (["--env", "=x"], "write NAME=VALUE"),
+        (["--timeout", "soon"], "is no duration"),
+        (["--max-memory-size", "much"], "is no size"),
+        (["--workers", "0"], "0 is not in the range"),
+        (["--max-concurrent-requests", "0"], "0 is not in the range"),
+    ],
+)
+def test_wrong_options(setups: list[Setup], arguments: list[str], reason: str) -> None:
+    result = invoke("app.wasm", *arguments)
+    assert result.exit_code == 2
+    assert reason in result.stderr
+    assert not setups
+
+
+def test_help() -> None:
+    result = CliRunner().invoke(main, ["serve", "--help"])
+    assert result.exit_code == 0
+    assert "--max-concurrent-requests" in result.stdout
+
+
+# ---- what cannot be served ------------------------------------------------------------------------------------------
+
+CORE = wat_to_wasm('(module (func (export "run")))')
+NO_HANDLER = '(component (core module $m (func (export "f"))) (core instance $i (instantiate $m)))'
+UNKNOWN_IMPORT = '(component (import "test:unknown/thing@1.0.0" (instance (export "f" (func)))))'
+
+# Name, content, what is said.
+FILES: list[tuple[str, bytes | str, str]] = [
+    ("empty.wasm", b"", "error: {path}: no binary component, and as text wrong in line 1, column 1: "),
+    ("text.wasm", "(component\n what)", "error: {path}: no binary component, and as text wrong in line 2, column 2: "),
+    ("binary.wasm", b"\xff\xfe\x00\x01" * 100, "error: {path}: "),
+    ("core.wasm", CORE, "error: {path}: this is a core module, not a component"),
+    ("core.wat", '(module (func (export "run")))', "error: {path}: this is a core module, not a component"),
+    ("no-handler.wat", NO_HANDLER, "error: {path}: the component does not export wasi:http/incoming-handler"),
+    ("import.wat", UNKNOWN_IMPORT, "error: {path}: "),
+]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+def refused(*arguments: object) -> str:
+    result = invoke(*arguments, "--addr", "127.0.0.1:0")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert not isinstance(result.exception, Exception)
+    return result.stderr
+
+
+@pytest.mark.parametrize(("name", "content", "expected"), FILES)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_files_that_cannot_be_served(
+    tmp_path: Path, name: str, content: bytes | str, expected: str, workers: int
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    said = refused(path, "--workers", workers)
+    assert said.startswith(expected.format(path=path))
+    assert len(said.splitlines()) == 1, said
+
+
+def test_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "damaged.wasm"
+    whole = wat_to_wasm(HELLO.read_text())
+    path.write_bytes(whole[: len(whole) // 2])
+    assert refused(path).startswith(f"error: {path}: ")
+
+
+def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
+    assert refused(tmp_path / "missing.wasm") == f"error: {tmp_path / 'missing.wasm'}: no such file\n"
+    assert refused(tmp_path) == f"error: {tmp_path}: is a directory, not a component\n"
+    assert refused(HELLO / "file.wasm") == f"error: {HELLO / 'file.wasm'}: Not a directory\n"
+    assert refused(tmp_path / ("x" * 300)) == f"error: {tmp_path / ('x' * 300)}: File name too long\n"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_a_path_without_permission(tmp_path: Path) -> None:
+    path = tmp_path / "secret.wasm"
+    path.touch(0)
+    assert refused(path) == f"error: {path}: permission denied\n"
+
+
+@pytest.fixture
+def busy() -> Iterator[int]:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield listener.getsockname()[1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_busy_port(busy: int, workers: int) -> None:
+    result = invoke(HELLO, "--addr", f"127.0.0.1:{busy}", "--workers", workers)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+
+
+def test_a_port_that_other_workers_share() -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
+        port = listener.getsockname()[1]
+        result = invoke(HELLO, "--addr", f"127.0.0.1:{port}", "--workers", 2)
+    assert result.stderr == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])
+def test_an_address_that_is_not_here(host: str) -> None:
+    result = invoke(HELLO, "--addr", f"{host}:80")
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"error: cannot listen on {host}:80: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_process(busy: int, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*COMMAND, "serve", str(HELLO), "--addr", f"127.0.0.1:{busy}"], capture_output=True, text=True, timeout=30
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"

@@ -1,0 +1,181 @@
+"""The server as processes, driven from outside."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.guests.build import GuestUnavailable, build
+from wasi_http.server import ServerConfig
+from wasi_http.server.process import ServeError, Setup, _supervise
+
+from .processes import Process, rest, started
+from .serving import PATIENCE, get
+
+HELLO = get("/status/200", "Connection: close")
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compiled components are kept between the processes of a run."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
+def kitchen() -> Path:
+    try:
+        return build("c_kitchen")
+    except GuestUnavailable as error:
+        pytest.skip(str(error))
+
+
+def until(reached: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_requests_finish_after_the_first_signal(cache: Path, kitchen: Path, number: signal.Signals) -> None:
+    with started(cache, kitchen) as server, server.connect() as client, server.connect() as idle:
+        assert server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
+        client.sendall(get("/drip/10"))
+        assert client.recv(10) == b"HTTP/1.1 2"
+        server.signal(number)
+        assert rest(idle) == b""
+        assert rest(client).endswith(b"\r\n7\r\ntick 9\n\r\n0\r\n\r\n")
+        assert server.end() == 0
+        host, port = server.address
+        assert server.err == (
+            f"Serving HTTP on http://{host}:{port}/\nShutting down, interrupt again to quit sooner...\n"
+        )
+
+
+def test_the_second_signal_waits_for_nobody(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen) as server, server.connect() as client:
+        client.sendall(get("/sleep-after-head"))
+        assert client.recv(10) == b"HTTP/1.1 2"
+        server.signal(signal.SIGTERM)
+        server.wait_for("^Shutting down")
+        assert server.process.poll() is None
+        server.signal(signal.SIGINT)
+        with pytest.raises(ConnectionResetError):
+            rest(client)
+        assert server.end() == 0
+
+
+def test_what_guests_print_goes_to_the_servers_streams(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--no-logging-prefix") as server:
+        assert server.ask(get("/stdout", "Connection: close")).endswith(b"printed\n")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert server.out == "first line\nsecond line\nno newline"
+        assert "\na complaint\n" in server.err
+
+
+def test_the_server_outlives_its_guests(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--timeout", "100us") as server:
+        for path, reason in [
+            ("/trap", "error: Trap: wasm `unreachable` instruction executed$"),
+            ("/no-set", "error: guest never invoked `response-outparam::set` method$"),
+            ("/sleep-forever", "error: guest timed out$"),
+            ("/spin", "error: guest timed out$"),
+        ]:
+            assert server.ask(get(path, "Connection: close")).startswith(b"HTTP/1.1 50")
+            server.wait_for(reason)
+        assert server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
+        assert "Traceback" not in server.err
+
+
+# ---- workers --------------------------------------------------------------------------------------------------------
+
+needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
+
+
+def serves(server: Process) -> bool:
+    try:
+        return server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
+    except OSError:
+        return False  # by a worker that is gone
+
+
+@needs_proc
+def test_workers(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--workers", "2") as server, server.connect() as client:
+        workers = server.children()
+        assert len(workers) == 2
+        for _ in range(20):
+            assert serves(server)
+        # A terminal sends the signal to all of them, and requests finish nevertheless.
+        client.sendall(get("/drip/10"))
+        assert client.recv(10) == b"HTTP/1.1 2"
+        server.signal(signal.SIGINT, group=True)
+        assert rest(client).endswith(b"\r\n7\r\ntick 9\n\r\n0\r\n\r\n")
+        assert server.end() == 0
+        assert server.err.count("Shutting down") == 1
+        assert "error" not in server.err
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+
+
+@needs_proc
+def test_a_worker_that_dies_is_replaced(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--workers", "2") as server:
+        assert server.address
+        victim, survivor = server.children()
+        os.kill(victim, signal.SIGKILL)
+        server.wait_for("^error: a worker ended with code -9 and is replaced$")
+        until(lambda: len(server.children() - {victim}) == 2)
+        assert survivor in server.children()
+        until(lambda: all(serves(server) for _ in range(20)))
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@needs_proc
+def test_the_second_signal_reaches_workers(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--workers", "2") as server, server.connect() as client:
+        client.sendall(get("/sleep-after-head"))
+        assert client.recv(10) == b"HTTP/1.1 2"
+        server.signal(signal.SIGTERM, group=True)
+        server.wait_for("^Shutting down")
+        time.sleep(0.1)  # there is nothing to see while a request goes on
+        assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            rest(client)
+        assert server.end() == 0
+
+
+@needs_proc
+def test_workers_end_with_their_supervisor(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--workers", "2") as server:
+        assert server.address
+        workers = server.children()
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+        until(lambda: not any(alive(pid) for pid in workers))
+
+
+def test_workers_that_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
+    setup = Setup("no-such-file.wasm", ("127.0.0.1", 0), 2, ServerConfig(), False)
+    with pytest.raises(ServeError, match="a worker could not start"):
+        asyncio.run(_supervise(setup, ("127.0.0.1", 0), "http://127.0.0.1/"))
+    said = capfd.readouterr().err
+    assert "FileNotFoundError" in said
+    assert "Serving" not in said
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]
+    except OSError:
+        return False
+    return state != "Z"
