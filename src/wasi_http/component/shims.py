@@ -2,8 +2,9 @@
 
 A core module that imports host functions needs them before its memory exists, which those functions use. Tools
 (`wit-component`) therefore put a *shim* in between: a module whose functions call through a table, and a *fixup*
-module, instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever goes
-through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at all.
+module, instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever
+goes through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at
+all.
 
 Nothing is taken on trust: a module counts as a shim only if every byte of its code says so.
 """

@@ -59,7 +59,7 @@ SILENT = Signal()
 
 @cython.cclass
 class _Waker:
-    """Ends one wait after another. An object and no closure: a closure would be a cycle, which holds what it waits for."""
+    """Ends one wait after another. An object and no closure: that would be a cycle, which holds what it waits for."""
 
     def __call__(self) -> None:
         if not self.future.done():
