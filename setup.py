@@ -10,6 +10,7 @@ COMPILED = [
     "engine.module",
     "engine.store",
     "engine.assembly",
+    "engine.fusion",
     "component.resources",
     "component.abi",
     "component.instance",

@@ -57,23 +57,23 @@ def private_cache(path: Path) -> Engine:
 def test_a_compiled_module_is_found_again_by_another_engine(tmp_path: Path) -> None:
     wasm = wat_to_wasm(ADD)
     cache = ModuleCache(private_cache(tmp_path / "c"))
-    assert cache.find(wasm) is None
-    compiled = cache.compile(wasm)
-    found = ModuleCache(private_cache(tmp_path / "c")).find(wasm)
+    assert cache.find(cache.key(wasm)) is None
+    compiled = cache.compile(cache.key(wasm), wasm)
+    found = ModuleCache(private_cache(tmp_path / "c")).find(cache.key(wasm))
     assert found is not None
     assert (found.imports, found.exports) == (compiled.imports, compiled.exports)
-    assert ModuleCache(private_cache(tmp_path / "c")).find(wasm + b"\0\2\1x") is None
+    assert ModuleCache(private_cache(tmp_path / "c")).find(cache.key(wasm + b"\0\2\1x")) is None
 
 
 def test_a_damaged_entry_is_compiled_again(tmp_path: Path) -> None:
     wasm = wat_to_wasm(ADD)
     cache = ModuleCache(private_cache(tmp_path / "c"))
-    cache.compile(wasm)
+    cache.compile(cache.key(wasm), wasm)
     (entry,) = (tmp_path / "c").iterdir()
     entry.write_bytes(b"damaged")
-    assert cache.find(wasm) is None
-    assert cache.compile(wasm).exports
-    assert cache.find(wasm) is not None
+    assert cache.find(cache.key(wasm)) is None
+    assert cache.compile(cache.key(wasm), wasm).exports
+    assert cache.find(cache.key(wasm)) is not None
 
 
 def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> 
     shared.chmod(0o777)
     cache = ModuleCache(Engine(EngineConfig(max_instances=1, cache_directory=str(shared))))
     assert cache.directory is None
-    assert cache.compile(wat_to_wasm(ADD)).exports
+    assert cache.compile("add", wat_to_wasm(ADD)).exports
     assert list(shared.iterdir()) == []
 
 

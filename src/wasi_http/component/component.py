@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from wasi_http.component.binary import decode
+from wasi_http.component.definitions import Component as Definitions
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.errors import InvalidComponent
-from wasi_http.component.plan import core_modules, make_plan
+from wasi_http.component.plan import Plan, core_modules, make_plan
 from wasi_http.component.shims import bypass_shims
-from wasi_http.engine import Engine, InvalidModule, Module, wat_to_wasm
+from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, wat_to_wasm
 from wasi_http.engine.cache import ModuleCache
+from wasi_http.engine.fusion import FUSION
 
 __all__ = ["Component"]
 
@@ -36,9 +39,7 @@ class Component:
                 raise InvalidComponent(error.message, error.offset or 0) from None
         self.engine = engine
         definition = decode(wasm)
-        self.modules = _compile(engine, core_modules(definition), progress)
-        self.plan = make_plan(definition, self.modules)
-        bypass_shims(self.plan, self.modules)
+        self.modules, self.plan = _fused(engine, wasm, definition, progress) or _single(engine, definition, progress)
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Component:
@@ -62,32 +63,79 @@ class Component:
         return list(self.plan.exports)
 
     def __repr__(self) -> str:
-        return f"<Component: {len(self.modules)} core modules, exports {', '.join(self.exports) or 'nothing'}>"
+        return f"<Component: exports {', '.join(self.exports) or 'nothing'}>"
 
 
-def _compile(
-    engine: Engine, definitions: list[CoreModule], progress: Progress | None
-) -> list[tuple[CoreModule, Module]]:
+def _fused(
+    engine: Engine, wasm: bytes | memoryview, component: Definitions, progress: Progress | None
+) -> tuple[list[Module], Plan] | None:
+    """The core modules as one, or None if they cannot be fused."""
+    definitions = core_modules(component)
+    try:
+        modules = [(definition, ModuleBinary(definition.code)) for definition in definitions]
+    except Unreadable:
+        return None
+    plan = make_plan(component, modules)
+    bypass_shims(plan, modules)
+    if not plan.steps:
+        return None
     cache = ModuleCache(engine)
-    modules: dict[int, Module] = {}
-    missing = []
-    for definition in definitions:
-        found = cache.find(definition.code)
-        if found is None:
-            missing.append(definition)
-        else:
-            modules[definition.offset] = found
-    for done, definition in enumerate(missing):
+    key = cache.key(wasm, repr((FUSION, plan.steps, plan.wants)).encode())
+    module = cache.find(key)
+    if module is None:
+        for definition in definitions:
+            with _located(definition):
+                Module.validate(engine, definition.code)
+        code = fuse([(modules[position][1], sources) for position, sources in plan.steps], plan.wants)
+        if code is None:
+            return None
         if progress is not None:
-            progress(done, len(missing))
+            progress(0, 1)
         try:
-            modules[definition.offset] = cache.compile(definition.code)
-        except InvalidModule as error:
-            where = definition.offset + (error.offset or 0)
-            raise InvalidComponent(f"a core module is invalid: {_cause(error.message)}", where) from None
+            module = cache.compile(key, code)
+        except InvalidModule:
+            # Too much for one module; if it is too much for any, compiling them one by one tells.
+            return None
+        if progress is not None:
+            progress(1, 1)
+    functions = dict.fromkeys(source for _, sources in plan.steps for source in sources if isinstance(source, int))
+    plan.steps[:] = [(0, list(functions))]
+    if len(module.exports) > len(plan.wants):
+        plan.start = len(plan.wants)
+    plan.wants[:] = [(0, position) for position in range(len(module.exports))]
+    return [module], plan
+
+
+def _single(engine: Engine, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:
+    """The core modules one by one."""
+    cache = ModuleCache(engine)
+    definitions = core_modules(component)
+    found = {definition.offset: cache.find(cache.key(definition.code)) for definition in definitions}
+    missing = [definition for definition in definitions if found[definition.offset] is None]
+    modules: list[tuple[CoreModule, Module]] = []
+    for definition in definitions:
+        module = found[definition.offset]
+        if module is None:
+            if progress is not None:
+                progress(missing.index(definition), len(missing))
+            with _located(definition):
+                module = cache.compile(cache.key(definition.code), definition.code)
+        modules.append((definition, module))
     if progress is not None and missing:
         progress(len(missing), len(missing))
-    return [(definition, modules[definition.offset]) for definition in definitions]
+    plan = make_plan(component, modules)
+    bypass_shims(plan, modules)
+    return [module for _, module in modules], plan
+
+
+@contextmanager
+def _located(definition: CoreModule) -> Iterator[None]:
+    """What is wrong with a core module is wrong with the component."""
+    try:
+        yield
+    except InvalidModule as error:
+        where = definition.offset + (error.offset or 0)
+        raise InvalidComponent(f"a core module is invalid: {_cause(error.message)}", where) from None
 
 
 def _cause(message: str) -> str:

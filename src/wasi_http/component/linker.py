@@ -169,13 +169,13 @@ class InstancePre:
         if any(_needs_entry(function) for function in exported):
             self._entry = len(wants)
             functions.append(Entry())
-        modules = [module for _, module in component.modules]
         assembly = Assembly(
             component.engine,
             functions,
-            [(modules[position], sources) for position, sources in plan.steps],
+            [(component.modules[position], sources) for position, sources in plan.steps],
             wants,
             len(functions) - 1 if self._entry >= 0 else -1,
+            plan.start,
         )
         contexts = tuple(
             (

@@ -41,7 +41,7 @@ from wasi_http.component.definitions import (
 from wasi_http.component.errors import InvalidComponent
 from wasi_http.component.layout import lifted_core_type, lowered_core_type
 from wasi_http.component.types import FuncType, ResourceType
-from wasi_http.engine import CoreType, Module
+from wasi_http.engine import CoreType, Module, ModuleBinary
 
 __all__ = [
     "Builtin",
@@ -115,7 +115,7 @@ class Builtin:
 
 @dataclass(slots=True)
 class Plan:
-    """``steps`` and ``wants`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
+    """``steps``, ``wants`` and ``start`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
 
     ``lowered`` are the host functions in the order of their positions; ``exports`` is by name: functions, and instances
     as dictionaries of functions.
@@ -123,6 +123,7 @@ class Plan:
 
     steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
     wants: list[tuple[int, int]] = field(default_factory=list)
+    start: int = -1
     contexts: list[ContextSpec] = field(default_factory=list)
     lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)
@@ -142,8 +143,8 @@ def core_modules(component: Component) -> list[CoreModule]:
     return modules
 
 
-def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module]]) -> Plan:
-    """Plans a component whose core modules are compiled; raises `InvalidComponent`."""
+def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> Plan:
+    """Plans a component, given the imports and exports of its core modules; raises `InvalidComponent`."""
     planner = _Planner({definition.offset: (i, module) for i, (definition, module) in enumerate(modules)})
     scope = _Scope(None)
     for definition in component.definitions:
@@ -175,12 +176,12 @@ class _Closure:
 
 
 class _Planner:
-    def __init__(self, modules: dict[int, tuple[int, Module]]) -> None:
+    def __init__(self, modules: dict[int, tuple[int, Module | ModuleBinary]]) -> None:
         self.modules = modules
         self.plan = Plan()
         self.work = 0
-        self.instances: list[Module] = []
-        self.positions: dict[Module, dict[str, int]] = {}
+        self.instances: list[Module | ModuleBinary] = []
+        self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
         self.destructors: dict[ResourceType, int | None] = {}
         self.wanted: dict[tuple[int, int], int] = {}
         self.specs: dict[ContextSpec, int] = {}

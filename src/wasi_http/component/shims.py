@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.plan import Plan
-from wasi_http.engine import Module
+from wasi_http.engine import Module, ModuleBinary
 
 __all__ = ["bypass_shims"]
 
@@ -26,7 +26,7 @@ _LOCAL_GET, _I32_CONST, _CALL_INDIRECT, _END = 0x20, 0x41, 0x11, 0x0B
 Source = int | tuple[int, int]
 
 
-def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module]]) -> None:
+def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> None:
     """Rewires ``plan`` in place."""
     for fixup, (module, sources) in enumerate(plan.steps):
         tables = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
@@ -40,13 +40,13 @@ def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module]]) -> No
             return
 
 
-def _kind(plan: Plan, modules: Sequence[tuple[CoreModule, Module]], source: tuple[int, int]) -> str:
+def _kind(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]], source: tuple[int, int]) -> str:
     return modules[plan.steps[source[0]][0]][1].exports[source[1]].kind
 
 
 def _bypass(
     plan: Plan,
-    modules: Sequence[tuple[CoreModule, Module]],
+    modules: Sequence[tuple[CoreModule, Module | ModuleBinary]],
     shim: int,
     fixup: int,
     filled: list[int],
@@ -186,7 +186,7 @@ def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
     return slot if body.at == len(body.code) else None
 
 
-def _fixup_elements(code: memoryview, module: Module) -> list[int] | None:
+def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
     """For each slot of the table that a fixup fills the position of the import that it puts there."""
     sections = _sections(code, frozenset({_TYPE, _IMPORT, _ELEMENT}))
     if sections is None:

@@ -4,6 +4,7 @@ from wasi_http.engine.assembly import Assembly
 from wasi_http.engine.config import EngineConfig, StoreLimits
 from wasi_http.engine.engine import Engine
 from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
+from wasi_http.engine.fusion import ModuleBinary, Unreadable, fuse
 from wasi_http.engine.module import CoreType, Module, wat_to_wasm
 from wasi_http.engine.store import (
     CoreFunc,
@@ -30,10 +31,13 @@ __all__ = [
     "InvalidModule",
     "Memory",
     "Module",
+    "ModuleBinary",
     "Store",
     "StoreLimits",
     "Trap",
+    "Unreadable",
     "UnsupportedWasmtime",
+    "fuse",
     "live_fibers",
     "live_stores",
     "wat_to_wasm",

@@ -17,6 +17,8 @@ cdef class Assembly:
     cdef int function_count
     cdef list label_names                  # keeps the names in `labels` alive
     cdef Take* labels                      # the functions' names in the linker
+    cdef int* fetches                      # positions of host functions in the order in which steps first import them
+    cdef int* fetch_starts                 # per step: where its functions start in `fetches`; the last is the entry's
     cdef list modules                      # the steps: modules in order
     cdef C.wasmtime_module_t** pointers
     cdef int* import_starts                # per step: where its imports start in `imports`; one more at the end
@@ -30,7 +32,9 @@ cdef class Assembly:
     cdef int slots
     cdef int item_count
     cdef int entry
+    cdef int start
     cdef int widest
 
     cdef int run(self, Store store) except -1
+    cdef void fetch(self, C.wasmtime_context_t* context, int step, C.wasmtime_extern_t* externs) noexcept
     cdef int instantiate_in(self, Store store, C.wasmtime_extern_t* externs, C.wasmtime_extern_t* passed) except -1

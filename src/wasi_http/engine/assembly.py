@@ -51,6 +51,8 @@ class Assembly:
         `Func` objects, in this order, in each store's items.
     ``entry``
         The position of a host function that follows them as the last item, or -1.
+    ``start``
+        The position in the wants of a function without parameters that is called in the end, or -1.
     """
 
     def __cinit__(self):
@@ -58,6 +60,7 @@ class Assembly:
         self.pointers = cython.NULL
         self.labels = self.takes = cython.NULL
         self.import_starts = self.imports = self.take_starts = self.wants = self.want_starts = cython.NULL
+        self.fetches = self.fetch_starts = cython.NULL
 
     def __init__(
         self,
@@ -66,6 +69,7 @@ class Assembly:
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
         wants: Sequence[tuple[int, int]],
         entry: int = -1,
+        start: int = -1,
     ) -> None:
         self.engine = engine
         self.functions = list(functions)
@@ -81,6 +85,18 @@ class Assembly:
             self.labels[position].name = PyBytes_AS_STRING(label)
             self.labels[position].length = len(label)
             _define(self.linker, label, self.functions[position])
+        # Each function is fetched when it is first imported: with every instance wasmtime goes through all the host
+        # functions of a store for which no module has brought a trampoline yet.
+        first: dict = {}
+        for step, (_, sources) in enumerate(steps):
+            for source in sources:
+                if isinstance(source, int):
+                    first.setdefault(source, step)
+        if entry >= 0:
+            first[entry] = self.steps
+        fetched = sorted(first, key=lambda position: first[position])
+        self.fetches = _array(fetched)
+        self.fetch_starts = _array([sum(first[f] < step for f in fetched) for step in range(self.steps + 2)])
 
         slots: dict = {}  # (step, export) -> slot
         imports: list = []
@@ -128,6 +144,7 @@ class Assembly:
         self.wants = _array(wanted)
         self.item_count = len(wants)
         self.entry = entry
+        self.start = start
 
     def run(self, store: Store) -> cython.int:
         """Instantiates everything in the store. A failure is a `Trap` of a start function, or `InvalidModule`."""
@@ -177,15 +194,10 @@ class Assembly:
         i: cython.int
         step: cython.int
         count: cython.int
+        nothing: C.wasmtime_val_raw_t[1]
         context = store.context
-        for i in range(self.function_count):
-            label = self.labels[i]
-            C.wasmtime_linker_get(
-                self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[i])
-            )
-        if self.entry >= 0:
-            store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
         for step in range(self.steps):
+            self.fetch(context, step, externs)
             count = self.import_starts[step + 1] - self.import_starts[step]
             for i in range(count):
                 passed[i] = externs[self.imports[self.import_starts[step] + i]]
@@ -206,7 +218,30 @@ class Assembly:
                 )
             for i in range(self.want_starts[step], self.want_starts[step + 1]):
                 store.items[self.wants[2 * i + 1]] = _item(store, cython.address(externs[self.wants[2 * i]]))
+        if self.entry >= 0:
+            self.fetch(context, self.steps, externs)
+            store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
+        if self.start >= 0:
+            cython.cast(Func, store.items[self.start]).call_raw(nothing, 1)
         return 0
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def fetch(
+        self,
+        context: cython.pointer(C.wasmtime_context_t),
+        step: cython.int,
+        externs: cython.pointer(C.wasmtime_extern_t),
+    ) -> cython.void:
+        """Brings the host functions that a step is the first to import into the store."""
+        i: cython.int
+        for i in range(self.fetch_starts[step], self.fetch_starts[step + 1]):
+            position: cython.int = self.fetches[i]
+            label = self.labels[position]
+            C.wasmtime_linker_get(
+                self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[position])
+            )
 
     def __dealloc__(self):
         if self.linker != cython.NULL:
@@ -217,6 +252,8 @@ class Assembly:
         free(self.take_starts)
         free(self.takes)
         free(self.labels)
+        free(self.fetches)
+        free(self.fetch_starts)
         free(self.wants)
         free(self.want_starts)
 

@@ -14,5 +14,6 @@ class Assembly:
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
         wants: Sequence[tuple[int, int]],
         entry: int = -1,
+        start: int = -1,
     ) -> None: ...
     def instantiate(self, store: Store) -> None: ...

@@ -1,8 +1,8 @@
 """Compiled core modules on disk, so that a component compiles once per machine.
 
-An entry is found by everything that its machine code depends on: the module's bytes, the release of wasmtime, the
-settings of the engine and the features of the processor. Entries are written whole or not at all. The directory must
-belong to the user alone, because what lies in it is executed: one that others can write to is not used.
+An entry is found by everything that its machine code depends on: what the module is made of, the release of
+wasmtime, the settings of the engine and the features of the processor. Entries are written whole or not at all. The
+directory must belong to the user alone, because what lies in it is executed: one that others can write to is not used.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def cache_directory() -> Path:
 
 
 class ModuleCache:
-    """Modules of one engine, by content. With ``config.cache`` off, or without a private directory, it only compiles.
+    """Modules of one engine, by `key`. With ``config.cache`` off, or without a private directory, it only compiles.
 
     ``directory`` is where entries lie, or ``None``.
     """
@@ -45,11 +45,20 @@ class ModuleCache:
         config = engine.config
         chosen = Path(config.cache_directory) if config.cache_directory else cache_directory()
         self.directory = _private(chosen) if config.cache else None
-        self._key = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
+        self._environment = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
 
-    def find(self, wasm: bytes | memoryview) -> Module | None:
+    @staticmethod
+    def key(*origins: bytes | memoryview) -> str:
+        """The key of a module that is made of these: its own bytes, or those that it is derived from."""
+        digest = hashlib.sha256()
+        for origin in origins:
+            digest.update(len(origin).to_bytes(8, "little"))
+            digest.update(origin)
+        return digest.hexdigest()
+
+    def find(self, key: str) -> Module | None:
         """The compiled module, if it is there and usable."""
-        path = self._path(wasm)
+        path = self._path(key)
         if path is None:
             return None
         try:
@@ -60,19 +69,19 @@ class ModuleCache:
             # Damaged, or made by a processor that looked the same: compile again and overwrite it.
             return None
 
-    def compile(self, wasm: bytes | memoryview) -> Module:
+    def compile(self, key: str, wasm: bytes | memoryview) -> Module:
         """Compiles and keeps the module; raises `InvalidModule`. A cache that cannot be written is no error."""
         module = Module.compile(self._engine, wasm)
-        path = self._path(wasm)
+        path = self._path(key)
         if path is not None:
             with contextlib.suppress(OSError):
                 _write(path, module.serialize())
         return module
 
-    def _path(self, wasm: bytes | memoryview) -> Path | None:
+    def _path(self, key: str) -> Path | None:
         if self.directory is None:
             return None
-        return self.directory / f"{hashlib.sha256(wasm).hexdigest()}-{self._key}.cwasm"
+        return self.directory / f"{key}-{self._environment}.cwasm"
 
 
 def _write(path: Path, data: bytes) -> None:

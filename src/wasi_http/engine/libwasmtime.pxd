@@ -137,6 +137,7 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_pooling_allocation_config_table_elements_set(wasmtime_pooling_allocation_config_t*, size_t)
     void wasmtime_pooling_allocation_config_max_memory_size_set(wasmtime_pooling_allocation_config_t*, size_t)
     void wasmtime_pooling_allocation_strategy_set(wasm_config_t*, const wasmtime_pooling_allocation_config_t*)
+    wasmtime_error_t* wasmtime_module_validate(wasm_engine_t*, const uint8_t*, size_t)
     wasmtime_error_t* wasmtime_module_new(wasm_engine_t*, const uint8_t*, size_t, wasmtime_module_t**)
     void wasmtime_module_delete(wasmtime_module_t*)
     void wasmtime_module_imports(const wasmtime_module_t*, wasm_importtype_vec_t*)

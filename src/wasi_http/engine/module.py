@@ -82,6 +82,19 @@ class Module:
         return module
 
     @staticmethod
+    def validate(engine: Engine, wasm: bytes | memoryview) -> None:
+        """Validates without compiling. Raises `InvalidModule`."""
+        data: cython.const[cython.uchar][:] = wasm
+        size: cython.size_t = data.shape[0]
+        start: cython.pointer(uint8_t) = cython.NULL
+        if size:
+            start = cython.cast(cython.pointer(uint8_t), cython.address(data[0]))
+        with cython.nogil:
+            error = C.wasmtime_module_validate(engine.pointer, start, size)
+        if error != cython.NULL:
+            _raise_invalid(error)
+
+    @staticmethod
     def load(engine: Engine, path: str) -> Module:
         """Maps a module that `serialize` wrote. The file must come from a trusted place: it holds machine code.
 
