@@ -15,8 +15,8 @@ changed. Three rules keep the meaning:
   when it is their turn;
 - what an import asks of a table, memory or global is checked here, because nobody checks it later.
 
-``start`` functions may call the host, which needs what the module exports. So there is none in the fused module: what has
-to be done after instantiation is a function that it exports.
+``start`` functions may call the host, which needs what the module exports. So there is none in the fused module: what
+has to be done after instantiation is a function that it exports.
 
 Whoever is not sure gives up: `fuse` answers None to everything that it does not know, and the modules are instantiated
 one by one. Modules are validated before they are fused, and the outcome is validated when it is compiled.
