@@ -98,6 +98,7 @@ class Lowered(HostFunc):
         pointer: uint32_t = signature.result_pointer(raw)
         arguments: tuple = signature.lift_params(cx, raw)
         function = self.function
+        failed: cython.bint = False
         try:
             if self.passes_state:
                 if self.count == 0:
@@ -117,7 +118,11 @@ class Lowered(HostFunc):
         except Err as error:
             if not signature.result_is_result:
                 raise
-            return signature.lower_error(cx, raw, error.value, pointer)
+            failed = True
+            result = error.value
+        # Not where the exception is handled: lowering may run the guest's realloc, and that may be suspended.
+        if failed:
+            return signature.lower_error(cx, raw, result, pointer)
         return signature.lower_result(cx, raw, result, pointer)
 
 

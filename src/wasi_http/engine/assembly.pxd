@@ -1,6 +1,7 @@
 # cython: language_level=3
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.engine cimport Engine
+from wasi_http.engine.module cimport Module
 from wasi_http.engine.store cimport Store
 
 
@@ -13,6 +14,7 @@ cdef struct Take:
 cdef class Assembly:
     cdef readonly Engine engine
     cdef C.wasmtime_linker_t* linker
+    cdef C.wasmtime_instance_pre_t* pre     # of the only module, if all that it imports are host functions
     cdef readonly list functions           # HostFunc objects: the linker holds borrowed pointers to them
     cdef int function_count
     cdef list label_names                  # keeps the names in `labels` alive
@@ -35,6 +37,7 @@ cdef class Assembly:
     cdef int start
     cdef int widest
 
+    cdef int _prepare(self, Module module, object sources) except -1
     cdef int run(self, Store store) except -1
     cdef void fetch(self, C.wasmtime_context_t* context, int step, C.wasmtime_extern_t* externs) noexcept
     cdef int instantiate_in(self, Store store, C.wasmtime_extern_t* externs, C.wasmtime_extern_t* passed) except -1

@@ -1,7 +1,9 @@
 """The core instances of one component: which modules are instantiated in what order, and how they are wired.
 
-All names are resolved when an assembly is made, once per component; `run`, once per store, only copies externs between
-slots. The first slots are the host functions, the rest receive exports of instances as they come to life.
+All names are resolved when an assembly is made, once per component. A module that imports host functions alone is
+prepared then, and `run`, once per store, has nothing left to wire: that is the rule, see fusion.py. Otherwise `run`
+copies externs between slots. The first are the host functions, the rest receive exports of instances as they come to
+life.
 """
 
 from __future__ import annotations
@@ -32,7 +34,7 @@ def _load():
 _load()
 
 # Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
-_NAMESPACE = cython.declare(cython.p_char, b"host functions by their position")
+_NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
@@ -57,6 +59,7 @@ class Assembly:
 
     def __cinit__(self):
         self.linker = cython.NULL
+        self.pre = cython.NULL
         self.pointers = cython.NULL
         self.labels = self.takes = cython.NULL
         self.import_starts = self.imports = self.take_starts = self.wants = self.want_starts = cython.NULL
@@ -84,7 +87,7 @@ class Assembly:
             label: bytes = self.label_names[position]
             self.labels[position].name = PyBytes_AS_STRING(label)
             self.labels[position].length = len(label)
-            _define(self.linker, label, self.functions[position])
+            _define(self.linker, _NAMESPACE, label, self.functions[position])
         # Each function is fetched when it is first imported: with every instance wasmtime goes through all the host
         # functions of a store for which no module has brought a trampoline yet.
         first: dict = {}
@@ -129,6 +132,8 @@ class Assembly:
         )
         for position in range(self.steps):
             self.pointers[position] = cython.cast(Module, self.modules[position]).pointer
+        if self.steps == 1 and all(isinstance(source, int) for source in steps[0][1]):
+            self._prepare(steps[0][0], steps[0][1])
         self.import_starts = _array(starts)
         self.imports = _array(imports)
         self.take_starts = _array(take_starts)
@@ -145,6 +150,16 @@ class Assembly:
         self.item_count = len(wants)
         self.entry = entry
         self.start = start
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def _prepare(self, module: Module, sources: Sequence[int]) -> cython.int:
+        for wanted, source in dict(zip(module.imports, sources, strict=True)).items():
+            _define(self.linker, wanted.module.encode(), wanted.name.encode(), self.functions[source])
+        error = C.wasmtime_linker_instantiate_pre(self.linker, module.pointer, cython.address(self.pre))
+        if error != cython.NULL:
+            raise InvalidModule(_message(error))
+        return 0
 
     def run(self, store: Store) -> cython.int:
         """Instantiates everything in the store. A failure is a `Trap` of a start function, or `InvalidModule`."""
@@ -197,16 +212,22 @@ class Assembly:
         nothing: C.wasmtime_val_raw_t[1]
         context = store.context
         for step in range(self.steps):
-            self.fetch(context, step, externs)
-            count = self.import_starts[step + 1] - self.import_starts[step]
-            for i in range(count):
-                passed[i] = externs[self.imports[self.import_starts[step] + i]]
             trap = cython.NULL
-            module = self.pointers[step]
-            with cython.nogil:
-                error = C.wasmtime_instance_new(
-                    context, module, passed, count, cython.address(instance), cython.address(trap)
-                )
+            if self.pre != cython.NULL:
+                with cython.nogil:
+                    error = C.wasmtime_instance_pre_instantiate(
+                        self.pre, context, cython.address(instance), cython.address(trap)
+                    )
+            else:
+                self.fetch(context, step, externs)
+                count = self.import_starts[step + 1] - self.import_starts[step]
+                for i in range(count):
+                    passed[i] = externs[self.imports[self.import_starts[step] + i]]
+                module = self.pointers[step]
+                with cython.nogil:
+                    error = C.wasmtime_instance_new(
+                        context, module, passed, count, cython.address(instance), cython.address(trap)
+                    )
             if trap != cython.NULL:
                 raise_wasm(store, trap, error)
             if error != cython.NULL:
@@ -240,10 +261,18 @@ class Assembly:
             position: cython.int = self.fetches[i]
             label = self.labels[position]
             C.wasmtime_linker_get(
-                self.linker, context, _NAMESPACE, 32, label.name, label.length, cython.address(externs[position])
+                self.linker,
+                context,
+                PyBytes_AS_STRING(_NAMESPACE),
+                len(_NAMESPACE),
+                label.name,
+                label.length,
+                cython.address(externs[position]),
             )
 
     def __dealloc__(self):
+        if self.pre != cython.NULL:
+            C.wasmtime_instance_pre_delete(self.pre)
         if self.linker != cython.NULL:
             C.wasmtime_linker_delete(self.linker)
         free(self.pointers)
@@ -260,7 +289,9 @@ class Assembly:
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _define(linker: cython.pointer(C.wasmtime_linker_t), name: bytes, function: HostFunc) -> cython.int:
+def _define(
+    linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: bytes, function: HostFunc
+) -> cython.int:
     params: C.wasm_valtype_vec_t
     results: C.wasm_valtype_vec_t
     _fill(cython.address(params), function.type.params)
@@ -268,8 +299,8 @@ def _define(linker: cython.pointer(C.wasmtime_linker_t), name: bytes, function: 
     signature = C.wasm_functype_new(cython.address(params), cython.address(results))
     error = C.wasmtime_linker_define_func_unchecked(
         linker,
-        _NAMESPACE,
-        32,
+        PyBytes_AS_STRING(module),
+        len(module),
         PyBytes_AS_STRING(name),
         len(name),
         signature,
@@ -322,14 +353,20 @@ def _item(store: Store, extern: cython.pointer(C.wasmtime_extern_t)) -> object:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _raise_instantiation(store: Store, error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
-    text: C.wasm_byte_vec_t
-    C.wasmtime_error_message(error, cython.address(text))
-    C.wasmtime_error_delete(error)
-    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace")
-    C.wasm_byte_vec_delete(cython.address(text))
+    message = _message(error)
     failure, store.failure = store.failure, None
     if failure is not None:
         raise failure
     if "incompatible import type" in message or "expected" in message:
         raise InvalidModule(message)
     raise Trap(message)
+
+
+@cython.cfunc
+def _message(error: cython.pointer(C.wasmtime_error_t)) -> str:
+    text: C.wasm_byte_vec_t
+    C.wasmtime_error_message(error, cython.address(text))
+    C.wasmtime_error_delete(error)
+    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace")
+    C.wasm_byte_vec_delete(cython.address(text))
+    return message

@@ -3,17 +3,27 @@ from libc.stdint cimport int64_t
 
 from wasi_http.engine cimport libwasmtime as C
 
+cdef extern from "pythread.h" nogil:
+    ctypedef void* PyThread_type_lock
+    PyThread_type_lock PyThread_allocate_lock()
+    void PyThread_free_lock(PyThread_type_lock)
+    int PyThread_acquire_lock(PyThread_type_lock, int)
+    void PyThread_release_lock(PyThread_type_lock)
+
+cdef extern from *:
+    void __sync_synchronize() noexcept nogil
+
 
 cdef class Clock:
     cdef C.wasm_engine_t* engine
-    cdef object awake                      # threading.Event: set while guests run
-    cdef bint ticking                      # read by polls without a lock: a lost race costs one tick
+    cdef PyThread_type_lock bell           # what a sleeping clock waits for: released by whoever wakes it
+    cdef bint ticking
     cdef bint stopped
     cdef int64_t running                   # guests being executed at this moment, in all threads
     cdef unsigned int slice                # in microseconds
 
     cdef int wake(self) except -1
-    cdef bint tick_until_idle(self) noexcept nogil
+    cdef void tick(self) noexcept nogil
 
 
 cdef class Engine:

@@ -8,6 +8,13 @@ import threading
 import cython
 from cython.cimports.libc.stdint import uintptr_t
 from cython.cimports.posix.unistd import usleep
+from cython.cimports.wasi_http.engine.engine import (
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_free_lock,
+    PyThread_release_lock,
+    __sync_synchronize,
+)
 from cython.cimports.wasi_http.engine import libwasmtime as C
 
 from wasi_http.engine.config import EngineConfig
@@ -70,44 +77,51 @@ class Clock:
 
     def __cinit__(self):
         self.engine = cython.NULL
+        self.bell = PyThread_allocate_lock()
+        PyThread_acquire_lock(self.bell, 1)
 
     def __init__(self, slice_: float) -> None:
-        self.awake = threading.Event()
         self.slice = cython.cast(cython.uint, slice_ * 1e6)
 
     def wake(self) -> cython.int:
+        """Called with the GIL, by whoever runs a guest and does not see the clock ticking."""
         self.ticking = True
-        self.awake.set()
+        PyThread_release_lock(self.bell)
         return 0
 
-    def tick_until_idle(self) -> cython.bint:
+    def tick(self) -> cython.void:
+        # Without the GIL throughout: a guest may hold it during its first time slice, which has to end.
         idle: cython.int = 0
-        while not self.stopped and idle < _IDLE_TICKS:
-            usleep(self.slice)
-            if self.running > 0:
-                C.wasmtime_engine_increment_epoch(self.engine)
-                idle = 0
-            else:
-                idle += 1
-        return not self.stopped
+        while not self.stopped:
+            if idle < _IDLE_TICKS:
+                usleep(self.slice)
+                if self.running > 0:
+                    C.wasmtime_engine_increment_epoch(self.engine)
+                    idle = 0
+                else:
+                    idle += 1
+                continue
+            self.ticking = False
+            # Who comes now either sees that it has to ring the bell, or is seen.
+            __sync_synchronize()
+            if self.running == 0:
+                PyThread_acquire_lock(self.bell, 1)
+            self.ticking = True
+            idle = 0
 
     def run(self) -> None:
         """The clock's thread."""
-        alive: cython.bint = True
-        while alive:
-            self.awake.wait()
-            self.awake.clear()
-            with cython.nogil:
-                alive = self.tick_until_idle()
-            self.ticking = False
+        with cython.nogil:
+            self.tick()
 
     def stop(self) -> None:
         self.stopped = True
-        self.awake.set()
+        self.wake()
 
     def __dealloc__(self):
         if self.engine != cython.NULL:
             C.wasm_engine_delete(self.engine)
+        PyThread_free_lock(self.bell)
 
 
 @cython.cclass
@@ -196,6 +210,7 @@ def _settings(config: object, pooling: cython.bint) -> cython.pointer(C.wasm_con
         C.wasmtime_pooling_allocation_config_total_memories_set(pool, count * config.memories_per_instance)
         C.wasmtime_pooling_allocation_config_total_tables_set(pool, count * config.tables_per_instance)
         C.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, config.tables_per_instance)
+        C.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, config.memories_per_instance)
         C.wasmtime_pooling_allocation_config_table_elements_set(pool, config.table_elements)
         C.wasmtime_pooling_allocation_config_max_memory_size_set(pool, config.max_memory_size)
         C.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, config.memory_keep_resident)

@@ -33,6 +33,7 @@ typedef struct wasmtime_store wasmtime_store_t;
 typedef struct wasmtime_context wasmtime_context_t;
 typedef struct wasmtime_caller wasmtime_caller_t;
 typedef struct wasmtime_linker wasmtime_linker_t;
+typedef struct wasmtime_instance_pre wasmtime_instance_pre_t;
 typedef struct wasmtime_call_future wasmtime_call_future_t;
 typedef struct wasmtime_pooling_allocation_config_t wasmtime_pooling_allocation_config_t;
 
@@ -133,6 +134,8 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_pooling_allocation_config_total_stacks_set, (wasmtime_pooling_allocation_config_t *, uint32_t)) \
     F(void, wasmtime_pooling_allocation_config_max_tables_per_module_set, \
       (wasmtime_pooling_allocation_config_t *, uint32_t)) \
+    F(void, wasmtime_pooling_allocation_config_max_memories_per_module_set, \
+      (wasmtime_pooling_allocation_config_t *, uint32_t)) \
     F(void, wasmtime_pooling_allocation_config_table_elements_set, (wasmtime_pooling_allocation_config_t *, size_t)) \
     F(void, wasmtime_pooling_allocation_config_max_memory_size_set, (wasmtime_pooling_allocation_config_t *, size_t)) \
     F(void, wasmtime_pooling_allocation_strategy_set, \
@@ -195,6 +198,11 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_context_set_epoch_deadline, (wasmtime_context_t *, uint64_t)) \
     F(void, wasmtime_context_epoch_deadline_async_yield_and_update, (wasmtime_context_t *, uint64_t)) \
     F(wasmtime_context_t *, wasmtime_caller_context, (wasmtime_caller_t *)) \
+    F(wasmtime_error_t *, wasmtime_linker_instantiate_pre, \
+      (const wasmtime_linker_t *, const wasmtime_module_t *, wasmtime_instance_pre_t **)) \
+    F(void, wasmtime_instance_pre_delete, (wasmtime_instance_pre_t *)) \
+    F(wasmtime_error_t *, wasmtime_instance_pre_instantiate, \
+      (const wasmtime_instance_pre_t *, wasmtime_context_t *, wasmtime_instance_t *, wasm_trap_t **)) \
     F(wasmtime_error_t *, wasmtime_instance_new, \
       (wasmtime_context_t *, const wasmtime_module_t *, const wasmtime_extern_t *, size_t, wasmtime_instance_t *, \
        wasm_trap_t **)) \

@@ -34,6 +34,8 @@ cdef extern from "libwasmtime.h" nogil:
         pass
     ctypedef struct wasmtime_caller_t:
         pass
+    ctypedef struct wasmtime_instance_pre_t:
+        pass
     ctypedef struct wasmtime_linker_t:
         pass
     ctypedef struct wasmtime_call_future_t:
@@ -134,6 +136,7 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_pooling_allocation_config_total_tables_set(wasmtime_pooling_allocation_config_t*, uint32_t)
     void wasmtime_pooling_allocation_config_total_stacks_set(wasmtime_pooling_allocation_config_t*, uint32_t)
     void wasmtime_pooling_allocation_config_max_tables_per_module_set(wasmtime_pooling_allocation_config_t*, uint32_t)
+    void wasmtime_pooling_allocation_config_max_memories_per_module_set(wasmtime_pooling_allocation_config_t*, uint32_t)
     void wasmtime_pooling_allocation_config_table_elements_set(wasmtime_pooling_allocation_config_t*, size_t)
     void wasmtime_pooling_allocation_config_max_memory_size_set(wasmtime_pooling_allocation_config_t*, size_t)
     void wasmtime_pooling_allocation_strategy_set(wasm_config_t*, const wasmtime_pooling_allocation_config_t*)
@@ -189,6 +192,9 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_context_set_epoch_deadline(wasmtime_context_t*, uint64_t)
     void wasmtime_context_epoch_deadline_async_yield_and_update(wasmtime_context_t*, uint64_t)
     wasmtime_context_t* wasmtime_caller_context(wasmtime_caller_t*)
+    wasmtime_error_t* wasmtime_linker_instantiate_pre(const wasmtime_linker_t*, const wasmtime_module_t*, wasmtime_instance_pre_t**)
+    void wasmtime_instance_pre_delete(wasmtime_instance_pre_t*)
+    wasmtime_error_t* wasmtime_instance_pre_instantiate(const wasmtime_instance_pre_t*, wasmtime_context_t*, wasmtime_instance_t*, wasm_trap_t**)
     wasmtime_error_t* wasmtime_instance_new(wasmtime_context_t*, const wasmtime_module_t*, const wasmtime_extern_t*, size_t, wasmtime_instance_t*, wasm_trap_t**)
     bint wasmtime_instance_export_get(wasmtime_context_t*, const wasmtime_instance_t*, const char*, size_t, wasmtime_extern_t*)
     wasmtime_call_future_t* wasmtime_func_call_async(wasmtime_context_t*, const wasmtime_func_t*, const wasmtime_val_t*, size_t, wasmtime_val_t*, size_t, wasm_trap_t**, wasmtime_error_t**)

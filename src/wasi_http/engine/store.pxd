@@ -4,6 +4,14 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.engine cimport Clock, Engine
 
+cdef extern from "Python.h":
+    ctypedef struct PyThreadState:
+        pass
+    PyThreadState* PyThreadState_Get()
+    PyThreadState* PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState*)
+    int PyGILState_Check()
+
 
 cdef class Store:
     cdef C.wasmtime_store_t* pointer
@@ -67,6 +75,7 @@ cdef class Fiber:
     cdef C.wasmtime_val_t arguments[16]
     cdef C.wasmtime_val_t results[1]
     cdef readonly bint done
+    cdef bint begun
     cdef tuple result_kinds
 
     cdef int start(self, Func function, size_t params, size_t results) except -1

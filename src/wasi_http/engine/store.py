@@ -5,6 +5,10 @@ nested guest frames included, and leaves an awaitable in ``store.pending``; whoe
 main stack, in their own task, and steps the fiber again with the answer. When the time slice ends the fiber suspends
 with nothing pending. Dropping a fiber unwinds the guest: host functions that were waiting see `GuestCancelled`.
 
+Guests run without the GIL, and their host functions take it, but for a fiber's first time slice, which keeps it: most
+guests are done by then, and taking it back for every host function is a good part of what they cost. A host function
+that suspends gives the GIL up wherever it was, so whoever comes back from a guest looks whether it is there.
+
 No Python exception crosses the C boundary: host_callback keeps it in ``store.failure``, answers with a trap, and
 raise_wasm raises it again where the call was awaited, with the guest's backtrace.
 """
@@ -19,7 +23,13 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import Clock, Engine
+from cython.cimports.wasi_http.engine.engine import Clock, Engine, __sync_synchronize
+from cython.cimports.wasi_http.engine.store import (
+    PyEval_RestoreThread,
+    PyEval_SaveThread,
+    PyGILState_Check,
+    PyThreadState_Get,
+)
 
 from wasi_http.engine.config import StoreLimits
 from wasi_http.engine.errors import Trap, UnsupportedWasmtime
@@ -113,6 +123,7 @@ class Store:
             raise RuntimeError(_SPENT)
         self.executing = True
         self.clock.running += 1
+        __sync_synchronize()
         if not self.clock.ticking:
             self.clock.wake()
         return 0
@@ -129,8 +140,10 @@ class Store:
         self.spent = True
         future = self.future
         self.future = cython.NULL
-        with cython.nogil:
-            C.wasmtime_call_future_delete(future)
+        state = PyEval_SaveThread()
+        C.wasmtime_call_future_delete(future)
+        if not PyGILState_Check():
+            PyEval_RestoreThread(state)
         self.leave()
         pending, self.pending = self.pending, None
         self.failure = None
@@ -388,8 +401,15 @@ class Fiber:
         if store.future == cython.NULL:
             raise RuntimeError(_SPENT)
         store.enter()
-        with cython.nogil:
-            done = C.wasmtime_call_future_poll(store.future)
+        future = store.future
+        if self.begun:
+            state = PyEval_SaveThread()
+        else:
+            self.begun = True
+            state = PyThreadState_Get()
+        done = C.wasmtime_call_future_poll(future)
+        if not PyGILState_Check():
+            PyEval_RestoreThread(state)
         store.leave()
         if done:
             self.done = True
