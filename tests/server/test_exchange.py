@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from wasi_http.component import Err
+from wasi_http.component import Err, Ok
 from wasi_http.error import ErrorCode
-from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.fields import Fields
+from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.wasi.io.streams import StreamError
 
 from .scripted import ScriptedHandler, respond, settled
@@ -66,6 +67,7 @@ def test_responses(guests: Guests, loop: str, path: str, head: bytes, body: byte
         ("/content-length-short", b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"),
         ("/content-length-long", b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n"),
         ("/no-finish", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("/set-twice", FAILED.replace(b"content-length: 23\r\n", b"")),
         ("/abandon", b"HTTP/1.1 200 OK\r\n\r\n"),
         ("/no-body", b"HTTP/1.1 200 OK\r\nx-body: none\r\n\r\n"),
         ("/trap", FAILED.replace(b"content-length: 23\r\n", b"")),
@@ -178,6 +180,11 @@ FAILURES = [
     ("/poll-nothing", "error: Trap: poll: the list of pollables is empty\n"),
     ("/many-handles/1000000", "error: Trap: resource table has no free keys"),
     ("/status/100", "error: the response failed: 100 is not the status of a final response\n"),
+    # A response is set, but nothing of it was sent when it turns out that it cannot be completed.
+    ("/set-twice", "error: Trap: handle index "),
+    ("/over-budget", "error: Trap: write: 262145 bytes exceed the 262144 that check-write permits\n"),
+    ("/content-length-short", "error: the response failed: ErrorCode.HttpResponseBodySize(5)\n"),
+    ("/content-length-long", "error: the response failed: ErrorCode.HttpResponseBodySize(10)\n"),
 ]
 
 
@@ -202,21 +209,42 @@ ABORTED = [
     ("/trap-after-head", STREAMING + b"7\r\npartial\r\n", "error: Trap: wasm `unreachable` instruction executed\n"),
     ("/exit-after-head", STREAMING + b"7\r\npartial\r\n", "error: the guest exited with code 1\n"),
     ("/abandon", STREAMING + b"7\r\npartial\r\n", DROPPED),
-    ("/no-finish", STREAMING, DROPPED),
-    (
-        "/content-length-short",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n",
-        "error: the response failed: ErrorCode.HttpResponseBodySize(5)\n",
-    ),
-    (
-        "/content-length-long",
-        b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n",
-        "error: the response failed: ErrorCode.HttpResponseBodySize(10)\n",
-    ),
-    ("/over-budget", STREAMING, "error: Trap: write: 262145 bytes exceed the 262144 that check-write permits\n"),
+    ("/no-finish", STREAMING + b"7\r\npartial\r\n", DROPPED),
     ("/drop-parent", STREAMING + b"7\r\npartial\r\n", "error: Trap: resource outgoing-body has children"),
-    ("/set-twice", STREAMING, "error: Trap: handle index "),
 ]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize(
+    ("fails", "complete", "status"),
+    [(True, False, 500), (False, False, 500), (True, True, 200), (False, True, 200)],
+)
+def test_what_was_not_sent_can_be_taken_back(
+    guests: Guests, loop: str, waits: bool, fails: bool, complete: bool, status: int
+) -> None:
+    """Whether in its first step or later: a guest ends in the same step in which it set a response."""
+
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        response = OutgoingResponse(Fields(request._view, []))
+        body = response.body()
+        body.write().write(b"partial")
+        ResponseOutparam.set(out, Ok(response))
+        if complete:
+            body.finish(body, None)
+        else:
+            body.release()  # as when its instance is dropped
+        if fails:
+            raise RuntimeError("broken")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            reply = await client.ask(get("/"))
+            assert (reply.status, reply.body) == (status, b"partial" if status == 200 else b"500 the handler failed\n")
+
+    serve(loop, ScriptedHandler(guests, script), test)
 
 
 @pytest.mark.parametrize(("path", "expected", "reason"), ABORTED)

@@ -34,7 +34,11 @@ class ServerConfig:
     ``max_unread_body``
         How much of a request body that the guest did not read is read past to keep the connection.
     ``max_resources``
-        How many handles the guest of one request may hold.
+        How many handles the guest of one instance may hold.
+    ``max_instance_reuse_count``
+        How many requests one instance serves, one after another. One that failed serves no other.
+    ``idle_instance_timeout``
+        How long an instance waits for another request before it is dropped.
     ``allow_egress``
         Where guests may send requests: ``host``, ``host:port`` or ``*`` for anywhere; nowhere by default.
     ``logging_prefix``
@@ -51,6 +55,8 @@ class ServerConfig:
     shutdown_timeout: float = 30.0
     max_unread_body: int = 1024 * 1024
     max_resources: int = 100_000
+    max_instance_reuse_count: int = 1
+    idle_instance_timeout: float = 1.0
     allow_egress: tuple[str, ...] = ()
     logging_prefix: bool = True
     store_limits: StoreLimits = field(default_factory=StoreLimits)

@@ -14,7 +14,6 @@ from wasi_http.component import Err
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
-from wasi_http.server.handler import PrefixedCtx, ServerState
 from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.wasi.cli import Exit
 from wasi_http.wire.errors import ProtocolError
@@ -23,8 +22,8 @@ from wasi_http.wire.writer import Framing, ResponseWriter, render_informational,
 
 if TYPE_CHECKING:
     from wasi_http.component import Call
-    from wasi_http.engine import Store
     from wasi_http.server.connection import Connection
+    from wasi_http.server.instances import Instance
 
 __all__ = ["Exchange"]
 
@@ -61,10 +60,9 @@ class Exchange:
         "_connection",
         "_done",
         "_informed",
+        "_instance",
         "_responded",
         "_response",
-        "_state",
-        "_store",
         "_task",
         "_writer",
         "abandoned",
@@ -88,32 +86,28 @@ class Exchange:
         self.awaited = head.expect_continue
         self._task: asyncio.Task[None] | None = None
         self._call: Call | None = None
-        self._store: Store | None = None
-        self._state: ServerState | None = None
+        self._instance: Instance | None = None
 
     def start(self) -> None:
         """Runs the guest until it is done or has to wait, and writes what there is of a response."""
         head, connection = self.head, self._connection
-        handler = connection.handler
-        ctx = handler.context()
-        state = self._state = ServerState(handler, ctx)
         body = self.body
-        request = IncomingRequest(
-            state,
-            head.method.decode("ascii"),
-            head.path.decode("latin-1"),
-            connection.scheme,
-            None if head.authority is None else head.authority.decode("latin-1"),
-            head.headers,
-            body,
-            self._demand if head.expect_continue else None,
-        )
         if body is not None:
             body.writable.add(connection.update_reading)
         try:
-            self._store, proxy = handler.instantiate(state)
-            call = self._call = proxy.wasi_http_incoming_handler.start_handle(
-                self._store, request, ResponseOutparam(self._set, self._inform)
+            instance = self._instance = connection.worker.instances.take()
+            request = IncomingRequest(
+                instance.state,
+                head.method.decode("ascii"),
+                head.path.decode("latin-1"),
+                connection.scheme,
+                None if head.authority is None else head.authority.decode("latin-1"),
+                head.headers,
+                body,
+                self._demand if head.expect_continue else None,
+            )
+            call = self._call = instance.proxy.wasi_http_incoming_handler.start_handle(
+                instance.store, request, ResponseOutparam(self._set, self._inform)
             )
             if call.poll():
                 self._finish(None)
@@ -200,7 +194,10 @@ class Exchange:
                     self._complete(keep_alive)
                     return
                 writer = ResponseWriter(head.method, head.version, keep_alive)
-                connection.write(writer.head(response.status, response.fields.entries_, connection.date()))
+                begin = writer.head(response.status, response.fields.entries_, connection.date())
+                if pipe.error is not None and writer.framing is not Framing.NONE:
+                    raise pipe.error  # while the client can still be told
+                connection.write(begin)
                 self._writer = writer
                 pipe.readable.add(self._advance)
             assert pipe is not None
@@ -255,21 +252,21 @@ class Exchange:
         if self._done:
             return
         self._done = True
-        state = self._state
-        if state is not None and isinstance(state.ctx, PrefixedCtx):
-            state.ctx.close()
+        instance = self._instance
+        if instance is not None:
+            instance.state.end()
         refusal = 0
         if (error is not None or self._response is None) and not self.abandoned:
             refusal = self._explain(error, timed_out)
-        outgoing = self.outgoing
-        if outgoing is not None and not outgoing.ended:
+        complete = self._response is not None and (self.outgoing is None or self.outgoing.ended)
+        if self._writer is not None and not complete:
             # Clients get what there is before they learn that there is no more.
             self._advance()
         # Whatever the guest left unfinished is dropped with its instance, and fails the body.
-        self._release()
-        if self._response is not None:
+        self._release(intact=complete and error is None and not self.abandoned)
+        if complete or self._writer is not None or not refusal:
             self._advance()
-        elif refusal:
+        else:
             self._refuse(refusal)
         self._connection.exchange_done(self)
 
@@ -288,15 +285,18 @@ class Exchange:
         self._connection.handler.log(f"error: {text}")
         return 504 if timed_out else 500
 
-    def _release(self) -> None:
-        """Lets go of the instance and of all that its guest holds."""
-        store = self._store
-        self._call = self._store = self._state = None
-        if store is not None:
-            try:
-                store.close()
-            except Exception as error:
-                self._connection.handler.log(f"error: while releasing a guest: {type(error).__name__}: {error}")
+    def _release(self, intact: bool) -> None:
+        """Lets go of the instance, which is dropped with all that its guest holds or, if ``intact``, may be kept."""
+        instance, body = self._instance, self.body
+        self._call = self._instance = None
+        if instance is None:
+            return
+        if intact and body is not None:
+            # Handles to the request may be left. They hold nothing of the connection, and lead to nothing.
+            body.fail(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
+            body.cancel()
+            body.writable.remove(self._connection.update_reading)
+        self._connection.worker.instances.give_back(instance, intact)
 
     def cancel(self) -> None:
         """The client has gone, or the server does not wait any longer: the guest is unwound, and nothing is written."""

@@ -1,4 +1,4 @@
-"""What the connections of a server share: the component, and what each request's guest is given."""
+"""What the connections of a server share: the component, and what guests are given."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["Handler", "ServerState"]
 
 
 class ServerState(WasiHttpView):
-    """The state of one request's store."""
+    """The state of one store: of one request, or of several, one after another."""
 
     __slots__ = ("_handler", "ctx", "http", "table")
 
@@ -32,6 +32,16 @@ class ServerState(WasiHttpView):
         self.ctx = ctx
         self.http = handler.http
 
+    def begin(self) -> None:
+        """Another request is served."""
+        if isinstance(self.ctx, PrefixedCtx):
+            self.ctx.renumber(next(self._handler.numbers))
+
+    def end(self) -> None:
+        """The request is over: its unfinished lines are written."""
+        if isinstance(self.ctx, PrefixedCtx):
+            self.ctx.close()
+
     async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
         if not self._handler.allows(request, config.use_tls):
             raise HttpError(ErrorCode.HttpRequestDenied)
@@ -39,7 +49,7 @@ class ServerState(WasiHttpView):
 
 
 class Handler:
-    """Makes the store and the instance for each request."""
+    """Makes the stores and instances for requests."""
 
     def __init__(self, engine: Engine, pre: ProxyPre, config: ServerConfig) -> None:
         self.engine = engine
@@ -102,6 +112,10 @@ def _writer() -> Callable[[int, bytes], None]:
     return write
 
 
+def _prefix(name: str, number: int) -> bytes:
+    return f"{name} [{number}] :: ".encode()
+
+
 class PrefixedCtx:
     """The shared context with standard streams whose lines are prefixed; sinks are made when a guest first prints."""
 
@@ -131,8 +145,15 @@ class PrefixedCtx:
         sink = self._sinks.get(name)
         if sink is None:
             write = self._write
-            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), f"{name} [{self._number}] :: ")
+            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), _prefix(name, self._number))
         return sink
+
+    def renumber(self, number: int) -> None:
+        """What is printed from now on belongs to another request, whichever handle it is printed to."""
+        self._number = number
+        if self._sinks is not None:
+            for name, sink in self._sinks.items():
+                sink.prefix = _prefix(name, number)
 
     def close(self) -> None:
         """Writes unfinished lines."""

@@ -10,6 +10,7 @@ from typing import Final
 from wasi_http.server.connection import Connection
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
+from wasi_http.server.instances import Instances
 from wasi_http.wire.date import DateCache
 
 __all__ = ["Worker", "bind", "listen"]
@@ -67,6 +68,7 @@ class Worker:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.loop = asyncio.get_running_loop()
+        self.instances = Instances(handler, self.loop)
         self.connections: set[Connection] = set()
         self.active: set[Exchange] = set()
         self.stopping = False
@@ -93,6 +95,7 @@ class Worker:
                 await self._shut_down(listener)
             finally:
                 ticker.cancel()
+                self.instances.close()
 
     def abort(self) -> None:
         """Ends all that is under way, at once; `serve` returns soon after."""

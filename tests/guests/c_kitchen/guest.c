@@ -43,6 +43,7 @@ static handle begin(handle outparam, handle *body) {
   handle stream = output_of(*body);
   write_all(stream, "partial", 7);
   output_blocking_flush(stream, ret);
+  sleep_for(1);  // hosts send while guests wait
   return stream;
 }
 

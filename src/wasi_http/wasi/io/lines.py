@@ -19,13 +19,13 @@ class LinePrefix:
     guest to the same stream, and so joins what they write.
     """
 
-    __slots__ = ("_max_line", "_partial", "_prefix", "_write")
+    __slots__ = ("_max_line", "_partial", "_write", "prefix")
 
     def __init__(self, write: Callable[[bytes], object], prefix: bytes | str, *, max_line: int = MAX_LINE) -> None:
         if max_line < 1:
             raise ValueError(f"max_line must be at least 1, not {max_line}")
         self._write = write
-        self._prefix = prefix.encode() if isinstance(prefix, str) else prefix
+        self.prefix = prefix.encode() if isinstance(prefix, str) else prefix
         self._max_line = max_line
         self._partial = bytearray()
 
@@ -51,7 +51,7 @@ class LinePrefix:
 
     def _emit(self, lines: list[bytes]) -> None:
         if lines:
-            self._write(b"".join([part for line in lines for part in (self._prefix, line, b"\n")]))
+            self._write(b"".join([part for line in lines for part in (self.prefix, line, b"\n")]))
 
     def close(self) -> None:
         """Writes an unfinished line, with a newline. The object can be used on."""
