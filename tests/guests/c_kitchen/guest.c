@@ -532,6 +532,21 @@ static void print(call c) {
   answer(c.outparam, 200, TEXT("printed\n"));
 }
 
+// The same to handles that an instance has from its first request on.
+static void print_kept(call c) {
+  static handle to_out, to_err;
+  static bool have;
+  if (!have) {
+    to_out = get_stdout();
+    to_err = get_stderr();
+    have = true;
+  }
+  write_all(to_out, "first line\nsecond line\n", 23);
+  write_all(to_err, "a complaint\n", 12);
+  write_all(to_out, "no newline", 10);
+  answer(c.outparam, 200, TEXT("printed\n"));
+}
+
 // ---- the table ------------------------------------------------------------------------------------------------------
 
 static const struct {
@@ -591,6 +606,7 @@ static const struct {
     {LITERAL("/poll/"), poll_many},
     {LITERAL("/poll-nothing"), poll_nothing},
     {LITERAL("/stdout"), print},
+    {LITERAL("/stdout-kept"), print_kept},
 };
 
 void handle_request(handle request, handle outparam) {
