@@ -41,7 +41,9 @@ def test_defaults(setups: list[Setup]) -> None:
     (setup,) = setups
     assert (setup.path, setup.address, setup.workers, setup.cache) == ("app.wasm", ("127.0.0.1", 8080), 1, True)
     config = setup.config
+    assert setup.shutdown_address is None
     assert config.timeout is None
+    assert (config.max_instance_reuse_count, config.idle_instance_timeout, config.request_headers) == (1, 1.0, ())
     assert (config.max_concurrent_requests, config.max_concurrent_connections) == (1000, 1000)
     assert (config.header_timeout, config.idle_timeout, config.shutdown_timeout) == (30.0, 60.0, 30.0)
     assert (dict(config.env), config.allow_egress, config.logging_prefix) == ({}, (), True)
@@ -59,6 +61,15 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--no-logging-prefix"], "logging_prefix", False),
     (["--allow-egress", "Example.com:80", "--allow-egress", "b"], "allow_egress", ("example.com:80", "b")),
     (["--allow-egress", "all"], "allow_egress", ("*",)),
+    (["--max-instance-reuse-count", "128"], "max_instance_reuse_count", 128),
+    (["--idle-instance-timeout", "250ms"], "idle_instance_timeout", 0.25),
+    (
+        ["-H", "X-A: 1", "--header", "x-b:2", "-H", "X-A:\t3 ", "-H", "empty:"],
+        "request_headers",
+        ((b"X-A", b"1"), (b"x-b", b"2"), (b"X-A", b"3"), (b"empty", b"")),
+    ),
+    (["-H", "X: a:b", "-H", "Host: [::1]:80"], "request_headers", ((b"X", b"a:b"), (b"Host", b"[::1]:80"))),
+    (["-H", "x: \u00e9"], "request_headers", ((b"x", b"\xc3\xa9"),)),
     (["--max-memory-size", "1MiB"], "store_limits.memory_size", 1 << 20),
     (["--max-request-body", "10k"], "wire_limits.body", 10240),
     (["--env", "A=1", "--env", "B=", "--env", "C=a=b", "--env", "A=2"], "env", {"A": "2", "B": "", "C": "a=b"}),
@@ -93,6 +104,24 @@ def test_options(
 def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> None:
     assert invoke("app.wasm", "--addr", text, "--workers", 3, "--no-cache").exit_code == 0
     assert (setups[0].address, setups[0].workers, setups[0].cache) == (address, 3, False)
+    assert invoke("app.wasm", "--shutdown-addr", text).exit_code == 0
+    assert setups[1].shutdown_address == address
+
+
+def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_bytes(b"X-A: 1\r\n\n   \nx-a: \xff\nX-B:  two words  ")
+    assert invoke("app.wasm", "-H", "first: 0", "-H", f"@{file}").exit_code == 0
+    assert setups[0].config.request_headers == (
+        (b"first", b"0"),
+        (b"X-A", b"1"),
+        (b"x-a", b"\xff"),
+        (b"X-B", b"two words"),
+    )
+    file.write_bytes(b"X-A: 1\nno colon\n")
+    refused = invoke("app.wasm", "-H", f"@{file}")
+    assert refused.exit_code == 2
+    assert "'no colon': there is no colon" in refused.stderr
 
 
 @pytest.mark.parametrize(
@@ -104,6 +133,19 @@ def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> 
         (["--addr", "localhost:²"], "write HOST:PORT"),
         (["--env", "=x"], "write NAME=VALUE"),
         (["--timeout", "soon"], "is no duration"),
+        (["--shutdown-addr", "localhost"], "write HOST:PORT"),
+        (["--max-instance-reuse-count", "0"], "0 is not in the range"),
+        (["--idle-instance-timeout", "-1s"], "is no duration"),
+        (["-H", "x"], "there is no colon"),
+        (["-H", ": x"], "the name is not valid"),
+        (["-H", "a b: x"], "the name is not valid"),
+        (["-H", "x: a\nb: c"], "the value is not valid"),
+        (["-H", "Content-Length: 3"], "belongs to the connection"),
+        (["-H", "connection: close"], "belongs to the connection"),
+        (["-H", "host: a b"], "the value is not valid"),
+        (["-H", "host:"], "the value is not valid"),
+        (["-H", "host: a", "-H", "Host: b"], "only one Host"),
+        (["-H", "@no-such-file"], "no-such-file: No such file or directory"),
         (["--max-memory-size", "much"], "is no size"),
         (["--workers", "0"], "0 is not in the range"),
         (["--max-concurrent-requests", "0"], "0 is not in the range"),
@@ -203,6 +245,14 @@ def test_a_port_that_other_workers_share() -> None:
         port = listener.getsockname()[1]
         result = invoke(HELLO, "--addr", f"127.0.0.1:{port}", "--workers", 2)
     assert result.stderr == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_busy_port_for_the_shutdown(busy: int, workers: int) -> None:
+    shutdown = f"127.0.0.1:{busy}"
+    result = invoke(HELLO, "--addr", "127.0.0.1:0", "--workers", workers, "--shutdown-addr", shutdown)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == f"error: cannot listen on {shutdown}: Address already in use\n"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -57,6 +58,53 @@ def test_requests_finish_after_the_first_signal(cache: Path, kitchen: Path, numb
         assert server.err == (
             f"Serving HTTP on http://{host}:{port}/\nShutting down, interrupt again to quit sooner...\n"
         )
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_connection_shuts_the_server_down(cache: Path, kitchen: Path, workers: str) -> None:
+    with started(cache, kitchen, "--shutdown-addr", "127.0.0.1:0", "--workers", workers) as server:
+        with server.connect() as client:
+            door = server.wait_for(r"^Listening for shutdown on tcp://127\.0\.0\.1:(\d+)/$")
+            client.sendall(get("/drip/20"))
+            assert client.recv(10) == b"HTTP/1.1 2"
+            with socket.create_connection(("127.0.0.1", int(door[1])), PATIENCE) as knock:
+                assert knock.recv(1) == b""
+            server.wait_for("^Shutting down")
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", int(door[1])), PATIENCE)
+            assert rest(client).endswith(b"\r\n8\r\ntick 19\n\r\n0\r\n\r\n")
+        assert server.end() == 0
+        assert "error" not in server.err
+
+
+def test_a_signal_after_a_connection_waits_for_nobody(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--shutdown-addr", "127.0.0.1:0") as server, server.connect() as client:
+        door = server.wait_for(r"^Listening for shutdown on tcp://127\.0\.0\.1:(\d+)/$")
+        client.sendall(get("/sleep-after-head"))
+        assert client.recv(10) == b"HTTP/1.1 2"
+        socket.create_connection(("127.0.0.1", int(door[1])), PATIENCE).close()
+        server.wait_for("^Shutting down")
+        assert server.process.poll() is None
+        server.signal(signal.SIGTERM)
+        with pytest.raises(ConnectionResetError):
+            rest(client)
+        assert server.end() == 0
+
+
+def test_instances_are_reused(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--max-instance-reuse-count", "3", "--idle-instance-timeout", "1h") as server:
+        answers = [server.ask(get("/many-handles/1", "Connection: close")).count(b"handles") for _ in range(7)]
+        assert answers == [1, 2, 3, 1, 2, 3, 1]
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+def test_the_headers_that_guests_see(cache: Path, kitchen: Path, tmp_path: Path) -> None:
+    file = tmp_path / "headers"
+    file.write_text("x-b: from the file\n\n")
+    with started(cache, kitchen, "-H", "env: 1", "-H", "Env: 2", "--header", f"@{file}") as server:
+        said = server.ask(get("/headers", "ENV: client", "X-B: client", "X-C: client", "Connection: close"))
+        assert said.endswith(b"\r\n\r\nx-c: client\nenv: 1\nenv: 2\nx-b: from the file\n")
 
 
 def test_the_second_signal_waits_for_nobody(cache: Path, kitchen: Path) -> None:

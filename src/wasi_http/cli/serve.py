@@ -18,7 +18,9 @@ from wasi_http.cli.sizes import SIZE
 __all__ = ["serve"]
 
 
-def _address(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, int]:
+def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
+    if value is None:
+        return None
     host, colon, port = value.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
         raise click.BadParameter(f"{value!r} is no address: write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
@@ -38,6 +40,37 @@ def _environment(context: click.Context, parameter: click.Parameter, values: tup
     return {_text(name): _text(content) for name, content in env.items()}
 
 
+def _headers(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[bytes, bytes], ...]:
+    if not values:
+        return ()
+    from wasi_http.server.headers import RequestHeaders, parse_header
+
+    fields = []
+    for value in values:
+        lines = _lines(value[1:]) if value.startswith("@") else [os.fsencode(value)]
+        for line in lines:
+            try:
+                fields.append(parse_header(line))
+            except ValueError as error:
+                shown = line.decode("utf-8", "replace")
+                raise click.BadParameter(f"{shown!r}: {error}; write NAME:VALUE, or @FILE") from None
+    try:
+        RequestHeaders(fields)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    return tuple(fields)
+
+
+def _lines(path: str) -> list[bytes]:
+    """The lines of a file but for blank ones."""
+    try:
+        return [line for line in Path(path).read_bytes().splitlines() if line.strip()]
+    except OSError as error:
+        raise click.BadParameter(f"{path}: {error.strerror}") from None
+
+
 def _text(value: str) -> str:
     """What guests can be given: Unicode, where the system has any bytes."""
     return os.fsencode(value).decode("utf-8", "replace")
@@ -47,6 +80,8 @@ def _text(value: str) -> str:
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
               help="Where to listen; port 0 takes a free one.")
+@click.option("--shutdown-addr", metavar="HOST:PORT", callback=_address,
+              help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
               help="Processes that share the port.")
 @click.option("--timeout", type=DURATION, metavar="DURATION",
@@ -55,6 +90,10 @@ def _text(value: str) -> str:
               help="Requests that run at once, in each worker; more have to wait.")
 @click.option("--max-concurrent-connections", default=1000, show_default=True, type=click.IntRange(1),
               help="Connections that are open at once, in each worker; more have to wait.")
+@click.option("--max-instance-reuse-count", default=1, show_default=True, type=click.IntRange(1),
+              help="Requests that an instance serves, one after another.")
+@click.option("--idle-instance-timeout", default="1s", show_default=True, type=DURATION, metavar="DURATION",
+              help="How long an instance waits for another request.")
 @click.option("--max-memory-size", default="256MiB", show_default=True, type=SIZE, metavar="SIZE",
               help="The largest linear memory of a guest.")
 @click.option("--max-resources", default=100_000, show_default=True, type=click.IntRange(1),
@@ -67,6 +106,8 @@ def _text(value: str) -> str:
               help="How long a connection may be idle.")
 @click.option("--shutdown-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
               help="How long requests may take to finish after SIGINT or SIGTERM.")
+@click.option("-H", "--header", "request_headers", multiple=True, metavar="NAME:VALUE", callback=_headers,
+              help="A header that guests see in place of the client's; @FILE has one in each line.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", callback=_environment,
               help="A variable of the guests' environment; without a value the server's own.")
 @click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]",
@@ -76,8 +117,8 @@ def _text(value: str) -> str:
 def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
     """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
 
-    Each request is handled by a fresh instance. FILE is a binary (.wasm) or text (.wat) component. Guests get no
-    environment, no files and no network unless they are given.
+    Each request is handled by a fresh instance, unless --max-instance-reuse-count says otherwise. FILE is a binary
+    (.wasm) or text (.wat) component. Guests get no environment, no files and no network unless they are given.
     """
     from wasi_http.component import InvalidComponent, LinkError
     from wasi_http.engine import StoreLimits
@@ -93,13 +134,16 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         header_timeout=options["header_timeout"],
         idle_timeout=options["idle_timeout"],
         shutdown_timeout=options["shutdown_timeout"],
+        max_instance_reuse_count=options["max_instance_reuse_count"],
+        idle_instance_timeout=options["idle_instance_timeout"],
+        request_headers=options["request_headers"],
         max_resources=options["max_resources"],
         allow_egress=tuple("*" if host == "all" else host.lower() for host in options["allow_egress"]),
         logging_prefix=not options["no_logging_prefix"],
         store_limits=StoreLimits(memory_size=options["max_memory_size"]),
         wire_limits=Limits(body=options["max_request_body"]),
     )
-    setup = Setup(os.fspath(file), addr, options["workers"], config, not options["no_cache"])
+    setup = Setup(os.fspath(file), addr, options["workers"], config, not options["no_cache"], options["shutdown_addr"])
     try:
         with _progress() as progress:
             run(setup, progress)

@@ -39,6 +39,8 @@ class ServerConfig:
         How many requests one instance serves, one after another. One that failed serves no other.
     ``idle_instance_timeout``
         How long an instance waits for another request before it is dropped.
+    ``request_headers``
+        Fields that guests see in the place of those of the same name that clients send; see `RequestHeaders`.
     ``allow_egress``
         Where guests may send requests: ``host``, ``host:port`` or ``*`` for anywhere; nowhere by default.
     ``logging_prefix``
@@ -57,6 +59,7 @@ class ServerConfig:
     max_resources: int = 100_000
     max_instance_reuse_count: int = 1
     idle_instance_timeout: float = 1.0
+    request_headers: tuple[tuple[bytes, bytes], ...] = ()
     allow_egress: tuple[str, ...] = ()
     logging_prefix: bool = True
     store_limits: StoreLimits = field(default_factory=StoreLimits)

@@ -145,6 +145,8 @@ class Connection(asyncio.Protocol):
     # Parser
 
     def on_request(self, head: RequestHead) -> None:
+        if self.handler.request_headers:
+            self.handler.request_headers.apply(head)
         exchange = self._exchange = Exchange(self, head)
         if head.has_body:
             self._receiving = exchange

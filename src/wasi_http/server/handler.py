@@ -14,6 +14,7 @@ from wasi_http.engine import Engine, Store
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.server.config import ServerConfig
+from wasi_http.server.headers import RequestHeaders
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
 from wasi_http.wasi.io import LinePrefix
@@ -56,6 +57,7 @@ class Handler:
         self.pre = pre
         self.config = config
         self.http = WasiHttpCtx()
+        self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
         self._env = dict(config.env)
         self._warned: set[str] = set()

@@ -16,7 +16,7 @@ import multiprocessing.process
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, Final
@@ -54,37 +54,74 @@ class Setup:
     workers: int
     config: ServerConfig
     cache: bool
+    shutdown_address: tuple[str, int] | None = None
 
 
 def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> None:
-    """Serves until SIGINT or SIGTERM; everything that can be wrong with the setup is raised before listening.
+    """Serves until SIGINT, SIGTERM or a connection to the shutdown address.
 
-    Raises OSError for an unreadable file, `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot
-    be bound.
+    Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
+    `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound.
     """
     handler: Handler | None = _load(setup, progress)
     host, port = setup.address
+    shared = setup.workers > 1
+    with contextlib.ExitStack() as sockets:
+        door = None
+        if setup.shutdown_address is not None:
+            with _bad_address(*setup.shutdown_address):
+                door = sockets.enter_context(listen(*setup.shutdown_address, 1))
+        with _bad_address(host, port):
+            if shared and port:
+                # Those who share a port do not notice that somebody else does, too.
+                bind(host, port).close()
+            listener = sockets.enter_context(bind(host, port, reuse_port=shared))
+            if not shared:
+                listener.listen(setup.config.backlog)
+        if door is not None:
+            _say(f"Listening for shutdown on tcp://{_name(door)}/")
+        url = f"http://{_name(listener)}/"
+        if not shared:
+            assert handler is not None
+            _run_loop(_serve(handler, listener, lambda: _say(f"Serving HTTP on {url}"), None, door))
+            return
+        # The workers load their own; here it was to see whether it can be loaded.
+        handler = None
+        # The socket keeps the port, but is not listened to: what arrived here would never be answered.
+        with asyncio.Runner() as runner:
+            runner.run(_supervise(setup, listener.getsockname()[:2], url, door))
+
+
+@contextlib.contextmanager
+def _bad_address(host: str, port: int) -> Iterator[None]:
     try:
-        if setup.workers > 1 and port:
-            # Those who share a port do not notice that somebody else does, too.
-            bind(host, port).close()
-        listener = bind(host, port, reuse_port=setup.workers > 1)
-        if setup.workers == 1:
-            listener.listen(setup.config.backlog)
+        yield
     except (OSError, UnicodeError) as error:
         raise ServeError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from None
-    bound = listener.getsockname()
-    name = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
-    url = f"http://{name}:{bound[1]}/"
-    if setup.workers == 1:
-        assert handler is not None
-        _run_loop(_serve(handler, listener, lambda: _say(f"Serving HTTP on {url}"), None))
+
+
+def _name(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _watch(door: socket.socket | None, shut_down: Callable[[], None]) -> None:
+    """Calls ``shut_down`` when a client connects; there is no second time."""
+    if door is None:
         return
-    # The workers load their own; here it was to see whether it can be loaded.
-    handler = None
-    # The socket keeps the port, but is not listened to: what arrived here would never be answered.
-    with listener, asyncio.Runner() as runner:
-        runner.run(_supervise(setup, bound[:2], url))
+    loop = asyncio.get_running_loop()
+
+    def knock(door: socket.socket) -> None:
+        try:
+            client, _ = door.accept()
+        except OSError:
+            return  # it has gone again
+        client.close()
+        loop.remove_reader(door.fileno())
+        door.close()
+        shut_down()
+
+    loop.add_reader(door.fileno(), knock, door)
 
 
 def _say(text: str) -> None:
@@ -119,7 +156,11 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
 
 
 async def _serve(
-    handler: Handler, listener: socket.socket, ready: Callable[[], None], supervisor: Connection | None
+    handler: Handler,
+    listener: socket.socket,
+    ready: Callable[[], None],
+    supervisor: Connection | None,
+    door: socket.socket | None = None,
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -133,6 +174,10 @@ async def _serve(
                 _say(_SHUTTING_DOWN)
         stop.set()
 
+    def on_door() -> None:
+        if not stop.is_set():
+            on_signal()
+
     def on_supervisor() -> None:
         assert supervisor is not None
         try:
@@ -145,6 +190,7 @@ async def _serve(
             worker.abort()
 
     loop.add_signal_handler(signal.SIGTERM, on_signal)
+    _watch(door, on_door)
     if supervisor is None:
         loop.add_signal_handler(signal.SIGINT, on_signal)
     else:
@@ -165,8 +211,10 @@ def _work(setup: Setup, address: tuple[str, int], supervisor: Connection) -> Non
     _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor))
 
 
-async def _supervise(setup: Setup, address: tuple[str, int], url: str) -> None:
-    await _Supervisor(setup, address).run(url)
+async def _supervise(
+    setup: Setup, address: tuple[str, int], url: str, door: socket.socket | None = None
+) -> None:
+    await _Supervisor(setup, address).run(url, door)
 
 
 class _Supervisor:
@@ -183,10 +231,11 @@ class _Supervisor:
         self._interrupts = 0
         self._changed = asyncio.Event()
 
-    async def run(self, url: str) -> None:
-        """Serves until SIGINT or SIGTERM. Raises ServeError when a worker cannot start."""
+    async def run(self, url: str, door: socket.socket | None = None) -> None:
+        """Serves until SIGINT, SIGTERM or a knock at the door. Raises ServeError when a worker cannot start."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._loop.add_signal_handler(number, self._interrupt)
+        _watch(door, self._shut_down)
         for _ in range(self._setup.workers):
             self._spawn()
         while not self._stopping and self._ready < self._setup.workers:
@@ -217,6 +266,10 @@ class _Supervisor:
         """Waits for something to happen."""
         self._changed.clear()
         await self._changed.wait()
+
+    def _shut_down(self) -> None:
+        if not self._stopping:
+            self._interrupt()
 
     def _interrupt(self) -> None:
         self._interrupts += 1

@@ -27,7 +27,7 @@ from wasi_http.wire.message import (
 )
 from wasi_http.wire.section import Field, FieldCollector, strip_values
 
-__all__ = ["RequestHandler", "RequestHead", "RequestParser"]
+__all__ = ["RequestHandler", "RequestHead", "RequestParser", "check_authority"]
 
 # Methods given to llhttp as they are. It knows only a fixed list, and gives CONNECT a meaning of its own: for any
 # other method a request line that llhttp reads without side effects is put in its place.
@@ -196,7 +196,7 @@ class RequestParser(MessageParser):
                     raise RemoteProtocolError(Reason.HOST, "repeated Host")
                 if value != self._host:
                     if value:
-                        _check_authority(value, Reason.HOST)
+                        check_authority(value, Reason.HOST)
                     self._host = value
                 host = value
                 continue
@@ -292,8 +292,8 @@ def _refuse(error: httptools.HttpParserError) -> NoReturn:
     raise RemoteProtocolError(reason, message) from error
 
 
-def _check_authority(value: bytes, reason: Reason) -> None:
-    """host[:port] with a non-empty host (RFC 3986 §3.2, no user information)."""
+def check_authority(value: bytes, reason: Reason) -> None:
+    """host[:port] with a non-empty host (RFC 3986 §3.2, no user information), else `RemoteProtocolError`."""
     match = _AUTHORITY.fullmatch(value)
     if match is None or (match[2] and int(match[2]) > 65535):
         raise RemoteProtocolError(reason, "invalid host or port")
@@ -310,7 +310,7 @@ def _read_target(head: RequestHead) -> None:
     if b"#" in target:
         raise RemoteProtocolError(Reason.TARGET, "fragment in the request target")
     if head.method == b"CONNECT":
-        _check_authority(target, Reason.TARGET)
+        check_authority(target, Reason.TARGET)
         head.authority = target
         head.path = b""
         return
@@ -322,6 +322,6 @@ def _read_target(head: RequestHead) -> None:
     if match is None:
         raise RemoteProtocolError(Reason.TARGET)
     head.scheme, authority, path = match.groups()
-    _check_authority(authority, Reason.TARGET)
+    check_authority(authority, Reason.TARGET)
     head.authority = authority
     head.path = path if path.startswith(b"/") else b"/" + path
