@@ -418,6 +418,23 @@ def test_clients_that_leave(guests: Guests, loop: str, stage: object, leave: Cal
     serve(loop, guests.handler("c_kitchen", **QUICK), test)
 
 
+@pytest.mark.parametrize("path", ["/trap", "/ignore-body", "/early"])
+def test_a_client_that_leaves_before_its_answer(guests: Guests, loop: str, path: str) -> None:
+    """Its system refuses what is written, so that the connection is gone when it is to be ended."""
+
+    async def test(server: Serving) -> None:
+        for _ in range(20):
+            client = await server.connect()
+            await client.send(get("/status/200"))
+            assert (await client.reply()).head == STATUS
+            await client.send(post(path, b"x" * 100, "Connection: close")[:-50])
+            client.close()
+        await until(lambda: not server.worker.connections)
+        await server.idle()
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
 def test_a_guest_that_reads_on_learns_that_the_client_left(guests: Guests, loop: str) -> None:
     async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
         body = request.consume().stream()

@@ -9,7 +9,7 @@ import pytest
 from wasi_http.component import Err, Ok
 from wasi_http.error import ErrorCode
 from wasi_http.fields import Fields
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.types import IncomingRequest, Method, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.io.streams import StreamError
 
 from .scripted import ScriptedHandler, respond, settled
@@ -163,6 +163,76 @@ def test_informational_responses_are_bounded(guests: Guests, loop: str) -> None:
     serve(loop, ScriptedHandler(guests, script), test)
 
 
+def test_the_order_of_headers(guests: Guests, loop: str) -> None:
+    fields = [(b"set-cookie", b"a=1"), (b"x", b"1"), (b"set-cookie", b"b=2; Path=/"), (b"y", b"\xff\xe9"), (b"x", b"2")]
+
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        response = OutgoingResponse(Fields(request._view, fields))
+        ResponseOutparam.set(out, Ok(response))
+
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/"))
+        assert [field for field in reply.headers if field[0] not in (b"date", b"content-length")] == fields
+
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+# ---- what guests see of requests ------------------------------------------------------------------------------------
+
+# Request line, then method, authority and path as the guest sees them; Host is example.com.
+TARGETS = [
+    ("GET /a?b=%20c", "GET", "example.com", "/a?b=%20c"),
+    ("GET //a", "GET", "example.com", "//a"),
+    ("FROB /", "FROB", "example.com", "/"),
+    ("get /", "get", "example.com", "/"),
+    ("GET http://other.example:81/a?b", "GET", "other.example:81", "/a?b"),
+    ("GET HTTP://other.example", "GET", "other.example", "/"),
+    ("GET https://other.example?q", "GET", "other.example", "/?q"),
+    ("OPTIONS *", "OPTIONS", "example.com", "*"),
+    ("OPTIONS http://other.example/", "OPTIONS", "other.example", "/"),
+    ("CONNECT other.example:443", "CONNECT", "other.example:443", None),
+]
+
+
+@pytest.mark.parametrize(("line", "method", "authority", "path"), TARGETS)
+def test_targets(guests: Guests, loop: str, line: str, method: str, authority: str, path: str | None) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        seen.append((request.method_(), request.scheme(), request.authority(), request.path_with_query()))
+        respond(request, out)(b"seen")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(f"{line} HTTP/1.1\r\nHost: example.com\r\n\r\n".encode() + get("/next"))
+        reply = await client.reply(bodiless=method == "CONNECT")
+        assert reply.status == 200
+        if method == "CONNECT":
+            # There is no tunnel: what the guest says ends with the connection, and what follows is no request.
+            assert await client.rest() == b"seen"
+            assert len(seen) == 1
+        else:
+            assert (await client.reply()).body == b"seen"
+        # The scheme is that of the connection, whatever the client says of it.
+        assert seen[0] == (Method.parse(method), Scheme.HTTP, authority, path)
+
+    seen: list[object] = []
+    serve(loop, ScriptedHandler(guests, script), test)
+
+
+def test_the_headers_of_a_request(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        await server_sees(server, b"X: \xff\xe9\r\nx:  2 \r\nCookie: a=1\r\nX-\x21: y\r\nCookie: b=2\r\nEmpty:\r\n")
+        assert (await server.ask(get("/headers", "X: a\rb"))).status == 400
+
+    async def server_sees(server: Serving, lines: bytes) -> None:
+        client = await server.connect()
+        hidden = b"Connection: x-a, keep-alive\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\nProxy-Authorization: x\r\nX-A: 1\r\n"
+        await client.send(b"GET /headers HTTP/1.1\r\nHost: example.com\r\n" + lines + hidden + b"\r\n")
+        said = (await client.reply()).body
+        assert said == b"x: \xff\xe9\nx: 2\ncookie: a=1\nx-!: y\ncookie: b=2\nempty: \nx-a: 1\n"
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
 # ---- guests that fail -----------------------------------------------------------------------------------------------
 
 # Path, what stands on standard error.
@@ -310,6 +380,30 @@ def test_exceptions_of_host_functions(guests: Guests, loop: str, waits: bool, er
     handler = ScriptedHandler(guests, script)
     serve(loop, handler, test)
     assert handler.open == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("complete", [False, True])
+def test_failures_have_nothing_to_do_with_each_other(guests: Guests, loop: str, waits: bool, complete: bool) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if waits:
+            await asyncio.sleep(0)
+        if complete:
+            ResponseOutparam.set(out, Ok(OutgoingResponse(Fields(request._view, [(b"content-length", b"x")]))))
+        error = RuntimeError("broken")
+        errors.append(error)
+        raise error
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/") * 5)
+        for _ in range(5):
+            assert (await client.reply()).status == 500
+        assert [error.__context__ for error in errors] == [None] * 5
+        errors.clear()
+
+    errors: list[RuntimeError] = []
+    serve(loop, ScriptedHandler(guests, script), test)
 
 
 @pytest.mark.parametrize("waits", [False, True])

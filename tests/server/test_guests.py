@@ -66,7 +66,22 @@ def test_a_python_guest_sees_what_it_was_given_and_nothing_else(guests: Guests, 
 def test_a_guest_with_a_c_library_runs_through_the_adapter(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         reply = await (await server.connect()).ask(get("/"))
-        assert b"HOME=/nowhere\n" in reply.body
+        assert b"HOME=/nowhere\nvariables 1\n" in reply.body
         assert b"monotonic yes" in reply.body
 
     serve(loop, guests.handler("c_libc", env={"HOME": "/nowhere"}), test)
+
+
+@pytest.mark.parametrize(("name", "starts"), [("c_libc", b"HOME="), ("py_hello", b""), ("js_hello", b"")])
+def test_instances_with_a_runtime_serve_several_requests(guests: Guests, loop: str, name: str, starts: bytes) -> None:
+    """Allocators, garbage collectors and cached handles have to bear it."""
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for number in range(20):
+            reply = await client.ask(get("/"))
+            assert (number, reply.status) == (number, 200)
+            assert reply.body.startswith(starts)
+        assert [instance.served for instance in server.worker.instances._idle] == [20]
+
+    serve(loop, guests.handler(name, max_instance_reuse_count=128, idle_instance_timeout=1000.0), test)

@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
                 self._read_past(exchange)
             elif self._closing and self._transport is not None:
                 # The guest goes on reading. This tells the client that the response is complete.
-                self._transport.write_eof()
+                self._write_eof(self._transport)
         elif self._closing:
             self.close()
         elif exchange.done:
@@ -300,8 +300,13 @@ class Connection(asyncio.Protocol):
             return
         self._lingering = self._closing = True
         self.since = self.worker.now
-        self._transport.write_eof()
+        self._write_eof(self._transport)
         self.update_reading()
+
+    def _write_eof(self, transport: asyncio.Transport) -> None:
+        # A client that has gone may have refused what was just written: then there is nothing to end.
+        with contextlib.suppress(OSError):
+            transport.write_eof()
 
     def close(self) -> None:
         """Closes when everything written has left."""

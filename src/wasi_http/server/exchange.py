@@ -3,6 +3,9 @@
 The guest is run in the middle of reading the request. If it finishes without waiting, which most do, the whole response
 is written at once and no task is ever made. Otherwise a task runs it to its end, and the response is written as it
 comes. The connection may take its next request when the response is complete; the guest may go on.
+
+With the end of one exchange the next one begins. So exchanges do not end in the handler of an exception: it would be
+the current one for all that the next guest does, and outlive its time with it.
 """
 
 from __future__ import annotations
@@ -94,6 +97,7 @@ class Exchange:
         body = self.body
         if body is not None:
             body.writable.add(connection.update_reading)
+        error: BaseException | None = None
         try:
             instance = self._instance = connection.worker.instances.take()
             request = IncomingRequest(
@@ -109,30 +113,37 @@ class Exchange:
             call = self._call = instance.proxy.wasi_http_incoming_handler.start_handle(
                 instance.store, request, ResponseOutparam(self._set, self._inform)
             )
-            if call.poll():
-                self._finish(None)
-            else:
+            if not call.poll():
                 self._task = connection.loop.create_task(self._run(call))
                 # A task that is cancelled before it begins never runs.
                 self._task.add_done_callback(lambda _: self._finish(asyncio.CancelledError()))
-                self._advance()
-        except BaseException as error:
+        except BaseException as failure:
+            error = failure
+        if self._task is not None:
+            self._advance()
+            return
+        try:
             self._finish(error)
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
                 # Raised from here, uvloop would take it for a fault of the connection.
                 connection.loop.call_soon(_raise, error)
+        finally:
+            error = None  # it leads back here: a cycle
 
     async def _run(self, call: Call) -> None:
+        error: BaseException | None = None
         timeout = asyncio.timeout(self._connection.handler.config.timeout)
         try:
             async with timeout:
                 await call
-        except BaseException as error:
+        except BaseException as failure:
+            error = failure
+        try:
             self._finish(error, timeout.expired())
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                raise
-        else:
-            self._finish(None)
+                raise error
+        finally:
+            error = None  # it leads back here: a cycle
 
     # Called from within the guest
 
@@ -174,50 +185,58 @@ class Exchange:
             connection.handler.log(f"error: the guest answered with the error {response!r}")
             self._refuse(_STATUS.get(response, 500))
             return
-        head, pipe = self.head, self.outgoing
+        refused = None
         try:
-            writer = self._writer
-            if writer is None:
-                keep_alive = connection.keeps_alive(self)
-                if pipe is None or (pipe.ended and not pipe.trailers):
-                    connection.write(
-                        render_response(
-                            response.status,
-                            response.fields.entries_,
-                            b"" if pipe is None else pipe.take_all(),
-                            connection.date(),
-                            head.method,
-                            head.version,
-                            keep_alive,
-                        )
-                    )
-                    self._complete(keep_alive)
-                    return
-                writer = ResponseWriter(head.method, head.version, keep_alive)
-                begin = writer.head(response.status, response.fields.entries_, connection.date())
-                if pipe.error is not None and writer.framing is not Framing.NONE:
-                    raise pipe.error  # while the client can still be told
-                connection.write(begin)
-                self._writer = writer
-                pipe.readable.add(self._advance)
-            assert pipe is not None
-            while not connection.write_paused:
-                data = pipe.take(65536)
-                if data is None:
-                    connection.write(writer.end(pipe.trailers or ()))
-                    self._complete(writer.keep_alive)
-                    return
-                if not data:
-                    return
-                connection.write(writer.body(data))
+            keep_alive = self._write(response)
         except (OSError, ProtocolError) as error:
-            writer = self._writer
-            if writer is not None and writer.framing is Framing.NONE:
-                # There is no body in this response for the guest to get wrong.
-                self._complete(writer.keep_alive)
-            else:
-                connection.handler.log(f"error: the response failed: {error}")
-                self._refuse(500)
+            refused = str(error)
+        if refused is None:
+            if keep_alive is not None:
+                self._complete(keep_alive)
+            return
+        writer = self._writer
+        if writer is not None and writer.framing is Framing.NONE:
+            # There is no body in this response for the guest to get wrong.
+            self._complete(writer.keep_alive)
+        else:
+            connection.handler.log(f"error: the response failed: {refused}")
+            self._refuse(500)
+
+    def _write(self, response: OutgoingResponse) -> bool | None:
+        """Writes what there is and says, when that was all, whether the connection is kept."""
+        head, connection, pipe, writer = self.head, self._connection, self.outgoing, self._writer
+        if writer is None:
+            keep_alive = connection.keeps_alive(self)
+            if pipe is None or (pipe.ended and not pipe.trailers):
+                connection.write(
+                    render_response(
+                        response.status,
+                        response.fields.entries_,
+                        b"" if pipe is None else pipe.take_all(),
+                        connection.date(),
+                        head.method,
+                        head.version,
+                        keep_alive,
+                    )
+                )
+                return keep_alive
+            writer = ResponseWriter(head.method, head.version, keep_alive)
+            begin = writer.head(response.status, response.fields.entries_, connection.date())
+            if pipe.error is not None and writer.framing is not Framing.NONE:
+                raise pipe.error  # while the client can still be told
+            connection.write(begin)
+            self._writer = writer
+            pipe.readable.add(self._advance)
+        assert pipe is not None
+        while not connection.write_paused:
+            data = pipe.take(65536)
+            if data is None:
+                connection.write(writer.end(pipe.trailers or ()))
+                return writer.keep_alive
+            if not data:
+                break
+            connection.write(writer.body(data))
+        return None
 
     def resume(self) -> None:
         """The client takes more of the response."""
@@ -264,11 +283,13 @@ class Exchange:
             self._advance()
         # Whatever the guest left unfinished is dropped with its instance, and fails the body.
         self._release(intact=complete and error is None and not self.abandoned)
-        if complete or self._writer is not None or not refusal:
-            self._advance()
-        else:
-            self._refuse(refusal)
-        self._connection.exchange_done(self)
+        try:
+            if complete or self._writer is not None or not refusal:
+                self._advance()
+            else:
+                self._refuse(refusal)
+        finally:
+            self._connection.exchange_done(self)
 
     def _explain(self, error: BaseException | None, timed_out: bool) -> int:
         """Tells the log what went wrong; the status that tells the client, if it can be told."""
