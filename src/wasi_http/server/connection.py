@@ -97,6 +97,8 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
+        # To abort it now would be too much for asyncio's.
+        self._transport = None
         exchange, self._exchange = self._exchange, None
         receiving, self._receiving = self._receiving, None
         self.worker.disconnected(self)
