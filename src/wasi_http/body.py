@@ -7,6 +7,7 @@ in both cases the message is aborted, as it is when the body is dropped unfinish
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from wasi_http.component import Err, Ok, Own, Resource, method, raises, static
 from wasi_http.context import HttpState
@@ -14,9 +15,12 @@ from wasi_http.error import ErrorCode, HttpError, error_code_of
 from wasi_http.fields import Fields
 from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.poll import Pollable
-from wasi_http.wasi.io.streams import InputStream, OutputStream
+from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
 __all__ = ["FutureTrailers", "IncomingBody", "OutgoingBody"]
+
+#: What guests may set in headers, but not in trailers: after the body it is too late for it (RFC 9110 section 6.5.1).
+_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"host"))
 
 
 class BodyInput(InputStream):
@@ -132,6 +136,12 @@ class BodyOutput(OutputStream):
                 raise error
         body.pipe.write(data)
 
+    def _over(self, error: Err[StreamError] | OSError) -> Err[StreamError]:
+        if isinstance(error, BrokenPipeError):
+            # Nothing failed: the other side has what it wants.
+            error = Err(StreamError.CLOSED)
+        return super()._over(error)
+
 
 class OutgoingBody(Resource, name="outgoing-body"):
     """The body of a request or response that a guest sends; ``size_error`` makes the error of a wrong length."""
@@ -168,7 +178,12 @@ class OutgoingBody(Resource, name="outgoing-body"):
             error = HttpError(this.size_error(this.written))
             pipe.fail(error)
             raise Err(error.code)
-        pipe.end(trailers.entries_ if trailers is not None else None)
+        entries = None if trailers is None else trailers.entries_
+        if entries and not _FRAMING.isdisjoint(name for name, _ in entries):
+            error = HttpError(ErrorCode.HttpProtocolError, "a trailer that frames the message")
+            pipe.fail(error)
+            raise Err(error.code)
+        pipe.end(entries)
 
     def drop(self) -> None:
         if not self._finished:

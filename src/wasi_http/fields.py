@@ -89,13 +89,13 @@ class Fields(Resource, name="fields"):
         return Fields(self._view, self.entries_, False, self._size)
 
     def _writable(self, name: str) -> bytes:
-        if not self._mutable:
-            raise Err(HeaderError.Immutable)
         key = name.encode("utf-8").lower()
         if _TOKEN(key) is None:
             raise Err(_INVALID)
         if self._view.is_forbidden_header(key.decode()):
             raise Err(HeaderError.Forbidden)
+        if not self._mutable:
+            raise Err(HeaderError.Immutable)
         return key
 
     def _checked(self, key: bytes, values: list[bytes], present: Iterable[Field]) -> list[Field]:

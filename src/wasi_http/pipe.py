@@ -62,8 +62,8 @@ class Pipe:
         return max(0, self.limit - self.size)
 
     def write(self, data: bytes) -> None:
-        """Adds bytes (at least one). What comes after the consumer has gone is lost."""
-        if self.cancelled or self.error is not None:
+        """Adds bytes. Empty ones add nothing; what comes after the end, or after the consumer has gone, is lost."""
+        if not data or self.ended or self.cancelled or self.error is not None:
             return
         self.chunks.append(data)
         self.size += len(data)
@@ -76,8 +76,8 @@ class Pipe:
             self.readable.notify()
             self.writable.notify()
 
-    def fail(self, error: BaseException) -> None:
-        """Ends the body with an error, unless it has ended."""
+    def fail(self, error: OSError) -> None:
+        """Ends the body with an error, unless it has ended. An OSError, as `HttpError` is: guests are told no other."""
         if not self.ended and self.error is None:
             self.error = error
             self.chunks.clear()

