@@ -139,8 +139,10 @@ def error_code_of(error: BaseException) -> ErrorCode:
         case ssl.SSLCertVerificationError():
             return ErrorCode.TlsCertificateError
         case ssl.SSLError():
-            if error.reason and "ALERT" in error.reason:
-                return ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(None, error.reason))
+            # Only those that OpenSSL makes have a reason.
+            reason: str = getattr(error, "reason", None) or ""
+            if "ALERT" in reason:
+                return ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(None, reason))
             return ErrorCode.TlsProtocolError
         case asyncio.IncompleteReadError() | EOFError():
             return ErrorCode.HttpResponseIncomplete
