@@ -273,6 +273,7 @@ GUESTS: Mapping[str, Guest] = {
     "c_sleep": Guest(C, "c_sleep"),
     "c_kitchen": Guest(C, "c_kitchen", WIDE),
     "c_fetch": Guest(C, "c_fetch"),
+    "c_rules": Guest(C, "c_rules"),
     "c_libc": Guest(C_WITH_LIBC, "c_libc"),
     "py_hello": Guest(PYTHON, "py_hello"),
     "py_echo": Guest(PYTHON, "py_echo"),

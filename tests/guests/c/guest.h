@@ -116,6 +116,7 @@ STREAMS("[method]output-stream.check-write") void output_check_write(handle self
 STREAMS("[method]output-stream.write") void output_write(handle self, const void *at, u32 size, void *ret_result);
 STREAMS("[method]output-stream.blocking-write-and-flush")
 void output_blocking_write_and_flush(handle self, const void *at, u32 size, void *ret_result);
+STREAMS("[method]output-stream.write-zeroes") void output_write_zeroes(handle self, u64 size, void *ret_result);
 STREAMS("[method]output-stream.flush") void output_flush(handle self, void *ret_result);
 STREAMS("[method]output-stream.blocking-flush") void output_blocking_flush(handle self, void *ret_result);
 STREAMS("[method]output-stream.subscribe") handle output_subscribe(handle self);
@@ -138,6 +139,11 @@ TYPES("[static]fields.from-list") void fields_from_list(const void *entries, u32
 TYPES("[method]fields.get") void fields_get(handle self, const char *name, u32 size, void *ret_list);
 TYPES("[method]fields.append")
 void fields_append(handle self, const char *name, u32 size, const void *value, u32 value_size, void *ret_result);
+TYPES("[method]fields.set")
+void fields_set(handle self, const char *name, u32 size, const void *values, u32 count, void *ret_result);
+TYPES("[method]fields.delete") void fields_delete(handle self, const char *name, u32 size, void *ret_result);
+TYPES("[method]fields.has") bool fields_has(handle self, const char *name, u32 size);
+TYPES("[method]fields.clone") handle fields_clone(handle self);
 TYPES("[method]fields.entries") void fields_entries(handle self, void *ret_list);
 TYPES("[resource-drop]fields") void fields_drop(handle self);
 
@@ -159,6 +165,7 @@ TYPES("[resource-drop]future-trailers") void future_trailers_drop(handle self);
 
 TYPES("[constructor]outgoing-response") handle response_new(handle headers);
 TYPES("[method]outgoing-response.set-status-code") u32 response_set_status(handle self, u32 status);
+TYPES("[method]outgoing-response.headers") handle response_headers(handle self);
 TYPES("[method]outgoing-response.body") void response_body(handle self, void *ret_result);
 TYPES("[resource-drop]outgoing-response") void response_drop(handle self);
 
@@ -170,9 +177,14 @@ TYPES("[resource-drop]outgoing-body") void outgoing_body_drop(handle self);
 // result<own<outgoing-response>, error-code>: `value` is the response or the number of the error-code's case.
 TYPES("[static]response-outparam.set")
 void outparam_set(handle self, u32 is_error, u32 value, u32 e1, u64 e2, u32 e3, u32 e4, u32 e5, u32 e6);
+TYPES("[method]response-outparam.send-informational")
+void outparam_send_informational(handle self, u32 status, handle headers, void *ret_result);
 TYPES("[resource-drop]response-outparam") void outparam_drop(handle self);
 
+TYPES("http-error-code") void http_error_code(handle error, void *ret_option);
+
 TYPES("[constructor]outgoing-request") handle outgoing_request_new(handle headers);
+TYPES("[method]outgoing-request.headers") handle outgoing_request_headers(handle self);
 TYPES("[method]outgoing-request.body") void outgoing_request_body(handle self, void *ret_result);
 TYPES("[method]outgoing-request.set-method")
 u32 outgoing_request_set_method(handle self, u32 tag, const char *at, u32 size);
@@ -198,7 +210,8 @@ void outgoing_handle(handle request, u32 has_options, handle options, void *ret_
 
 enum { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_PUT, METHOD_DELETE, METHOD_CONNECT, METHOD_OPTIONS, METHOD_TRACE,
        METHOD_PATCH, METHOD_OTHER };
-enum { ERROR_CONNECTION_REFUSED = 6, ERROR_CONFIGURATION = 37, ERROR_INTERNAL = 38 };
+enum { ERROR_CONNECTION_REFUSED = 6, ERROR_REQUEST_BODY_SIZE = 17, ERROR_RESPONSE_BODY_SIZE = 28,
+       ERROR_CONFIGURATION = 37, ERROR_INTERNAL = 38 };
 
 // ---- what most guests do --------------------------------------------------------------------------------------------
 

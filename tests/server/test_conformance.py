@@ -1,0 +1,408 @@
+"""What the reference implementation pins down about wasi:http, as clients, guests and other servers see it.
+
+The rules themselves have tests beside their modules (``tests/test_fields.py`` and the others); here they go through the
+canonical ABI and over real sockets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from .serving import Client, Guests, Serving, chunked, get, post, run, serve, serving
+
+FAILED = (500, b"500 the handler failed\n")
+
+# ---- lengths of responses -------------------------------------------------------------------------------------------
+
+# Content-length, what is written ("no-body": `body` is not called, "none": `write` is not), how it ends.
+LENGTHS = [
+    (declared, written, end)
+    for declared in ("none", "0", "5")
+    for written in ("no-body", "none", "0", "3", "5", "8")
+    for end in ("finish", "drop")
+    if written != "no-body" or end == "finish"
+]
+
+
+def said_of(declared: str, written: str, end: str, code: int) -> str:
+    """What the host tells the guest; ``code`` is the number of the error-code for a wrong size."""
+    if written == "no-body":
+        return ""
+    size = 0 if written == "none" else int(written)
+    said = ""
+    if size:
+        too_long = declared != "none" and size > int(declared)
+        said += f"write: error {code} size {size}\n" if too_long else "write: ok\n"
+    if end == "finish":
+        wrong = declared != "none" and size != int(declared)
+        said += f"finish: error {code} size {size}\n" if wrong else "finish: ok\n"
+    return said
+
+
+def words(server: Serving) -> str:
+    """What guests wrote to stderr."""
+    return "".join(re.findall(r"^stderr \[\d+\] :: (.*\n)", server.log.err, re.MULTILINE))
+
+
+@pytest.mark.parametrize(("declared", "written", "end"), LENGTHS)
+def test_lengths_of_responses(guests: Guests, declared: str, written: str, end: str) -> None:
+    size = int(written) if written.isdigit() else 0
+    good = end == "finish" and (declared == "none" or int(declared) == size)
+    body = b"0123456789"[:size]
+    path = f"{declared}/{written}/{end}"
+
+    async def test(server: Serving) -> None:
+        said = said_of(declared, written, end, 28)
+        # A body, if there may be one.
+        client = await server.connect()
+        await client.send(get(f"/response/200/{path}"))
+        if good:
+            reply = await client.reply()
+            assert (reply.status, reply.body) == (200, body)
+            assert (await client.ask(get("/nowhere"))).status == 404  # the connection is good
+        elif written == "no-body":
+            # Nothing was sent yet: the client can be told.
+            reply = await client.reply()
+            assert (reply.status, reply.body) == FAILED
+        else:
+            rest = await client.rest_until_reset()
+            assert rest.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert not rest.endswith(b"\r\n0\r\n\r\n")
+            if declared != "none":
+                assert f"\r\ncontent-length: {declared}\r\n".encode() in rest
+                # What was declared is never complete, and nothing beyond it is sent.
+                assert int(declared) == 0 or len(rest.partition(b"\r\n\r\n")[2]) < int(declared)
+        await server.idle()
+        assert words(server) == said
+        # No body, whatever the guest makes of it: the client is not misled, and the connection stays good.
+        client = await server.connect()
+        for method, status in (("HEAD", 200), ("GET", 204), ("GET", 304)):
+            await client.send(get(f"/response/{status}/{path}", method=method))
+            reply = await client.reply(bodiless=True)
+            assert (reply.status, reply.body) == (status, b"")
+            if status == 204:
+                assert reply[b"content-length"] is None
+            assert reply[b"transfer-encoding"] is None
+        assert (await client.ask(get("/nowhere"))).body == b"no such path\n"
+        await server.idle()
+        assert words(server) == said * 4
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+# ---- lengths of requests --------------------------------------------------------------------------------------------
+
+
+class Peer:
+    """A server on the other side: it answers 299 to every request that it gets whole, and keeps what it got."""
+
+    def __init__(self) -> None:
+        self.heads: list[bytes] = []
+        self.bodies: list[bytes] = []
+        self.broken: list[bytes] = []
+        self.url = ""
+        self.authority = ""
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got = b""
+        try:
+            got = head = await reader.readuntil(b"\r\n\r\n")
+            fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:] if line)
+            body = b""
+            if b"transfer-encoding" in fields:
+                while size := int(await reader.readuntil(b"\r\n"), 16):
+                    got += (piece := await reader.readexactly(size))
+                    body += piece
+                    await reader.readexactly(2)
+                await reader.readuntil(b"\r\n")
+            else:
+                body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            self.heads.append(head)
+            self.bodies.append(body)
+            writer.write(b"HTTP/1.1 299 \r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.broken.append(got)
+        finally:
+            writer.close()
+
+
+def exchange(guests: Guests, test: Callable[[Serving, Peer], Awaitable[None]]) -> None:
+    """Runs a test with a server and a peer to which its guests may send requests."""
+
+    async def main() -> None:
+        peer = Peer()
+        listener = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+        async with listener:
+            peer.authority = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
+            peer.url = f"X-Url: http://{peer.authority}/there?q=1"
+            async with serving(guests.handler("c_rules", allow_egress=("*",))) as server:
+                await test(server, peer)
+
+    run("asyncio", main())
+
+
+@pytest.mark.parametrize(("declared", "written", "end"), LENGTHS)
+def test_lengths_of_requests(guests: Guests, declared: str, written: str, end: str) -> None:
+    size = int(written) if written.isdigit() else 0
+    good = end == "finish" and (declared == "none" or int(declared) == size)
+
+    async def test(server: Serving, peer: Peer) -> None:
+        reply = await server.ask(get(f"/request/{declared}/{written}/{end}", peer.url))
+        said = reply.body.decode()
+        assert said.startswith(said_of(declared, written, end, 17))
+        outcome = said.removeprefix(said_of(declared, written, end, 17))
+        assert outcome.endswith("again: error\n")
+        if good:
+            assert outcome.startswith("response: 299\n")
+            assert peer.bodies == [b"0123456789"[:size]]
+            assert not peer.broken
+        else:
+            assert outcome.startswith("response: error ")
+            # The other side does not take what it got for the whole; of nothing, it may have had the whole.
+            assert peer.bodies in ([], [b""]) if declared == "0" else not peer.bodies
+            if end == "finish":
+                assert outcome.startswith(f"response: error 17 size {size}\n")
+
+    exchange(guests, test)
+
+
+# ---- headers that are passed on -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["as-they-are", "clone"])
+def test_headers_that_are_sent_on(guests: Guests, how: str) -> None:
+    async def test(server: Serving, peer: Peer) -> None:
+        sent = [
+            "Connection: keep-alive, X-Foo",
+            "Keep-Alive: timeout=5",
+            "Proxy-Authorization: Basic c2VjcmV0",
+            "Proxy-Connection: keep-alive",
+            "Upgrade: websocket",
+            "HTTP2-Settings: AAA",
+            "foo: bar",
+            "Foo: baz",
+        ]
+        reply = await server.ask(get(f"/resend/{how}", peer.url, *sent))
+        assert reply.body == b"response: 299\nagain: error\n"
+        (head,) = peer.heads
+        line, *lines = head.rstrip().split(b"\r\n")
+        assert line == b"GET /there?q=1 HTTP/1.1"
+        assert lines == [
+            b"host: " + peer.authority.encode(),
+            peer.url.replace("X-Url", "x-url").encode(),
+            b"foo: bar",
+            b"foo: baz",
+            b"connection: close",
+        ]
+
+    exchange(guests, test)
+
+
+def test_what_cannot_be_sent(guests: Guests) -> None:
+    async def test(server: Serving, peer: Peer) -> None:
+        client = await server.connect()
+        # The host that the client named is never where a request goes.
+        for what, code in (("no-authority", 19), ("no-path", 19), ("scheme", 35)):
+            reply = await client.ask(get(f"/unsendable/{what}", f"Host: {peer.authority}").replace(EXAMPLE, b""))
+            assert (what, reply.body) == (what, b"handle: error %d\n" % code)
+        assert not peer.heads
+
+    exchange(guests, test)
+
+
+EXAMPLE = b"Host: example.com\r\n"
+
+# ---- fields ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "path", ["names/full", "names/empty", "values/full", "values/empty", "set", "from-list", "grow/131072"]
+)
+def test_too_many_fields_stop_the_guest_alone(guests: Guests, loop: str, path: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            reply = await client.ask(get(f"/fields/{path}"))
+            assert (reply.status, reply.body) == FAILED
+        assert server.log.err.count("exceed the limit of 131072") == 2
+        assert (await client.ask(get("/nowhere"))).status == 404
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+def test_a_copy_of_what_arrived_counts_what_it_inherited(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        # The head that arrives may have 64 KiB, which leaves about as much to the guest.
+        filler = "X-Filler: " + "f" * 50_000
+        assert (await client.ask(get("/fields/grow/80000", filler))).body == b"entries 1\nappend: ok\n"
+        assert (await client.ask(get("/fields/grow/130000"))).body == b"entries 0\nappend: ok\n"
+        reply = await client.ask(get("/fields/grow/82000", filler))
+        assert (reply.status, reply.body) == FAILED
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+def test_headers_of_messages_are_immutable(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/fields/immutable"))
+        assert reply.body == b"no host\n" + b"immutable\n" * 9
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+def test_order_repetition_and_high_bytes_of_headers(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/fields/in-order"))
+        given = [field for field in reply.headers if field[0] not in (b"content-length", b"date")]
+        assert given == [
+            (b"set-cookie", b"b=2"),
+            (b"x-high", b"\x80\xe9\xff"),
+            (b"set-cookie", b"a=1"),
+            (b"x-empty", b""),
+            (b"set-cookie", b"b=2"),
+        ]
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+def test_high_bytes_arrive_as_they_were_sent(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/headers", "X-High: HERE").replace(b"HERE", b"\x80\xe9\xff"))
+        assert (await client.reply()).body == b"x-high: \x80\xe9\xff\n"
+
+    serve("asyncio", guests.handler("c_kitchen"), test)
+
+
+# ---- parents and children -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "parent"),
+    [
+        ("drop-body", "incoming-body"),
+        ("finish-body", "incoming-body"),
+        ("drop-stream", "input-stream"),
+        ("drop-trailers", "future-trailers"),
+    ],
+)
+def test_a_parent_that_leaves_before_its_child_traps(guests: Guests, path: str, parent: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(post(f"/children/{path}", b"body"))
+        assert (reply.status, reply.body) == FAILED
+        assert f"Trap: resource {parent} has children: drop them first" in server.log.err
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+def test_headers_and_bodies_outlive_their_message(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await server.ask(post("/children/orphans", b"body", "X-Mark: 1"))
+        assert reply.body == b"headers ok\nbytes 4\n"
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+# ---- trailers -------------------------------------------------------------------------------------------------------
+
+
+def test_trailers_are_given_once(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for request in (
+            chunked("/trailers-twice", b"unread", trailers=b"X: y\r\n"),
+            post("/trailers-twice", b"unread"),
+            get("/trailers-twice"),
+        ):
+            assert (await client.ask(request)).body == b"get: ok\nagain: error\n"
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+def test_a_trailer_that_frames_the_message_is_refused(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/bad-trailer"))
+        rest = await client.rest_until_reset()
+        assert not rest.endswith(b"0\r\n\r\n")
+        assert b"content-length" not in rest
+        assert "finish: error 35\n" in server.log.err
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+# ---- streams --------------------------------------------------------------------------------------------------------
+
+
+def test_empty_writes_come_to_nothing(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get("/zero-writes/20000"))
+        assert (reply.status, reply.body) == (200, b"x")
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+@pytest.mark.parametrize(("size", "good"), [(0, True), (262144, True), (262145, False), (2**64 - 1, False)])
+def test_zeroes_are_bounded_by_what_is_permitted(guests: Guests, size: int, good: bool) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get(f"/write-zeroes/{size}"))
+        if good:
+            assert (await client.reply()).body == bytes(size)
+        else:
+            await client.rest_until_reset()
+            assert f"Trap: write-zeroes: {size} bytes exceed the 262144 that check-write permits" in server.log.err
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+# ---- informational responses ----------------------------------------------------------------------------------------
+
+
+def test_early_hints_reach_the_client(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            reply = await client.ask(get("/informational/103"))
+            assert reply.interim == [b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n"]
+            assert (reply.status, reply.body) == (200, b"ok\n")
+        # A client of HTTP/1.0 would take it for the response.
+        reply = await (await server.connect()).ask(b"GET /informational/103 HTTP/1.0\r\n\r\n")
+        assert (reply.interim, reply.body) == ([], b"ok\n")
+
+    serve(loop, guests.handler("c_rules"), test)
+
+
+@pytest.mark.parametrize(
+    "path", ["informational/101", "informational/99", "informational/200", "informational-that-frames"]
+)
+def test_informational_responses_that_are_refused(guests: Guests, path: str) -> None:
+    async def test(server: Serving) -> None:
+        reply = await server.ask(get(f"/{path}"))
+        assert (reply.interim, reply.body) == ([], b"error 35\n")
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+def test_nothing_informational_comes_after_the_response(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(get("/informational-too-late"))
+        assert (reply.interim, reply.body) == ([], b"in time\n")
+        # `set` takes the outparam, so there is nothing left to ask.
+        await server.log.until("Trap: unknown handle index")
+        await after(client)
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+async def after(client: Client) -> None:
+    """The connection of a guest that failed after its response has gone on as if nothing had been."""
+    assert (await client.ask(get("/nowhere"))).status == 404
