@@ -14,7 +14,58 @@ import pytest
 
 from .serving import Client, Guests, Serving, chunked, get, post, run, serve, serving
 
+ROOT = b"method 0\nhttp\nexample.com\n/\n"
 FAILED = (500, b"500 the handler failed\n")
+
+# ---- the request ----------------------------------------------------------------------------------------------------
+
+# The request; what the guest is told of it.
+REQUESTS = [
+    (get("/"), ROOT),
+    (get("/p?q=1&r=%20"), b"method 0\nhttp\nexample.com\n/p?q=1&r=%20\n"),
+    (get("http://other.example:8080/p?q"), b"method 0\nhttp\nother.example:8080\n/p?q\n"),
+    (get("http://other.example"), b"method 0\nhttp\nother.example\n/\n"),
+    (get("*", method="OPTIONS"), b"method 6\nhttp\nexample.com\n*\n"),
+    (get("other.example:443", method="CONNECT"), b"method 5\nhttp\nother.example:443\nno path\n"),
+    (get("/", method="PROPFIND"), b"method 9\nhttp\nexample.com\n/\n"),
+    (b"GET / HTTP/1.0\r\n\r\n", b"method 0\nhttp\nno authority\n/\n"),
+]
+
+
+@pytest.mark.parametrize(("request_", "told"), REQUESTS)
+def test_what_a_guest_is_told_of_the_request(guests: Guests, request_: bytes, told: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(request_)
+        if request_.startswith(b"CONNECT"):
+            assert (await client.rest()).endswith(b"\r\n\r\n" + told)
+        else:
+            assert (await client.reply()).body == told
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        get("/", "Host: other.example"),
+        get("/", "Host: example.com"),
+        get("/", "Content-Length: 0", "Transfer-Encoding: chunked", method="POST"),
+        get("/", "Content-Length: 3", "Content-Length: 4", method="POST"),
+        get("/", "Content-Length: +3", method="POST"),
+        get("/", "X: a\x01b"),
+    ],
+)
+def test_requests_that_no_guest_is_told_of(guests: Guests, request_: bytes) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(request_)).status == 400
+        assert await client.rest() == b""
+        assert server.log.err == ""
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
 
 # ---- lengths of responses -------------------------------------------------------------------------------------------
 
@@ -63,7 +114,7 @@ def test_lengths_of_responses(guests: Guests, declared: str, written: str, end: 
         if good:
             reply = await client.reply()
             assert (reply.status, reply.body) == (200, body)
-            assert (await client.ask(get("/nowhere"))).status == 404  # the connection is good
+            assert (await client.ask(get("/"))).body == ROOT  # the connection is good
         elif written == "no-body":
             # Nothing was sent yet: the client can be told.
             reply = await client.reply()
@@ -87,7 +138,7 @@ def test_lengths_of_responses(guests: Guests, declared: str, written: str, end: 
             if status == 204:
                 assert reply[b"content-length"] is None
             assert reply[b"transfer-encoding"] is None
-        assert (await client.ask(get("/nowhere"))).body == b"no such path\n"
+        assert (await client.ask(get("/"))).body == ROOT
         await server.idle()
         assert words(server) == said * 4
 
@@ -217,6 +268,28 @@ def test_what_cannot_be_sent(guests: Guests) -> None:
 
 EXAMPLE = b"Host: example.com\r\n"
 
+# Which timeout, how many nanoseconds, the outcomes that there may be.
+TIMEOUTS = [
+    ("connect", 0, ["error 8"]),
+    ("first-byte", 0, ["error 9"]),
+    ("between-bytes", 0, ["299"]),  # the response has no body
+    ("connect", 2**64 - 1, ["299"]),
+    ("first-byte", 2**64 - 1, ["299"]),
+    ("between-bytes", 2**64 - 1, ["299"]),
+]
+
+
+def test_timeouts_at_both_ends_of_their_range(guests: Guests) -> None:
+    async def test(server: Serving, peer: Peer) -> None:
+        client = await server.connect()
+        for which, nanoseconds, outcomes in TIMEOUTS:
+            reply = await client.ask(get(f"/timeouts/{which}/{nanoseconds}", peer.url))
+            said = reply.body.decode().removeprefix("response: ").removesuffix("\nagain: error\n")
+            assert (which, nanoseconds, said in outcomes, said) == (which, nanoseconds, True, said)
+
+    exchange(guests, test)
+
+
 # ---- fields ---------------------------------------------------------------------------------------------------------
 
 
@@ -230,7 +303,7 @@ def test_too_many_fields_stop_the_guest_alone(guests: Guests, loop: str, path: s
             reply = await client.ask(get(f"/fields/{path}"))
             assert (reply.status, reply.body) == FAILED
         assert server.log.err.count("exceed the limit of 131072") == 2
-        assert (await client.ask(get("/nowhere"))).status == 404
+        assert (await client.ask(get("/"))).body == ROOT
 
     serve(loop, guests.handler("c_rules"), test)
 
@@ -363,6 +436,17 @@ def test_zeroes_are_bounded_by_what_is_permitted(guests: Guests, size: int, good
     serve("asyncio", guests.handler("c_rules"), test)
 
 
+def test_polling_what_was_dropped_traps(guests: Guests) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(get("/poll-dropped"))
+        assert (reply.status, reply.body) == FAILED
+        assert "Trap: unknown handle index" in server.log.err
+        assert (await client.ask(get("/"))).body == ROOT
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
 # ---- informational responses ----------------------------------------------------------------------------------------
 
 
@@ -405,4 +489,4 @@ def test_nothing_informational_comes_after_the_response(guests: Guests) -> None:
 
 async def after(client: Client) -> None:
     """The connection of a guest that failed after its response has gone on as if nothing had been."""
-    assert (await client.ask(get("/nowhere"))).status == 404
+    assert (await client.ask(get("/"))).body == ROOT

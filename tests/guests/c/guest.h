@@ -181,6 +181,13 @@ TYPES("[method]response-outparam.send-informational")
 void outparam_send_informational(handle self, u32 status, handle headers, void *ret_result);
 TYPES("[resource-drop]response-outparam") void outparam_drop(handle self);
 
+TYPES("[constructor]request-options") handle options_new(void);
+TYPES("[method]request-options.set-connect-timeout") u32 options_set_connect(handle self, u32 some, u64 nanoseconds);
+TYPES("[method]request-options.set-first-byte-timeout")
+u32 options_set_first_byte(handle self, u32 some, u64 nanoseconds);
+TYPES("[method]request-options.set-between-bytes-timeout")
+u32 options_set_between_bytes(handle self, u32 some, u64 nanoseconds);
+
 TYPES("http-error-code") void http_error_code(handle error, void *ret_option);
 
 TYPES("[constructor]outgoing-request") handle outgoing_request_new(handle headers);

@@ -198,6 +198,20 @@ static void unsendable(call c) {
   say_and_answer(c);
 }
 
+// /timeouts/connect, first-byte or between-bytes/NANOSECONDS
+static void timeouts(call c) {
+  handle options = options_new();
+  text which = segment(c.path, 1);
+  u64 nanoseconds = number_of(segment(c.path, 2));
+  bool refused = equal(which, TEXT("connect"))      ? options_set_connect(options, 1, nanoseconds)
+                 : equal(which, TEXT("first-byte")) ? options_set_first_byte(options, 1, nanoseconds)
+                                                    : options_set_between_bytes(options, 1, nanoseconds);
+  if (refused) __builtin_trap();
+  outgoing_handle(request_to_url(c, fields_new()), 1, options, ret);
+  say_outcome();
+  say_and_answer(c);
+}
+
 // ---- fields ---------------------------------------------------------------------------------------------------------
 
 static void many_names(call c) {
@@ -419,6 +433,30 @@ static void informational_too_late(call c) {
   outparam_send_informational(c.outparam, 103, hints(), ret);
 }
 
+// ---- anything else ---------------------------------------------------------------------------------------------------
+
+// The request line, as the guest is given it.
+static void describe(call c) {
+  request_method(c.request, ret);
+  say_number(TEXT("method "), ret[0]);
+  request_scheme(c.request, ret);
+  say(!ret[0] ? TEXT("no scheme\n") : ret[4] ? TEXT("not http\n") : TEXT("http\n"));
+  request_authority(c.request, ret);
+  say(ret[0] ? ret_text(4) : TEXT("no authority"));
+  say(TEXT("\n"));
+  request_path(c.request, ret);
+  say(ret[0] ? ret_text(4) : TEXT("no path"));
+  say(TEXT("\n"));
+  say_and_answer(c);
+}
+
+static void poll_dropped(call c) {
+  (void)c;
+  handle timers[] = {monotonic_subscribe_duration(0), monotonic_subscribe_duration(0)};
+  pollable_drop(timers[1]);
+  poll(timers, 2, ret);
+}
+
 // ---- the table ------------------------------------------------------------------------------------------------------
 
 static const struct {
@@ -429,6 +467,7 @@ static const struct {
     {LITERAL("/request/"), request_body_of},
     {LITERAL("/resend/"), resend},
     {LITERAL("/unsendable/"), unsendable},
+    {LITERAL("/timeouts/"), timeouts},
     {LITERAL("/fields/names/"), many_names},
     {LITERAL("/fields/values/"), many_values},
     {LITERAL("/fields/set"), many_set},
@@ -448,6 +487,9 @@ static const struct {
     {LITERAL("/informational/"), informational},
     {LITERAL("/informational-that-frames"), informational_that_frames},
     {LITERAL("/informational-too-late"), informational_too_late},
+    {LITERAL("/poll-dropped"), poll_dropped},
+    {LITERAL("/"), describe},  // what is left, and no path at all
+    {LITERAL("*"), describe},
 };
 
 void handle_request(handle request, handle outparam) {
@@ -459,5 +501,5 @@ void handle_request(handle request, handle outparam) {
       return;
     }
   }
-  answer(outparam, 404, TEXT("no such path\n"));
+  __builtin_trap();
 }
