@@ -313,7 +313,7 @@ FILLS: dict[str, Fill] = {
     "empty values": lambda made: [made.append("n", b"") for _ in range(MANY)],
     "set": lambda made: made.set("n", [b""] * MANY),
     "one at a time with set": lambda made: [made.set(f"n{number}", [b""]) for number in range(MANY)],
-    "from-list": lambda made: Fields.from_list(made._view, [(f"n{number}", b"") for number in range(MANY)]),
+    "from-list": lambda made: Fields.from_list(made.view, [(f"n{number}", b"") for number in range(MANY)]),
     "a long value": lambda made: made.append("n", bytes(b"v" * MANY * 4)),
     "a long name": lambda made: made.append("n" * MANY * 4, b""),
 }

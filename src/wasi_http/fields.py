@@ -7,7 +7,7 @@ Names are kept in lower case, values as bytes; order and repetition are preserve
 - ``content-length`` is digits, at most 2^64 - 1, and never two different ones: equal ones collapse;
 - an *immutable* collection (of a request or response that exists) refuses changes, its `clone` allows them again;
 - size: a collection that grows beyond the limit traps, as 0.2 has no error for it. What arrived may be larger: it is
-  bounded by the limits of the wire.
+  bounded by the limits of the wire. All that a guest makes is charged to its resource table, which has a limit, too.
 """
 
 from __future__ import annotations
@@ -68,11 +68,11 @@ def _count(entries: Iterable[Field]) -> int:
 class Fields(Resource, name="fields"):
     """A collection of fields; ``entries_`` is what goes on the wire."""
 
-    __slots__ = ("_mutable", "_size", "_view", "entries_")
+    __slots__ = ("_mutable", "_size", "entries_", "view")
 
     def __init__(self, view: HttpState, entries: list[Field], mutable: bool = True, size: int = -1) -> None:
         """``size`` is what the entries count; -1 has them counted."""
-        self._view = view
+        self.view = view
         self.entries_ = entries
         self._mutable = mutable
         self._size = _count(entries) if size < 0 else size
@@ -86,13 +86,13 @@ class Fields(Resource, name="fields"):
 
     def freeze(self) -> Fields:
         """An immutable view of the same entries."""
-        return Fields(self._view, self.entries_, False, self._size)
+        return Fields(self.view, self.entries_, False, self._size)
 
     def _writable(self, name: str) -> bytes:
         key = name.encode("utf-8").lower()
         if _TOKEN(key) is None:
             raise Err(_INVALID)
-        if self._view.is_forbidden_header(key.decode()):
+        if self.view.is_forbidden_header(key.decode()):
             raise Err(HeaderError.Forbidden)
         if not self._mutable:
             raise Err(HeaderError.Immutable)
@@ -112,17 +112,22 @@ class Fields(Resource, name="fields"):
         """Takes what `_checked` gave; ``size`` is what the entries count without it."""
         for key, value in added:
             size += len(key) + len(value) + ENTRY_OVERHEAD
-        limit = self._view.http.field_size_limit
+        limit = self.view.http.field_size_limit
         if size > limit:
             raise Trap(f"fields of {size} bytes exceed the limit of {limit}")
-        self._size = size
+        self._resize(size)
         self.entries_ += added
+
+    def _resize(self, size: int) -> None:
+        """Charges the guest for what the entries count: it may have as many collections as it has handles."""
+        self.charge(self.view.table, size - self._size)
+        self._size = size
 
     def _remove(self, key: bytes) -> None:
         kept = [entry for entry in self.entries_ if entry[0] != key]
         if len(kept) < len(self.entries_):
             self.entries_ = kept
-            self._size = _count(kept)
+            self._resize(_count(kept))
 
     @constructor
     def new(state: State[HttpState]) -> Own[Fields]:
@@ -171,4 +176,7 @@ class Fields(Resource, name="fields"):
 
     @method
     def clone(self) -> Own[Fields]:
-        return Fields(self._view, list(self.entries_))
+        copy = Fields(self.view, [], True, 0)
+        copy._resize(_count(self.entries_))
+        copy.entries_ += self.entries_
+        return copy

@@ -235,6 +235,8 @@ class OutgoingResponse(Resource, name="outgoing-response"):
         entries = self.fields.entries_
         declared = _declared(entries) if entries else None
         pipe = self.body_ = Pipe()
+        # What the guest writes is kept while the response is not on its way, and it may make many.
+        self.charge(self.fields.view.table, pipe.limit)
         return OutgoingBody(pipe, declared, ErrorCode.HttpResponseBodySize)
 
     def drop(self) -> None:
@@ -267,6 +269,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
             raise Err(None)
         declared = _declared(self.fields.entries_)
         pipe = self.body_ = Pipe()
+        self.charge(self.fields.view.table, pipe.limit)
         return OutgoingBody(pipe, declared, ErrorCode.HttpRequestBodySize)
 
     @method

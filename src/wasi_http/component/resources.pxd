@@ -2,10 +2,15 @@
 from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 
 
+cdef class ResourceTable
+
+
 cdef class Resource:
     cdef Resource parent
     cdef uint32_t children
     cdef bint released
+    cdef ResourceTable account             # what `charged` bytes are charged to, if any were
+    cdef int64_t charged
 
 
 cdef struct Entry:
@@ -17,6 +22,8 @@ cdef struct Entry:
 
 cdef class ResourceTable:
     cdef readonly int64_t limit
+    cdef readonly int64_t memory
+    cdef readonly int64_t charged          # bytes
     cdef int64_t live
     cdef list tables
 

@@ -71,9 +71,22 @@ class Resource:
         _detach(self)
         self.drop()
 
+    def charge(self, account: ResourceTable, size: int64_t) -> None:
+        """Counts ``size`` bytes, fewer when it is negative, that the host keeps for this resource while it exists.
+
+        Traps when those of all resources that are charged to ``account`` exceed its ``memory``.
+        """
+        if account.charged + size > account.memory and size > 0:
+            raise Trap(f"the guest has the host keep more than {account.memory} bytes for its resources")
+        self.account = account
+        self.charged += size
+        account.charged += size
+
     def __dealloc__(self):
         global _resources
         _resources -= 1
+        if self.account is not None:
+            self.account.charged -= self.charged
         # A child that the host forgot may not hold its parent forever.
         if self.parent is not None:
             self.parent.children -= 1
@@ -91,13 +104,17 @@ def _detach(resource: Resource):
 class ResourceTable:
     """The account of one store: how many handles its guests hold, and how many they may (``limit``; None: any number).
 
-    A guest that asks for one more is stopped by a `Trap`.
+    ``memory`` bounds the bytes that the host keeps for resources whose size guests choose (see `Resource.charge`);
+    ``charged`` is how many that are. A guest that asks for more of either is stopped by a `Trap`.
     """
 
-    def __init__(self, limit: int | None = 1_000_000) -> None:
+    def __init__(self, limit: int | None = 1_000_000, memory: int = 33_554_432) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"the limit of a resource table must be at least 1, not {limit}")
+        if memory < 0:
+            raise ValueError(f"the memory of a resource table must not be negative: {memory}")
         self.limit = _UNLIMITED if limit is None else limit
+        self.memory = memory
         self.tables = []
 
     def __len__(self) -> int:
