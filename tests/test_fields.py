@@ -376,6 +376,49 @@ def test_what_arrived_may_be_larger_but_a_copy_of_it_cannot_grow() -> None:
         small.append("b", b"v" * 60)
 
 
+def test_collections_are_charged_for_what_they_hold() -> None:
+    view = View()
+    table = view.table
+    made = fields(("foo", b"bar"), view=view)
+    one = len("foo") + len("bar") + ENTRY_OVERHEAD
+    assert table.charged == one
+    copy, frozen = made.clone(), made.freeze()
+    assert table.charged == 2 * one
+    copy.append("foo", b"bar")
+    copy.set("foo", [b"bar"] * 3)
+    assert table.charged == 4 * one
+    copy.delete("foo")
+    assert table.charged == one
+    # As long as anybody has the entries; a view of them costs nothing.
+    del made
+    assert frozen.entries() == [("foo", b"bar")]
+    arrived = Fields.received(view, [(b"foo", b"bar")])
+    assert table.charged <= one
+    copy = arrived.clone()
+    assert table.charged <= 2 * one
+    del copy, frozen, arrived
+    assert table.charged == 0
+
+
+def test_many_collections_trap() -> None:
+    view = View()
+    kept: list[Fields] = []
+
+    def hoard() -> None:
+        for _ in range(1000):
+            kept.append(fields(("x", b"v" * 100_000), view=view))
+
+    with pytest.raises(Trap, match="more than 33554432 bytes"):
+        hoard()
+    assert len(kept) == 33554432 // (1 + 100_000 + ENTRY_OVERHEAD)
+    with pytest.raises(Trap):
+        kept[0].clone()
+    kept.pop()
+    fields(("x", b"v" * 100_000), view=view)
+    kept.clear()
+    assert view.table.charged == 0
+
+
 # ---- a model --------------------------------------------------------------------------------------------------------
 
 NAME = st.sampled_from(["a", "A", "b", "set-cookie", "Set-Cookie", "content-length", "host", "no name", ""])

@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wasi_http.component import Err, Ok
+from wasi_http.engine import Trap
 from wasi_http.error import ErrorCode, HttpError, NoResponse
 from wasi_http.fields import Fields, HeaderError
 from wasi_http.message import Body, Request
-from wasi_http.pipe import Pipe
+from wasi_http.pipe import BODY_BUFFER, Pipe
 from wasi_http.types import (
     FutureIncomingResponse,
     IncomingRequest,
@@ -243,6 +244,25 @@ def test_request_options() -> None:
         for value in (0, 1, 2**64 - 1, None):
             write(value)
             assert read() == value
+
+
+@pytest.mark.parametrize("make", [OutgoingRequest.new, OutgoingResponse.new])
+def test_messages_with_bodies_are_charged(make: Callable[[Fields], OutgoingRequest | OutgoingResponse]) -> None:
+    view = View()
+    kept: list[object] = []
+
+    def hoard() -> None:
+        for _ in range(1000):
+            message = make(Fields.new(view))
+            assert view.table.charged == len(kept) * BODY_BUFFER
+            message.body()
+            kept.append(message)
+
+    with pytest.raises(Trap, match="more than 33554432 bytes"):
+        hoard()
+    assert len(kept) == 33554432 // BODY_BUFFER
+    kept.clear()
+    assert view.table.charged == 0
 
 
 def test_what_is_dropped_unsent_is_cancelled() -> None:

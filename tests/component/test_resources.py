@@ -215,6 +215,24 @@ def test_a_table_that_is_just_forgotten_frees_everything() -> None:
     assert (live_resources(), live_handles()) == before
 
 
+def test_what_the_host_keeps_for_resources_is_bounded() -> None:
+    account = ResourceTable(memory=100)
+    one, two = Thing(), Thing()
+    one.charge(account, 60)
+    two.charge(account, 40)
+    with pytest.raises(Trap, match="more than 100 bytes"):
+        two.charge(account, 1)
+    assert (account.memory, account.charged) == (100, 100)
+    two.charge(account, -30)
+    one.charge(account, 30)
+    del one
+    assert account.charged == 10
+    del two
+    assert account.charged == 0
+    with pytest.raises(ValueError, match="-1"):
+        ResourceTable(memory=-1)
+
+
 # Children
 
 

@@ -308,6 +308,21 @@ def test_too_many_fields_stop_the_guest_alone(guests: Guests, loop: str, path: s
     serve(loop, guests.handler("c_rules"), test)
 
 
+@pytest.mark.parametrize("what", ["fields", "clones", "bodies"])
+def test_hoarding_stops_the_guest_alone(guests: Guests, what: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(get(f"/hoard/{what}/50"))).body == b"kept 50\n"
+        for _ in range(2):
+            reply = await client.ask(get(f"/hoard/{what}/1000"))
+            assert (reply.status, reply.body) == FAILED
+        assert server.log.err.count("the guest has the host keep more than 33554432 bytes") == 2
+        # The next guest begins with nothing.
+        assert (await client.ask(get(f"/hoard/{what}/50"))).body == b"kept 50\n"
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
 def test_a_copy_of_what_arrived_counts_what_it_inherited(guests: Guests) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()

@@ -264,6 +264,28 @@ static void grow(call c) {
   say_and_answer(c);
 }
 
+// /hoard/fields, clones or bodies/COUNT: all of them kept, each as large as it may be
+static void hoard(call c) {
+  text what = segment(c.path, 1);
+  u8 *value = allocate(262144, 1);
+  __builtin_memset(value, 'v', 262144);
+  handle first = fields_new();
+  fields_append(first, "n", 1, (const char *)value, 100000, ret);
+  u64 count = number_of(segment(c.path, 2));
+  for (u64 i = 1; i < count; i++) {
+    if (equal(what, TEXT("clones"))) {
+      fields_clone(first);
+    } else if (equal(what, TEXT("fields"))) {
+      fields_append(fields_new(), "n", 1, (const char *)value, 100000, ret);
+    } else {
+      response_body(response_new(fields_new()), ret);
+      write_all(output_of(ok_handle()), value, 262144);
+    }
+  }
+  say_number(TEXT("kept "), count);
+  say_and_answer(c);
+}
+
 static void immutable(call c) {
   static const text REASONS[] = {LITERAL("invalid-syntax\n"), LITERAL("forbidden\n"), LITERAL("immutable\n")};
   handle request = outgoing_request_new(fields_new());
@@ -473,6 +495,7 @@ static const struct {
     {LITERAL("/fields/set"), many_set},
     {LITERAL("/fields/from-list"), many_from_list},
     {LITERAL("/fields/grow/"), grow},
+    {LITERAL("/hoard/"), hoard},
     {LITERAL("/fields/immutable"), immutable},
     {LITERAL("/fields/in-order"), in_order},
     {LITERAL("/children/drop-body"), drop_body_before_stream},
