@@ -250,6 +250,13 @@ def test_order_and_repetition_are_preserved() -> None:
     assert made.has("SET-cookie")
 
 
+def test_no_other_letter_is_one_of_ascii() -> None:
+    made = fields(("keep", b"1"))
+    kelvin = "\u212aeep"  # "keep" in lower case
+    assert kelvin.lower() == "keep"
+    assert (made.get("KEEP"), made.get(kelvin), made.has(kelvin)) == ([b"1"], [], False)
+
+
 def test_set_to_nothing_removes() -> None:
     made = fields(("a", b"1"), ("b", b"2"), ("A", b"3"))
     made.set("a", [])

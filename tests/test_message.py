@@ -236,6 +236,33 @@ def test_a_source_that_is_cancelled() -> None:
     assert run(test) == []
 
 
+def test_an_iterator_is_closed_at_once() -> None:
+    class Closing:
+        def __init__(self) -> None:
+            self.closed = asyncio.Event()
+
+        def __aiter__(self) -> Closing:
+            return self
+
+        async def __anext__(self) -> bytes:
+            await asyncio.Event().wait()
+            raise StopAsyncIteration
+
+        async def aclose(self) -> None:
+            self.closed.set()
+
+    async def test() -> None:
+        source = Closing()
+        body = Body.of(source)
+        body.demand()
+        await settle()
+        assert not source.closed.is_set()
+        body.cancel()
+        await source.closed.wait()
+
+    assert run(test) == []
+
+
 def test_an_iterator_without_aclose() -> None:
     class Plain:
         def __init__(self) -> None:

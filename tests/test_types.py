@@ -286,6 +286,7 @@ REQUESTS: list[tuple[str, str, str | None, list[bytes], tuple[str | None, str] |
     ("GET", "http://a.example", None, [b"b.example"], ("/", "a.example")),
     ("GET", "http://a.example?q", None, [], ("/?q", "a.example")),
     ("GET", "HTTPS://a.example:8443/", None, [], ("/", "a.example:8443")),
+    ("GET", "http://a.example/", "over.example", [], ("/", "over.example")),
     ("OPTIONS", "*", None, [b"a.example"], ("*", "a.example")),
     ("CONNECT", "a.example:443", None, [], (None, "a.example:443")),
     ("CONNECT", "a.example:443", None, [b"b.example"], (None, "a.example:443")),

@@ -268,6 +268,23 @@ def test_what_cannot_be_sent(guests: Guests) -> None:
 
 EXAMPLE = b"Host: example.com\r\n"
 
+
+def test_a_request_that_is_denied_is_told_to_its_guest_alone(guests: Guests) -> None:
+    async def main() -> None:
+        peer = Peer()
+        listener = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
+        async with listener:
+            port = listener.sockets[0].getsockname()[1]
+            async with serving(guests.handler("c_rules", allow_egress=(f"127.0.0.1:{port}",))) as server:
+                client = await server.connect()
+                for host, told in (("127.0.0.1", b"299"), ("localhost", b"error 15"), ("127.0.0.1", b"299")):
+                    reply = await client.ask(get("/resend/clone", f"X-Url: http://{host}:{port}/"))
+                    assert reply.body == b"response: " + told + b"\nagain: error\n"
+        assert len(peer.heads) == 2
+
+    run("asyncio", main())
+
+
 # Which timeout, how many nanoseconds, the outcomes that there may be.
 TIMEOUTS = [
     ("connect", 0, ["error 8"]),
@@ -366,6 +383,35 @@ def test_high_bytes_arrive_as_they_were_sent(guests: Guests) -> None:
         assert (await client.reply()).body == b"x-high: \x80\xe9\xff\n"
 
     serve("asyncio", guests.handler("c_kitchen"), test)
+
+
+# ---- bodies that are passed through ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/echo", "/splice"])
+def test_a_large_body_is_echoed_as_it_comes(guests: Guests, loop: str, path: str) -> None:
+    frame = bytes(range(256)) * 64
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get(path, "Transfer-Encoding: chunked", method="POST"))
+        echoed = 0
+        for number in range(64):
+            # Not before the last one has come back is the next one sent.
+            await client.send(b"%x\r\n%b\r\n" % (len(frame), frame))
+            if not number:
+                assert b"\r\ntransfer-encoding: chunked\r\n" in await client.read_until(b"\r\n\r\n")
+            part = b""
+            while len(part) < len(frame):
+                part += await client.read(int(await client.read_until(b"\r\n"), 16))
+                assert await client.read(2) == b"\r\n"
+            assert part == frame
+            echoed += len(part)
+        await client.send(b"0\r\n\r\n")
+        assert await client.read(5) == b"0\r\n\r\n"
+        assert echoed == 1024 * 1024
+
+    serve(loop, guests.handler("c_echo" if path == "/echo" else "c_kitchen"), test)
 
 
 # ---- parents and children -------------------------------------------------------------------------------------------
