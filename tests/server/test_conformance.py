@@ -12,6 +12,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.view import View
+from wasi_http.engine import Store, Trap
+from wasi_http.error import NoResponse
+from wasi_http.message import Request
+from wasi_http.types import Scheme
+
 from .serving import Client, Guests, Serving, chunked, get, post, run, serve, serving
 
 ROOT = b"method 0\nhttp\nexample.com\n/\n"
@@ -551,3 +557,63 @@ def test_nothing_informational_comes_after_the_response(guests: Guests) -> None:
 async def after(client: Client) -> None:
     """The connection of a guest that failed after its response has gone on as if nothing had been."""
     assert (await client.ask(get("/"))).body == ROOT
+
+
+# ---- embedders ------------------------------------------------------------------------------------------------------
+
+
+async def embed(guests: Guests, guest: str, view: View, request: Request, waits: bool = True) -> bytes:
+    """The body of a guest's response, without a server; ``waits`` says whether anybody wants it."""
+    store = Store(guests.engine, view)
+    try:
+        proxy = guests.load(guest).instantiate(store)
+        out = view.new_response_outparam()
+        incoming = view.new_incoming_request(Scheme.HTTP, request)
+        call = proxy.wasi_http_incoming_handler.call_handle(store, incoming, out)
+        if not waits:
+            await call
+            return b""
+        response = await out.response(call)
+        return await response.body.read()
+    finally:
+        store.close()
+        view.table.close()
+
+
+def test_names_that_a_host_forbids_are_not_seen(guests: Guests) -> None:
+    headers = [(b"Host", b"a"), (b"Custom-Forbidden-Header", b"secret"), (b"X-Mark", b"1")]
+    view = View(forbidden=["custom-forbidden-header"])
+    assert run("asyncio", embed(guests, "c_kitchen", view, Request("GET", "/headers", headers))) == b"x-mark: 1\n"
+
+
+def test_the_limit_of_a_host_bounds_what_a_guest_makes(guests: Guests) -> None:
+    headers = [(b"Host", b"a"), (b"X-Filler", b"f" * 1000)]
+
+    def grow(limit: int, size: int) -> bytes:
+        return run("asyncio", embed(guests, "c_rules", View(limit), Request("GET", f"/fields/grow/{size}", headers)))
+
+    assert grow(2000, 500) == b"entries 1\nappend: ok\n"
+    # What arrived may be read whatever its size, and counts in a copy.
+    for limit in (100, 1100):
+        with pytest.raises(NoResponse) as caught:
+            grow(limit, 100)
+        assert isinstance(caught.value.__cause__, Trap)
+    request = Request("GET", "/headers", headers)
+    assert run("asyncio", embed(guests, "c_kitchen", View(100), request)) == b"x-filler: " + b"f" * 1000 + b"\n"
+
+
+def test_a_guest_may_answer_when_nobody_waits(guests: Guests) -> None:
+    request = Request("GET", "/fields/in-order", authority="a")
+    assert run("asyncio", embed(guests, "c_rules", View(), request, waits=False)) == b""
+
+
+def test_a_host_without_informational_responses_says_so(guests: Guests) -> None:
+    request = Request("GET", "/informational/103", authority="a")
+    assert run("asyncio", embed(guests, "c_rules", View(), request)) == b"error 38\n"
+
+
+def test_whatever_a_guest_is_charged_is_given_back(guests: Guests) -> None:
+    view = View()
+    request = Request("GET", "/hoard/bodies/50", authority="a")
+    assert run("asyncio", embed(guests, "c_rules", view, request)) == b"kept 50\n"
+    assert view.table.charged == 0
