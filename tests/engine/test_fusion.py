@@ -235,7 +235,8 @@ CASES: dict[str, tuple[object, tuple[str, ...]]] = {
         [1 + 2 + 9, []],
         (
             '(module (memory (export "m") 1) (memory (export "n") 1))',
-            """(module (import "0" "m" (memory $m 1)) (import "0" "n" (memory $n 1)) (global v128 (v128.const i64x2 1 2))
+            """(module (import "0" "m" (memory $m 1)) (import "0" "n" (memory $n 1))
+              (global v128 (v128.const i64x2 1 2))
               (func (export "run") (result i32) (local v128)
                 (v128.store $n (i32.const 16) (v128.const i32x4 1 2 3 4))
                 (local.set 0 (v128.load32_lane $n 1 (i32.const 20) (v128.load32_zero $n (i32.const 16))))

@@ -8,6 +8,7 @@ import threading
 import cython
 from cython.cimports.libc.stdint import uintptr_t
 from cython.cimports.posix.unistd import usleep
+from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import (
     PyThread_acquire_lock,
     PyThread_allocate_lock,
@@ -15,7 +16,6 @@ from cython.cimports.wasi_http.engine.engine import (
     PyThread_release_lock,
     __sync_synchronize,
 )
-from cython.cimports.wasi_http.engine import libwasmtime as C
 
 from wasi_http.engine.config import EngineConfig
 from wasi_http.engine.errors import UnsupportedWasmtime
