@@ -14,10 +14,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from peers import LOAD_CORE, Server, Unavailable, pin, versions
@@ -103,10 +104,11 @@ class Answer:
     size: int
 
 
-def ask(address: tuple[str, int], target: str = "/") -> Answer:
+def ask(address: tuple[str, int], target: str = "/", headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
     """GET, with the headers that wrk sends."""
+    more = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     with socket.create_connection(address, timeout=30) as connection:
-        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n\r\n".encode())
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: {address[0]}:{address[1]}\r\n{more}\r\n".encode())
         with connection.makefile("rb") as stream:
             line = stream.readline()
             size = len(line)
@@ -169,17 +171,26 @@ class Load:
         return self.cpu / self.requests * 1e6
 
 
-def wrk(server: Server, connections: int, seconds: int, body: bytes) -> Load:
+def wrk(
+    server: Server,
+    connections: int,
+    seconds: int,
+    body: bytes,
+    target: str = "/",
+    headers: Mapping[str, str] = MappingProxyType({}),
+) -> Load:
     """Loads a server from the load's core; raises Wrong unless every response was right."""
     if shutil.which("wrk") is None:
         raise Unavailable("wrk is missing: apt-get install wrk")
-    answer = ask(server.address)
+    answer = ask(server.address, target, headers)
     if (answer.status, answer.body) != (200, body):
         raise Wrong(f"{server.name} answered {answer.status} {answer.body[:80]!r}, not 200 {body!r}")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(_DONE)
         script.flush()
-        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, server.url + "/"]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name]
+        command += [option for name, value in headers.items() for option in ("-H", f"{name}: {value}")]
+        command.append(server.url + target)
         before = server.cpu_seconds()
         done = subprocess.run(pin(LOAD_CORE, command), capture_output=True, text=True)
         cpu = server.cpu_seconds() - before
@@ -197,15 +208,23 @@ def wrk(server: Server, connections: int, seconds: int, body: bytes) -> Load:
 
 
 def compare_requests(
-    product: Server, peer: Server, *, connections: int, rounds: int, seconds: int, body: bytes
+    product: Server,
+    peer: Server,
+    *,
+    connections: int,
+    rounds: int,
+    seconds: int,
+    body: bytes,
+    target: str = "/",
+    headers: Mapping[str, str] = MappingProxyType({}),
 ) -> float:
     """Requests per second of both under the same load; prints them and returns the ratio."""
     for server in (product, peer):
-        wrk(server, connections, 1, body)
+        wrk(server, connections, 1, body, target, headers)
     ours, theirs = take_turns(
         rounds,
-        lambda: wrk(product, connections, seconds, body),
-        lambda: wrk(peer, connections, seconds, body),
+        lambda: wrk(product, connections, seconds, body, target, headers),
+        lambda: wrk(peer, connections, seconds, body, target, headers),
     )
     for server, loads in ((product, ours), (peer, theirs)):
         half, most = median([load.p50 for load in loads]), median([load.p99 for load in loads])
