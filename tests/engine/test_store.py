@@ -327,3 +327,48 @@ def test_a_closed_store_is_refused_everywhere(engine: Engine) -> None:
 def test_a_cancelled_host_function_sees_guest_cancelled(engine: Engine) -> None:
     assert issubclass(GuestCancelled, BaseException)
     assert not issubclass(GuestCancelled, Exception)
+
+
+def test_the_clock_wakes_for_a_guest_that_keeps_the_gil() -> None:
+    # With slices of a millisecond the clock goes to sleep after 0.1 s. A guest begins with the GIL, so a clock that
+    # needed it to wake up would never end the slice.
+    engine = Engine(EngineConfig(max_instances=1, time_slice=0.001, cache=False))
+    guest = Guest(engine, lambda store, number: number)
+    for pause in (0.0, 0.3):
+        time.sleep(pause)
+        fiber = guest.start("spin", NOTHING)
+        assert not fiber.poll()
+        assert not fiber.poll()
+        fiber.close()
+
+
+def test_threads_share_an_engine_whose_guests_keep_and_release_the_gil() -> None:
+    # Suspended in the first slice, preempted, resumed, cancelled: whoever comes back has to have the GIL.
+    engine = Engine(EngineConfig(max_instances=8, time_slice=0.001, cache=False))
+    failures: list[BaseException] = []
+
+    async def call(guest: Guest) -> None:
+        for number in range(30):
+            assert await guest.call("run", NUMBER, number) == 1000 + number
+            spinning = asyncio.ensure_future(guest.call("spin", NOTHING))
+            await asyncio.sleep(0)
+            spinning.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await spinning
+
+    async def wait(store: Store, number: int) -> int:
+        await asyncio.sleep(0)
+        return number
+
+    def work() -> None:
+        try:
+            asyncio.run(call(Guest(engine, wait)))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
