@@ -12,6 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.component.strategies import values
 from wasi_http.component.abi import DEFAULT_LIMIT, ENCODINGS, MAX_BYTE_LENGTH, Context, Signature, codec_of
 from wasi_http.component.resources import GuestResource, HandleTable, Resource, ResourceTable
 from wasi_http.component.types import (
@@ -130,8 +131,15 @@ MISALIGNS, ESCAPES, TRAPS = 1, 2, 3
 class Guest:
     """One store with the guest above, and what a call needs of it."""
 
-    def __init__(self, engine: Engine, encoding: str = "utf8", memory: int = 0, realloc: int = 1) -> None:
-        self.account = ResourceTable()
+    def __init__(
+        self,
+        engine: Engine,
+        encoding: str = "utf8",
+        memory: int = 0,
+        realloc: int = 1,
+        account: ResourceTable | None = None,
+    ) -> None:
+        self.account = ResourceTable() if account is None else account
         self.handles = HandleTable(self.account)
         self.store = Store(engine)
         _assembly(engine).instantiate(self.store)
@@ -151,7 +159,7 @@ class Guest:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.account.close()
+        self.handles.close()
         self.store.close()
 
 
@@ -295,61 +303,6 @@ TYPES: st.SearchStrategy[ValType] = st.recursive(
     ),
     max_leaves=6,
 )
-
-RANGES = {U8: (0, 8), U16: (0, 16), U32: (0, 32), U64: (0, 64), S8: (1, 7), S16: (1, 15), S32: (1, 31), S64: (1, 63)}
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
-
-
-def values(type_: ValType) -> st.SearchStrategy[Any]:
-    match type_:
-        case Primitive.BOOL:
-            return st.booleans()
-        case Primitive.F32:
-            return st.floats(width=32)
-        case Primitive.F64:
-            return st.floats()
-        case Primitive.CHAR:
-            return st.characters(exclude_categories=["Cs"])
-        case Primitive.STRING:
-            return TEXT
-        case Primitive():
-            signed, bits = RANGES[type_]
-            return st.integers(-(2**bits) if signed else 0, 2**bits - 1)
-        case ListType(Primitive.U8):
-            return st.binary(max_size=12)
-        case ListType(element):
-            return st.lists(values(element), max_size=4)
-        case TupleType(elements):
-            return st.tuples(*map(values, elements))
-        case RecordType(fields, python):
-            assert python is not None
-            return st.builds(python, *[values(field.type) for field in fields])
-        case VariantType(cases, python):
-            assert python is not None
-            forms = [form for _, _, form in python.__cases__]
-            return st.one_of(
-                *[
-                    st.just(form) if case.type is None else values(case.type).map(form)
-                    for case, form in zip(cases, forms, strict=True)
-                ]
-            )
-        case EnumType(labels, python):
-            return st.sampled_from(labels if python is None else list(python))
-        case FlagsType(labels, python):
-            assert python is not None
-            return st.lists(st.sampled_from(list(python))).map(
-                lambda members: python(sum({member.value for member in members}))
-            )
-        case OptionType(payload):
-            some = values(payload)
-            return st.none() | (some.map(Some) if isinstance(payload, OptionType) else some)
-        case ResultType(ok, error):
-            return st.one_of(
-                st.just(Ok()) if ok is None else values(ok).map(Ok),
-                st.just(Err()) if error is None else values(error).map(Err),
-            )
-    raise AssertionError(type_)
-
 
 @given(TYPES.flatmap(lambda type_: st.tuples(st.just(type_), values(type_))), st.sampled_from(sorted(ENCODINGS)))
 @example((OptionType(F64), math.nan), "utf8")
@@ -957,7 +910,9 @@ def test_resources_of_guests_are_opaque_to_the_host(engine: Engine) -> None:
         # The instance that implements it gets the representation itself, zero included, others a handle.
         assert borrow.lower_values(guest.cx, resource) == [0]
         assert guest.handles.borrows == 0
-        with Guest(engine) as other:
+        with Guest(engine) as stranger, pytest.raises(ValueError, match="belongs to the guest of another store"):
+            borrow.lower_values(stranger.cx, resource)
+        with Guest(engine, account=guest.account) as other:
             (handle,) = borrow.lower_values(other.cx, resource)
             lent = borrow.lift_values(other.cx, [handle])
             assert isinstance(lent, GuestResource)

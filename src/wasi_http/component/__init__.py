@@ -28,7 +28,7 @@ from wasi_http.component.interface import (
     u64,
 )
 from wasi_http.component.linker import InstancePre, Linker
-from wasi_http.component.resources import ResourceTable, live_resources
+from wasi_http.component.resources import GuestResource, ResourceTable, live_resources
 from wasi_http.component.values import Err, Ok, Some, Variant, case
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
     "Call",
     "Component",
     "Err",
+    "GuestResource",
     "HostFunction",
     "InstancePre",
     "Interface",

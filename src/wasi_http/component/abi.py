@@ -1297,6 +1297,8 @@ class HandleCodec(Codec):
         if not isinstance(value, GuestResource) or cython.cast(GuestResource, value).type is not self.resource:
             raise TypeError(f"expected a resource of a guest for {self.type}, not {_show(value)}")
         resource: GuestResource = cython.cast(GuestResource, value)
+        if resource.account is not cx.handles.account:
+            raise ValueError(f"the resource {self.resource} belongs to the guest of another store")
         if self.own:
             return cx.handles.insert(type, resource.give(), True)
         resource.check()

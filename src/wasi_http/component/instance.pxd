@@ -3,7 +3,7 @@ from wasi_http.component.abi cimport Context, Signature
 from wasi_http.component.resources cimport HandleTable
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.assembly cimport Assembly
-from wasi_http.engine.store cimport Fiber, HostFunc, Store
+from wasi_http.engine.store cimport Fiber, Func, HostFunc, Store
 
 
 cdef class State:
@@ -27,6 +27,10 @@ cdef class Lowered(HostFunc):
 cdef class Dropper(HostFunc):
     cdef object resource
     cdef int destructor
+
+
+cdef class Destructor:
+    cdef Func function
 
 
 cdef class Maker(HostFunc):
@@ -55,6 +59,7 @@ cdef class Lifted:
 cdef class Prepared:
     cdef Assembly assembly
     cdef tuple contexts
+    cdef tuple resources
 
 
 cdef class Call:

@@ -43,6 +43,7 @@ class State:
                 self.handles,
                 encoding,
             )
+            cx.limit = self.handles.account.value_limit
             self.contexts[index] = cx
         return cx
 
@@ -152,6 +153,38 @@ class Dropper(HostFunc):
             raw[0].i32 = rep
             cython.cast(Func, store.items[self.destructor]).call_raw(raw, 1)
         return 0
+
+
+@cython.final
+@cython.cclass
+class Destructor:
+    """The destructor of a guest's resource, for a host that drops one. Called with the representation.
+
+    In a host function it runs at once, on the fiber of the guest that called; otherwise it needs one of its own, which
+    is returned.
+    """
+
+    def __init__(self, function: Func) -> None:
+        self.function = function
+
+    def __call__(self, rep: int) -> Fiber | None:
+        raw: C.wasmtime_val_raw_t[1]
+        fiber: Fiber
+        # A reference to the store would be a cycle: stores end when nobody uses them.
+        if self.function.store == cython.NULL:
+            return None
+        store: Store = cython.cast(Store, self.function.store)
+        if store.executing:
+            raw[0].i32 = rep
+            self.function.call_raw(raw, 1)
+            return None
+        if store.spent:
+            return None
+        fiber = Fiber.__new__(Fiber)
+        fiber.arguments[0].kind = 0
+        fiber.arguments[0].of.i32 = rep
+        fiber.start(self.function, 1, 0)
+        return fiber
 
 
 @cython.final
@@ -302,6 +335,7 @@ class Call:
         if function.entry < 0:
             state: State = _state(self.store)
             if state.handles.borrows:
+                self.store.spent = True
                 raise Trap("borrow handles still remain at the end of the call")
             raw[0].i64 = self.fiber.results[0].of.i64
             self.result = function.signature.lift_result(state.context(self.store, function.context), raw)
@@ -327,11 +361,20 @@ class Call:
 @cython.final
 @cython.cclass
 class Prepared:
-    """A component that is linked: instances of it are a matter of microseconds."""
+    """A component that is linked: instances of it are a matter of microseconds.
 
-    def __init__(self, assembly: Assembly, contexts: tuple[tuple[int, int, int], ...]) -> None:
+    ``resources`` are the types that the component implements, with the positions of their destructors or -1.
+    """
+
+    def __init__(
+        self,
+        assembly: Assembly,
+        contexts: tuple[tuple[int, int, int], ...],
+        resources: tuple[tuple[ResourceType, int], ...] = (),
+    ) -> None:
         self.assembly = assembly
         self.contexts = contexts
+        self.resources = resources
 
     def instantiate(self, store: Store) -> None:
         """Instantiates the component in a fresh store; raises `Trap` when a start function fails.
@@ -347,3 +390,7 @@ class Prepared:
         state.contexts = [None] * len(self.contexts)
         store.instance = state
         self.assembly.run(store)
+        if self.resources:
+            for resource, position in self.resources:
+                destructor = Destructor(store.items[position]) if position >= 0 else None
+                state.handles.define(resource, destructor)

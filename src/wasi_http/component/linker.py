@@ -28,7 +28,7 @@ from wasi_http.component.types import (
     ValType,
     VariantType,
 )
-from wasi_http.engine import Assembly, Engine, HostFunc, Store
+from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 
 __all__ = ["InstancePre", "Linker"]
 
@@ -185,13 +185,20 @@ class InstancePre:
             )
             for spec in plan.contexts
         )
-        self._prepared = Prepared(assembly, contexts)
+        self._prepared = Prepared(
+            assembly,
+            contexts,
+            tuple((resource, -1 if at is None else at) for resource, at in plan.resources.items()),
+        )
+        # What interfaces that were asked for call the component's own resource types.
+        self._implemented: dict[ResourceType, ResourceType] = {}
 
     def export(self, interface: Interface | type[Interface]) -> dict[str, Lifted]:
         """The functions of an exported interface, by name, with the types that its declaration gives them.
 
-        The component may export another version on the same semver track. Raises `LinkError` when the interface is not
-        exported, or has other signatures.
+        The component may export another version on the same semver track. Resources that the component implements are
+        `GuestResource` objects, whatever class declares them; ask for the interface that defines one before those that
+        use it. Raises `LinkError` when the interface is not exported, or has other signatures.
         """
         if isinstance(interface, type):
             interface = interface()
@@ -204,21 +211,27 @@ class InstancePre:
         assert isinstance(instance, dict)
         problems = []
         functions = {}
+        resources = self.component.plan.exported_resources[name]
+        for resource, declared in interface.resource_types().items():
+            if resource not in resources:
+                problems.append(f"{name}: the resource {resource} is not exported")
+            elif resources[resource] not in self._resources:
+                self._implemented[declared] = resources[resource]
         for function in interface.functions().values():
             lifted = instance.get(function.name)
             if lifted is None:
                 problems.append(f"{name}: the function {function.name} is not exported: {function.type}")
                 continue
             exported = _bind_function(lifted.type, self._resources)
-            if not _same_function(exported, function.type):
+            expected = _bind_function(function.type, self._implemented)
+            if not _same_function(exported, expected):
                 problems.append(
-                    f"{name}: {function.name} does not match: "
-                    f"the component exports {exported}, expected {function.type}"
+                    f"{name}: {function.name} does not match: the component exports {exported}, expected {expected}"
                 )
                 continue
             functions[function.name] = Lifted(
                 f"{name}#{function.name}",
-                Signature(function.type),
+                Signature(expected),
                 lifted.core,
                 lifted.context,
                 -1 if lifted.post_return is None else lifted.post_return,
@@ -237,12 +250,19 @@ class InstancePre:
         return max(candidates)[1] if candidates else None
 
     def instantiate(self, store: Store) -> None:
-        """Makes the one instance of a fresh store; raises `Trap` when a core start function fails."""
-        self._prepared.instantiate(store)
+        """Makes the one instance of a fresh store.
+
+        Raises `Trap` when a core start function fails, or a limit of the store is reached, and `LinkError` when core
+        modules do not fit together.
+        """
+        try:
+            self._prepared.instantiate(store)
+        except InvalidModule as error:
+            raise LinkError([f"the core modules do not fit: {' '.join(error.message.split())}"]) from None
 
     async def instantiate_async(self, store: Store) -> None:
         """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
-        self._prepared.instantiate(store)
+        self.instantiate(store)
 
 
 def _needs_entry(function: LiftedFunc) -> bool:
@@ -274,7 +294,8 @@ def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> H
 
 
 # A component's types speak of the resources that it imports by identities of its own. To compare its signatures with
-# the host's, those are replaced by the host's resource types.
+# the host's, those are replaced by the host's resource types; and in the declaration of what it exports, the types that
+# it implements take the place of those that declare them.
 
 
 def _bind(type_: ValType, resources: dict[ResourceType, ResourceType]) -> ValType:
@@ -289,10 +310,11 @@ def _bind(type_: ValType, resources: dict[ResourceType, ResourceType]) -> ValTyp
             return OptionType(_bind(payload, resources))
         case TupleType(elements):
             return TupleType(tuple(_bind(element, resources) for element in elements))
-        case RecordType(fields):
-            return RecordType(tuple(Field(field.name, _bind(field.type, resources)) for field in fields))
-        case VariantType(cases):
-            return VariantType(tuple(Case(case.name, _bind_optional(case.type, resources)) for case in cases))
+        case RecordType(fields, python):
+            return RecordType(tuple(Field(field.name, _bind(field.type, resources)) for field in fields), python)
+        case VariantType(cases, python):
+            bound = tuple(Case(case.name, _bind_optional(case.type, resources)) for case in cases)
+            return VariantType(bound, python)
         case ResultType(ok, error):
             return ResultType(_bind_optional(ok, resources), _bind_optional(error, resources))
     return type_

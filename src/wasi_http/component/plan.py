@@ -36,6 +36,7 @@ from wasi_http.component.definitions import (
     ResourceNew,
     ResourceRep,
     Sort,
+    TypeBound,
     TypeDefinition,
 )
 from wasi_http.component.errors import InvalidComponent
@@ -128,6 +129,10 @@ class Plan:
     lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)
     exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
+    #: Of each exported instance the resource types, by name.
+    exported_resources: dict[str, dict[str, ResourceType]] = field(default_factory=dict)
+    #: The resource types that the component defines, with the positions of their destructors in the wants.
+    resources: dict[ResourceType, int | None] = field(default_factory=dict)
     #: Imports that are not instances: nothing can provide them.
     unsupported: list[str] = field(default_factory=list)
 
@@ -154,7 +159,7 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
 
 @dataclass(slots=True)
 class _Scope:
-    """The index spaces of one component instance; entries mean something here. Types mean nothing to a plan."""
+    """The index spaces of one component instance; entries mean something here. Of types, only resource types do."""
 
     outer: _Scope | None
     spaces: dict[Sort, list[Any]] = field(default_factory=dict)
@@ -182,7 +187,6 @@ class _Planner:
         self.work = 0
         self.instances: list[Module | ModuleBinary] = []
         self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
-        self.destructors: dict[ResourceType, int | None] = {}
         self.wanted: dict[tuple[int, int], int] = {}
         self.specs: dict[ContextSpec, int] = {}
 
@@ -223,7 +227,7 @@ class _Planner:
                     target = target.outer
                 item = target.get(definition.sort, definition.target)
             case ResourceDefinition():
-                self.resource(scope, definition)
+                item = self.resource(scope, definition)
             case Lift():
                 item = self.lift(scope, definition)
             case Lower():
@@ -291,19 +295,26 @@ class _Planner:
             self.plan.exports[name] = item
         elif isinstance(item, dict):
             self.plan.exports[name] = {n: f for n, f in item.items() if isinstance(f, LiftedFunc)}
+            resources = {n: r for n, r in item.items() if isinstance(r, ResourceType)}
+            self.plan.exported_resources[name] = resources
+            for n, resource in resources.items():
+                resource.name = resource.name or n
 
     def import_(self, definition: Import) -> Any:
         if isinstance(definition.type, InstanceType):
             self.plan.imports[definition.name] = definition.type
-            return {
+            functions = {
                 name: ImportedFunc(definition.name, name, type_) for name, type_ in definition.type.functions.items()
             }
+            return {**functions, **definition.type.resources}
         if definition.sort is not Sort.TYPE or isinstance(getattr(definition.type, "type", None), ResourceType):
             self.plan.unsupported.append(
                 f"{definition.name} is a {definition.sort} that the component imports; only interfaces can be provided"
             )
         if isinstance(definition.type, FuncType):
             return ImportedFunc("", definition.name, definition.type)
+        if isinstance(definition.type, TypeBound) and isinstance(definition.type.type, ResourceType):
+            return definition.type.type
         return None
 
     # Canonical definitions
@@ -356,18 +367,19 @@ class _Planner:
         context = self.context(scope, definition.options, definition.offset)
         return self.host(LoweredFunc(function, context, lowered_core_type(function.type)))
 
-    def resource(self, scope: _Scope, definition: ResourceDefinition) -> None:
+    def resource(self, scope: _Scope, definition: ResourceDefinition) -> ResourceType:
         destructor = None
         if definition.destructor is not None:
             item = scope.get(Sort.CORE_FUNC, definition.destructor)
             destructor = self.want(item, "the destructor", CoreType(("i32",), ()), definition.offset)
-        self.destructors[definition.type] = destructor
+        self.plan.resources[definition.type] = destructor
+        return definition.type
 
     def builtin(self, definition: ResourceNew | ResourceDrop | ResourceRep) -> CoreItem:
         kinds = {ResourceNew: "resource.new", ResourceDrop: "resource.drop", ResourceRep: "resource.rep"}
         kind = kinds[type(definition)]
         core_type = CoreType(("i32",), () if kind == "resource.drop" else ("i32",))
-        destructor = self.destructors.get(definition.resource)
+        destructor = self.plan.resources.get(definition.resource)
         return self.host(Builtin(kind, definition.resource, destructor, core_type))
 
 

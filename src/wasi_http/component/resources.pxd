@@ -24,6 +24,7 @@ cdef class ResourceTable:
     cdef readonly int64_t limit
     cdef readonly int64_t memory
     cdef readonly int64_t charged          # bytes
+    cdef readonly uint32_t value_limit
     cdef int64_t live
     cdef list tables
 
@@ -65,3 +66,4 @@ cdef class GuestResource:
 
     cdef int check(self) except -1
     cdef int32_t give(self) except? -1
+    cdef object end(self)

@@ -102,19 +102,29 @@ def _detach(resource: Resource):
 
 @cython.cclass
 class ResourceTable:
-    """The account of one store: how many handles its guests hold, and how many they may (``limit``; None: any number).
+    """The account of one store: what its guests take of the host. A guest that takes more is stopped by a `Trap`.
 
-    ``memory`` bounds the bytes that the host keeps for resources whose size guests choose (see `Resource.charge`);
-    ``charged`` is how many that are. A guest that asks for more of either is stopped by a `Trap`.
+    ``limit``
+        How many handles they may hold; None: any number.
+    ``memory``
+        How many bytes the host keeps for resources whose size guests choose (see `Resource.charge`); ``charged`` is how
+        many that are.
+    ``value_limit``
+        What the values that they send in one call may cost on the host, in bytes.
     """
 
-    def __init__(self, limit: int | None = 1_000_000, memory: int = 33_554_432) -> None:
+    def __init__(
+        self, limit: int | None = 1_000_000, memory: int = 32 << 20, value_limit: int = 128 << 20
+    ) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"the limit of a resource table must be at least 1, not {limit}")
         if memory < 0:
             raise ValueError(f"the memory of a resource table must not be negative: {memory}")
+        if not 1 <= value_limit < 1 << 32:
+            raise ValueError(f"the limit of the values of a call must be 1 to {(1 << 32) - 1} bytes, not {value_limit}")
         self.limit = _UNLIMITED if limit is None else limit
         self.memory = memory
+        self.value_limit = value_limit
         self.tables = []
 
     def __len__(self) -> int:
@@ -274,6 +284,8 @@ class HandleTable:
     def define(self, type: ResourceType, destructor: Callable[[int], object] | None = None) -> None:
         """This instance implements a resource type: its representations are i32, and ``destructor`` ends one.
 
+        It returns None when that is done, or an `engine.Fiber` that has yet to do it.
+
         Borrows of the type are handed to this instance as representations, not as handles (specification:
         ``lower_borrow``).
         """
@@ -304,7 +316,7 @@ class HandleTable:
         if isinstance(rep, Resource):
             rep.release()
         elif isinstance(rep, int):
-            _destroy(self.account, type, rep)
+            _finish(_destroy(self.account, type, rep), type)
 
     def end_call(self) -> None:
         """`end_lends` for Python."""
@@ -364,7 +376,9 @@ class HandleTable:
 class GuestResource:
     """A resource that a guest implements, in the hands of the host. Opaque: ``rep`` means something to the guest only.
 
-    With ``owned`` the host has to pass it on or `drop` it. A borrowed one is valid while the call that gave it runs.
+    With ``owned`` the host has to pass it on or `drop` it; one that is forgotten lives as long as its store. A borrowed
+    one is valid while the call that gave it runs. When the store is closed, or spent after a trap, the resource went
+    with it: its destructor does not run any more.
     """
 
     def __cinit__(self, account: ResourceTable, type: ResourceType, rep: int, owned: bool = True):
@@ -386,24 +400,51 @@ class GuestResource:
         self.gone = True
         return self.rep
 
+    def end(self) -> object:
+        """Starts the destructor; gives the fiber that carries it out, or None."""
+        rep = self.give()
+        try:
+            return _destroy(self.account, self.type, rep)
+        except RuntimeError:
+            # The store is busy with another call: nothing has happened, and there may be another time.
+            self.gone = False
+            raise
+
     def drop(self) -> None:
-        """Ends the resource: its guest's destructor runs. Once; raises ValueError when it is borrowed or gone."""
-        _destroy(self.account, self.type, self.give())
+        """Ends the resource: its guest's destructor runs. Once; raises ValueError when it is borrowed or gone.
+
+        Outside of a host function the destructor has one time slice and may not wait: a `Trap` otherwise, which spends
+        the store as every trap does. `drop_async` has neither limit. Raises RuntimeError while another call waits.
+        """
+        _finish(self.end(), self.type)
+
+    async def drop_async(self) -> None:
+        """`drop`, for destructors that may take long or wait."""
+        fiber = self.end()
+        if fiber is not None:
+            await fiber.drive()
 
     def __repr__(self) -> str:
         return f"<{'own' if self.owned else 'borrow'} of the guest's {self.type} {self.rep}>"
 
 
 @cython.cfunc
-@cython.exceptval(-1, check=False)
-def _destroy(account: ResourceTable, type: object, rep: object) -> cython.int:
+def _destroy(account: ResourceTable, type: object, rep: object) -> object:
+    """What the destructor returned, in the instance that implements the type: None, or a fiber."""
     table: HandleTable
     for table in account.tables:
         if table.destructors is not None and type in table.destructors:
             destructor = table.destructors[type]
-            if destructor is not None:
-                destructor(rep)
-            break
+            return None if destructor is None else destructor(rep)
+    return None
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _finish(fiber: object, type: object) -> cython.int:
+    if fiber is not None and not fiber.poll():
+        fiber.close()
+        raise Trap(f"the destructor of {type} has to wait or takes too long: drop_async lets it")
     return 0
 
 

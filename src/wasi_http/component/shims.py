@@ -6,12 +6,15 @@ module, instantiated last, that fills the table. Here host functions find their 
 goes through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at
 all.
 
-Nothing is taken on trust: a module counts as a shim only if every byte of its code says so.
+Nothing is taken on trust: a module counts as a shim only if every byte of its code says so, nobody but the fixup gets
+its table, and no code runs before that is filled. Whatever a shim would do but forward a call, trapping included, it
+does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.plan import Plan
@@ -22,6 +25,8 @@ __all__ = ["bypass_shims"]
 _MAX_SIZE = 256 * 1024
 
 _LOCAL_GET, _I32_CONST, _CALL_INDIRECT, _END = 0x20, 0x41, 0x11, 0x0B
+_FUNCREF = 0x70
+_NUMBERS = frozenset({0x7C, 0x7D, 0x7E, 0x7F})
 
 Source = int | tuple[int, int]
 
@@ -34,9 +39,13 @@ def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | Module
             continue
         table = tables[0]
         filled = _fixup_elements(modules[module][0].code, modules[module][1])
-        called = _shim_calls(modules[plan.steps[table[0]][0]][0].code)
-        if filled is not None and called is not None:
-            _bypass(plan, modules, table[0], fixup, filled, called)
+        shim = _read_shim(modules[plan.steps[table[0]][0]][0].code)
+        if filled is None or shim is None or len(filled) > shim.size:
+            continue
+        alone = all(source != table for step, (_, used) in enumerate(plan.steps) if step != fixup for source in used)
+        between = {position for position, _ in plan.steps[table[0] + 1 : fixup]}
+        if alone and not any(_starts(modules[position][0].code) for position in between):
+            _bypass(plan, modules, table[0], fixup, filled, shim.called)
             return
 
 
@@ -54,12 +63,14 @@ def _bypass(
 ) -> None:
     exports = modules[plan.steps[shim][0]][1].exports
     imports = plan.steps[fixup][1]
+    wanted = modules[plan.steps[fixup][0]][1].imports
     targets: dict[Source, int] = {}
     for position, export in enumerate(exports):
         slot = called.get(export.name)
         if slot is not None and slot < len(filled):
             target = imports[filled[slot]]
-            if isinstance(target, int):
+            # Another type would trap when it is called.
+            if isinstance(target, int) and wanted[filled[slot]].type == export.type:
                 targets[(shim, position)] = target
     steps = [(module, [targets.get(source, source) for source in sources]) for module, sources in plan.steps]
     used = {source for step, (_, sources) in enumerate(steps) if step != fixup for source in sources} | set(plan.wants)
@@ -107,6 +118,18 @@ class _Reader:
         return bytes(self.code[self.at - length : self.at]).decode("utf-8", "replace")
 
 
+def _starts(code: memoryview) -> bool:
+    """Whether the module has a start function; the engine has validated it."""
+    reader = _Reader(code)
+    reader.at = 8
+    while reader.at < len(code):
+        if reader.byte() == _START:
+            return True
+        size = reader.number()
+        reader.at += size
+    return False
+
+
 def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, _Reader] | None:
     """The sections of a small module by number, None if there are others than allowed (custom ones aside)."""
     if len(code) > _MAX_SIZE:
@@ -125,11 +148,21 @@ def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, _Reader] |
     return sections if sections.keys() == allowed else None
 
 
-_TYPE, _IMPORT, _FUNCTION, _TABLE, _EXPORT, _ELEMENT, _CODE = 1, 2, 3, 4, 7, 9, 10
+_TYPE, _IMPORT, _FUNCTION, _TABLE, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 3, 4, 7, 8, 9, 10
 
 
-def _shim_calls(code: memoryview) -> dict[str, int] | None:
-    """For each function that a shim exports the slot of its table that it calls with its own arguments."""
+@dataclass(frozen=True, slots=True)
+class _Shim:
+    """``called`` has for each exported function the slot of the table that it calls with its own arguments.
+
+    ``size`` is how many slots there are at least.
+    """
+
+    called: dict[str, int]
+    size: int
+
+
+def _read_shim(code: memoryview) -> _Shim | None:
     sections = _sections(code, frozenset({_TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE}))
     if sections is None:
         return None
@@ -139,12 +172,14 @@ def _shim_calls(code: memoryview) -> dict[str, int] | None:
         if types.byte() != 0x60:
             return None
         params.append(types.number())
-        types.at += params[-1]
-        results = types.number()
-        types.at += results
+        if any(types.byte() not in _NUMBERS for _ in range(params[-1])):
+            return None
+        if any(types.byte() not in _NUMBERS for _ in range(types.number())):
+            return None
     functions = sections[_FUNCTION]
     signatures = [functions.number() for _ in range(functions.number())]
-    if sections[_TABLE].number() != 1:
+    table = sections[_TABLE]
+    if table.number() != 1 or table.byte() != _FUNCREF or table.byte() > 1:
         return None
     bodies = sections[_CODE]
     slots = []
@@ -165,7 +200,7 @@ def _shim_calls(code: memoryview) -> dict[str, int] | None:
             called[name] = slots[index]
         elif kind != 1:
             return None
-    return called
+    return _Shim(called, table.number())
 
 
 def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
