@@ -32,18 +32,19 @@ from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 
 __all__ = ["InstancePre", "Linker"]
 
-_VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<major>\d+)\.(?P<minor>\d+)\.(?P<patch>\d+)(?P<rest>.*)\Z")
+_VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<major>\d+)(?:\.(?P<minor>\d+)(?:\.(?P<patch>\d+))?)?(?P<rest>.*)\Z")
 
 
 def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
     """The semver track of an interface's name, and its version: names on one track are compatible.
 
-    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x and pre-releases are on none.
+    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x and pre-releases are on none. A track's
+    own name, which components may use too, is its lowest version.
     """
     found = _VERSIONED.match(name)
     if found is None or found["rest"].startswith("-"):
         return None
-    version = int(found["major"]), int(found["minor"]), int(found["patch"])
+    version = int(found["major"]), int(found["minor"] or 0), int(found["patch"] or 0)
     if version[0]:
         return f"{found['name']}@{version[0]}", version
     if version[1]:

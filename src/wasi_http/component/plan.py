@@ -217,7 +217,10 @@ class _Planner:
             case InlineExports():
                 item = {export.name: scope.get(export.sort, export.index) for export in definition.exports}
             case AliasExport():
-                item = scope.get(Sort.INSTANCE, definition.instance).get(definition.name)
+                instance = scope.get(Sort.INSTANCE, definition.instance)
+                if instance is None:
+                    raise InvalidComponent("instances inside of imported ones are not supported", definition.offset)
+                item = instance.get(definition.name)
             case AliasCoreExport():
                 item = self.core_alias(scope, definition)
             case AliasOuter():
@@ -244,7 +247,10 @@ class _Planner:
         scope.add(definition.sort, item)
 
     def core_instantiate(self, scope: _Scope, definition: CoreInstantiate) -> int:
-        position, module = self.modules[scope.get(Sort.CORE_MODULE, definition.module).offset]
+        chosen: CoreModule | None = scope.get(Sort.CORE_MODULE, definition.module)
+        if chosen is None:
+            raise InvalidComponent("components that import core modules are not supported", definition.offset)
+        position, module = self.modules[chosen.offset]
         arguments = {name: scope.get(Sort.CORE_INSTANCE, index) for name, index in definition.args}
         sources: list[int | tuple[int, int]] = []
         for wanted in module.imports:

@@ -1,8 +1,8 @@
 """Hostile guests, as data: calls of the `abi` guests that break the canonical ABI, and components hostile as a whole.
 
 Of `CALLS`, do the `steps` of a case in turn in one instance of its `guest`: all but the last one succeed, and the last
-one ends as `expected` says. Of `COMPONENTS`, load the `binary()`, instantiate it, and call its export `run: func()` if
-it has one: what happens is `expected`.
+one ends as `expected` says. Of `COMPONENTS`, load the `binary()`, instantiate it, and call the function `run: func()` of
+its export `test:evil/run` if it has one: what happens is `expected`.
 """
 
 from __future__ import annotations
@@ -236,7 +236,9 @@ class Component:
 
 def _with_core(core: str, run: str = "", outer: str = "") -> str:
     """A component around one core module, whose function `run`, when there is one, is exported."""
-    lift = '(func (export "run") (canon lift (core func $i "run")))' if run else ""
+    lift = """(func $run (canon lift (core func $i "run")))
+      (instance $run (export "run" (func $run))) (export "test:evil/run" (instance $run))"""
+    lift = lift if run else ""
     return f"(component {outer} (core module $m {core} {run}) (core instance $i (instantiate $m)) {lift})"
 
 

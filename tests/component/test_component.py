@@ -1,0 +1,197 @@
+"""Loading components: what is accepted, in which form, and what is said about the rest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.guests.build import build, unavailable
+from wasi_http.component import Component, InvalidComponent
+from wasi_http.engine import Engine, EngineConfig, wat_to_wasm
+
+TEXT = """(component
+  (import "test:a/b@0.1.0" (instance $b (export "f" (func))))
+  (core module $m (func (export "g")))
+  (core instance $i (instantiate $m))
+  (func (export "g") (canon lift (core func $i "g"))))"""
+
+
+def test_binary_and_text(engine: Engine, tmp_path: Path) -> None:
+    binary = wat_to_wasm(TEXT)
+    wat, wasm = tmp_path / "c.wat", tmp_path / "c.wasm"
+    wat.write_text(TEXT)
+    wasm.write_bytes(binary)
+    for component in (
+        Component(engine, TEXT),
+        Component(engine, binary),
+        Component(engine, memoryview(binary)),
+        Component.from_file(engine, wat),
+        Component.from_file(engine, str(wasm)),
+    ):
+        assert component.engine is engine
+        assert component.imports == ["test:a/b@0.1.0"]
+        assert component.exports == ["g"]
+        assert repr(component) == "<Component: 1 core modules, exports g>"
+
+
+REFUSED: list[tuple[str, bytes | str, str, int]] = [
+    ("nothing", b"", "the component is empty", 0),
+    ("no text", "", "expected at least one module field", 0),
+    ("only a magic number", b"\0asm", "ends within its header", 4),
+    ("something else", b"\x7fELF\1\1\1\0", "is not WebAssembly", 0),
+    ("a core module", b"\0asm\1\0\0\0", "this is a core module, not a component", 4),
+    ("the text of a core module", "(module)", "this is a core module, not a component", 4),
+    ("text that ends early", "(component", "expected `.`", 0),
+    (
+        "a core module that does not validate",
+        '(component (core module (func (export "f") i32.const 1)))',
+        "a core module is invalid: .*values remaining on stack",
+        42,
+    ),
+    (
+        "a component inside with code of its own",
+        "(component (component (core module $m) (core instance (instantiate $m))) (instance (instantiate 0)))",
+        "composed components .* are not supported yet",
+        42,
+    ),
+    (
+        "a component inside with a resource of its own",
+        "(component (component (type (resource (rep i32)))) (instance (instantiate 0)))",
+        "composed components .* are not supported yet",
+        0,
+    ),
+    (
+        "an imported component that is instantiated",
+        '(component (import "c" (component $c)) (instance (instantiate $c)))',
+        "components that import components are not supported",
+        24,
+    ),
+    (
+        "an imported core module that is instantiated",
+        '(component (import "c" (core module $c)) (core instance (instantiate $c)))',
+        "components that import core modules are not supported",
+        0,
+    ),
+    (
+        "an instance inside of an imported one",
+        '(component (import "a" (instance $a (export "i" (instance (export "f" (func))))))'
+        '(alias export $a "i" (instance $i)) (alias export $i "f" (func)))',
+        "instances inside of imported ones are not supported",
+        0,
+    ),
+    (
+        "a call of its own export",
+        '(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))'
+        '(func $f (canon lift (core func $i "f"))) (core func (canon lower (func $f))))',
+        "calls its own exports is not supported yet",
+        0,
+    ),
+    (
+        "a core import that nobody gives",
+        '(component (core module $m (import "a" "b" (func))) (core instance $i (instantiate $m)))',
+        "the core import 'a' 'b' is not given",
+        0,
+    ),
+    (
+        "a core import of another kind",
+        '(component (core module $m (import "a" "b" (func))) (core module $n (memory (export "b") 1))'
+        '(core instance $n (instantiate $n)) (core instance (instantiate $m (with "a" (instance $n)))))',
+        "the core import 'a' 'b' is a func, but a memory is given",
+        0,
+    ),
+    (
+        "a core import of another type",
+        '(component (core module $m (import "a" "b" (func))) (core module $n (func (export "b") (param i32)))'
+        '(core instance $n (instantiate $n)) (core instance (instantiate $m (with "a" (instance $n)))))',
+        "the core import 'a' 'b' is .*, but .* is given",
+        0,
+    ),
+    (
+        "a lifted function of another type",
+        '(component (core module $m (func (export "f") (param i64))) (core instance $i (instantiate $m))'
+        '(func (param "x" u32) (canon lift (core func $i "f"))))',
+        "the lifted function is .*, but must be",
+        0,
+    ),
+    (
+        "a realloc of another type",
+        '(component (core module $m (memory (export "m") 1) (func (export "f") (param i32 i32)) (func (export "r")))'
+        "(core instance $i (instantiate $m))"
+        '(func (param "x" string) (canon lift (core func $i "f") (memory (core memory $i "m")) (realloc (core func $i "r")))))',
+        "the realloc option is .*, but must be",
+        0,
+    ),
+    (
+        "a post-return of another type",
+        '(component (core module $m (func (export "f") (result i32) (i32.const 0)) (func (export "p") (param i64)))'
+        "(core instance $i (instantiate $m))"
+        '(func (result u32) (canon lift (core func $i "f") (post-return (core func $i "p")))))',
+        "the post-return option is .*, but must be",
+        0,
+    ),
+    (
+        "a destructor of another type",
+        '(component (core module $m (func (export "d") (param i64))) (core instance $i (instantiate $m))'
+        '(type (resource (rep i32) (dtor (core func $i "d")))))',
+        "the destructor is .*, but must be",
+        0,
+    ),
+    (
+        "an alias of nothing",
+        '(component (core module $m) (core instance $i (instantiate $m)) (alias core export $i "f" (core func)))',
+        "there is no core func 'f' to alias",
+        0,
+    ),
+]
+
+
+@pytest.mark.parametrize(("source", "message", "offset"), [case[1:] for case in REFUSED], ids=[c[0] for c in REFUSED])
+def test_what_is_refused(engine: Engine, source: bytes | str, message: str, offset: int) -> None:
+    with pytest.raises(InvalidComponent, match=message) as caught:
+        Component(engine, source)
+    if offset:
+        assert caught.value.offset == offset
+    elif isinstance(source, str) and "expected" not in message:
+        # Somewhere inside: text has no offsets that the test could know.
+        assert 0 < caught.value.offset < len(wat_to_wasm(source))
+
+
+@pytest.mark.parametrize("name", ["c.wasm", "c.wat"])
+def test_files_that_are_no_components(engine: Engine, tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    with pytest.raises(FileNotFoundError):
+        Component.from_file(engine, path)
+    path.write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(InvalidComponent, match="is not WebAssembly"):
+        Component.from_file(engine, path)
+    path.write_bytes(b"hello")
+    with pytest.raises(InvalidComponent):
+        Component.from_file(engine, path)
+
+
+def test_progress_counts_what_has_to_be_compiled(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    engine = Engine(EngineConfig(max_instances=1, cache_directory=str(tmp_path)))
+    text = '(component (core module (func (export "a"))) (core module (func (export "b"))))'
+    heard: list[tuple[int, int]] = []
+    Component(engine, text, progress=lambda done, of: heard.append((done, of)))
+    assert heard == [(0, 2), (1, 2), (2, 2)]
+    heard.clear()
+    Component(engine, text, progress=lambda done, of: heard.append((done, of)))
+    assert heard == []
+
+
+@pytest.mark.parametrize("guest", ["hello", "c_hello", "abi"])
+def test_imports_and_exports_of_real_components(engine: Engine, guest: str) -> None:
+    if unavailable(guest):
+        pytest.skip(str(unavailable(guest)))
+    component = Component.from_file(engine, build(guest))
+    if guest == "abi":
+        assert component.imports == ["test:abi/host"]
+        assert sorted(component.exports) == [
+            f"test:abi/{name}" for name in ("counters", "guest", "handles", "images", "raw")
+        ]
+    else:
+        assert "wasi:http/types@0.2.12" in component.imports
+        assert component.exports == ["wasi:http/incoming-handler@0.2.12"]
