@@ -118,7 +118,8 @@ REFUSED: list[tuple[str, bytes | str, str, int]] = [
         "a realloc of another type",
         '(component (core module $m (memory (export "m") 1) (func (export "f") (param i32 i32)) (func (export "r")))'
         "(core instance $i (instantiate $m))"
-        '(func (param "x" string) (canon lift (core func $i "f") (memory (core memory $i "m")) (realloc (core func $i "r")))))',
+        '(func (param "x" string) (canon lift (core func $i "f") (memory (core memory $i "m"))'
+        '(realloc (core func $i "r")))))',
         "the realloc option is .*, but must be",
         0,
     ),

@@ -165,6 +165,8 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasm_functype_delete, (wasm_functype_t *)) \
     F(wasm_valtype_t *, wasm_valtype_new, (uint8_t)) \
     F(uint8_t, wasm_valtype_kind, (const wasm_valtype_t *)) \
+    F(wasm_valtype_t *, wasmtime_wasm_valtype_v128, (void)) \
+    F(bool, wasmtime_wasm_valtype_equal, (const wasm_valtype_t *, const wasm_valtype_t *)) \
     F(void, wasm_valtype_vec_new_uninitialized, (wasm_valtype_vec_t *, size_t)) \
     F(void, wasm_valtype_vec_new_empty, (wasm_valtype_vec_t *)) \
     F(void, wasmtime_error_delete, (wasmtime_error_t *)) \

@@ -165,6 +165,8 @@ cdef extern from "libwasmtime.h" nogil:
     void wasm_functype_delete(wasm_functype_t*)
     wasm_valtype_t* wasm_valtype_new(uint8_t)
     uint8_t wasm_valtype_kind(const wasm_valtype_t*)
+    wasm_valtype_t* wasmtime_wasm_valtype_v128()
+    bint wasmtime_wasm_valtype_equal(const wasm_valtype_t*, const wasm_valtype_t*)
     void wasm_valtype_vec_new_uninitialized(wasm_valtype_vec_t*, size_t)
     void wasm_valtype_vec_new_empty(wasm_valtype_vec_t*)
     void wasmtime_error_delete(wasmtime_error_t*)

@@ -27,6 +27,9 @@ def _load():
 
 _load()
 
+# wasmtime aborts the process when it is asked for the kind of this one.
+_V128 = cython.declare(cython.pointer(C.wasm_valtype_t), C.wasmtime_wasm_valtype_v128())
+
 _OFFSET = re.compile(r"\(at offset (0x[0-9a-f]+)\)|at offset (\d+)")
 _KINDS = ("func", "global", "table", "memory", "tag")
 _VALUES = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 128: "externref", 129: "funcref"}
@@ -164,7 +167,10 @@ def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
     i: cython.size_t
     kinds: list = []
     for i in range(types.size):
-        kinds.append(_VALUES.get(C.wasm_valtype_kind(types.data[i]), "other"))
+        if C.wasmtime_wasm_valtype_equal(types.data[i], _V128):
+            kinds.append("v128")
+        else:
+            kinds.append(_VALUES.get(C.wasm_valtype_kind(types.data[i]), "other"))
     return tuple(kinds)
 
 

@@ -1,8 +1,8 @@
 """Hostile guests, as data: calls of the `abi` guests that break the canonical ABI, and components hostile as a whole.
 
 Of `CALLS`, do the `steps` of a case in turn in one instance of its `guest`: all but the last one succeed, and the last
-one ends as `expected` says. Of `COMPONENTS`, load the `binary()`, instantiate it, and call the function `run: func()` of
-its export `test:evil/run` if it has one: what happens is `expected`.
+one ends as `expected` says. Of `COMPONENTS`, load the `binary()`, instantiate it, and call `run: func()` of its export
+`test:evil/run` if it has one: what happens is `expected`.
 """
 
 from __future__ import annotations
@@ -321,7 +321,7 @@ COMPONENTS: dict[str, Component] = {
     "start: takes all of a table": Component(_with_core(f"{GROW_TABLE} (start $f)"), FINE),
     "start: calls the host": Component(_with_host("(func $f (drop (call $now))) (start $f)"), FINE),
     "start: waits": Component(
-        _with_host("(func $f (call $block (call $subscribe (i64.const 1000)))) (start $f)"), TRAP
+        _with_host("(func $f (call $block (call $subscribe (i64.const 3600000000000)))) (start $f)"), TRAP
     ),
     "run: never returns": Component(_with_core("", '(func (export "run") (loop $l (br $l)))'), ENDLESS),
     "run: traps": Component(_with_core("", '(func (export "run") unreachable)'), TRAP),
@@ -333,6 +333,14 @@ COMPONENTS: dict[str, Component] = {
     ),
     "run: takes all memory": Component(_with_core(GROW, '(func (export "run") (call $f))'), FINE),
     "run: takes all of a table": Component(_with_core(GROW_TABLE, '(func (export "run") (call $f))'), FINE),
+    "a vector as parameter": Component(
+        _with_core('(func (export "f") (param v128) (result v128) (local.get 0))', '(func (export "run"))'), FINE
+    ),
+    "a vector as parameter, lifted": Component(
+        """(component (core module $m (func (export "f") (param v128))) (core instance $i (instantiate $m))
+        (func (param "x" u32) (canon lift (core func $i "f"))))""",
+        REFUSED,
+    ),
     "data past the end of memory": Component(_with_core('(memory 1) (data (i32.const 65536) "x")'), TRAP),
     "elements past the end of a table": Component(
         _with_core("(table 1 funcref) (elem (i32.const 1) func $f) (func $f)"), TRAP
