@@ -13,9 +13,24 @@ __all__ = ["mutant"]
 
 _HEADER = 8
 _COMPONENT, _MODULE = 4, 1
+_CORE = b"\1\0\0\0"
+_DULL = (0, 10, 11)  # of the sections of a core module: custom ones, code and data
 
 #: Bytes that mean something almost everywhere: ends of ranges, tags, long numbers.
-_TELLING = (b"\0", b"\1", b"\x7f", b"\x80", b"\xff", b"\x40", b"\x41", b"\x42", b"\xff\xff\xff\xff\x0f", b"\x80\x80\0")
+_TELLING = (
+    b"\0",
+    b"\1",
+    b"\x7f",
+    b"\x80",
+    b"\xff",
+    b"\x7b",
+    b"\x70",
+    b"\x40",
+    b"\x41",
+    b"\x42",
+    b"\xff\xff\xff\xff\x0f",
+    b"\x80\x80\0",
+)
 
 
 def _leb(number: int) -> bytes:
@@ -135,11 +150,13 @@ def mutant(source: random.Random, good: bytes, donor: bytes) -> bytes:
     if source.random() < 0.15:
         _rearrange(source, sections, _sections(donor) or [])
         return _join(good[:_HEADER], sections)
-    # Code inside core modules is the engine's to check: sections of the component come first.
-    weights = [0.05 if number in (0, _MODULE) else 1.0 for number, _ in sections]
+    # What instructions and data do is the engine's to check: damage there is rarely news.
+    within_module = good[4:_HEADER] == _CORE
+    dull = _DULL if within_module else (0,)
+    weights = [0.05 if number in dull else 1.0 for number, _ in sections]
     place = source.choices(range(len(sections)), weights)[0]
     number, body = sections[place]
-    if number in (_COMPONENT, _MODULE) and len(body) > _HEADER:
+    if not within_module and number in (_COMPONENT, _MODULE) and len(body) > _HEADER:
         body = mutant(source, body, donor)
     elif body:
         alike = b"".join(part for other, part in _sections(donor) or [] if other == number)

@@ -71,7 +71,7 @@ MAIN = """
       (i32.mul (call $first (local.get 0) (local.get 1)) (call $second (local.get 0) (local.get 1))))"""
 
 
-def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, between: str = "", first: str = "first") -> str:
+def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, after: str = "", first: str = "first") -> str:
     """A component as wit-component makes them: main calls the host through a shim, which the fixup fills."""
     return f"""(component {IMPORTS}
   (core module $shim {shim})
@@ -82,13 +82,13 @@ def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, between: str = 
   (core instance $m (instantiate $main (with "host" (instance
     (export "first" (func $s "0")) (export "second" (func $s "1")) (export "text" (func $s "2"))))))
   (alias core export $m "memory" (core memory $memory))
-  {between}
   (core func $first (canon lower (func $host "{first}")))
   (core func $second (canon lower (func $host "second")))
   (core func $text (canon lower (func $host "text") (memory $memory)))
   (core instance (instantiate $fixup (with "" (instance
     (export "0" (func $first)) (export "1" (func $second)) (export "2" (func $text))
     (export "$imports" (table $table))))))
+  {after}
   (func $run (param "x" u32) (param "y" u32) (result u32) (canon lift (core func $m "run")))
   (instance $i (export "run" (func $run)))
   (export "test:shims/run" (instance $i)))"""
@@ -216,11 +216,12 @@ def test_code_that_runs_before_the_table_is_filled_traps(engine: Engine, monkeyp
 def test_a_table_that_others_get_too_is_not_bypassed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     third = """
   (core module $third (import "" "$imports" (table 3 3 funcref))
-    (func (export "f") (table.set 0 (i32.const 0) (ref.null func))))
+    (func $start (table.set 0 (i32.const 0) (ref.null func))) (start $start))
   (core instance (instantiate $third (with "" (instance (export "$imports" (table $table))))))"""
-    one, other = both(engine, monkeypatch, text(between=third))
+    one, other = both(engine, monkeypatch, text(after=third))
     assert one.steps == 4
     assert (one.end, one.calls) == (other.end, other.calls)
+    assert "uninitialized element" in one.end
 
 
 @pytest.mark.parametrize("guest", ["wat_hello", "c_hello", "abi"])

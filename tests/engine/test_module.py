@@ -24,6 +24,14 @@ def test_imports_and_exports_are_listed_in_order_with_their_types(engine: Engine
     ]
 
 
+def test_types_that_the_c_api_has_no_number_for(engine: Engine) -> None:
+    """Asked for their kind, wasmtime aborts the process."""
+    text = '(module (import "a" "f" (func (param v128 funcref))) (func (export "f") (result i32 v128) unreachable))'
+    module = Module.compile(engine, wat_to_wasm(text))
+    assert module.imports[0].type == CoreType(("v128", "funcref"), ())
+    assert module.exports[0].type == CoreType((), ("i32", "v128"))
+
+
 @pytest.mark.parametrize(
     ("wasm", "offset"),
     [(b"", 0), (b"\0asm\1\0\0\0\1\2", 10), (b"\0asm\2\0\0\0", 4), (b"plain text", 0)],
