@@ -304,11 +304,10 @@ TYPES: st.SearchStrategy[ValType] = st.recursive(
     max_leaves=6,
 )
 
+
 @given(TYPES.flatmap(lambda type_: st.tuples(st.just(type_), values(type_))), st.sampled_from(sorted(ENCODINGS)))
 @example((OptionType(F64), math.nan), "utf8")
-def test_every_value_survives_the_way_there_and_back(
-    engine: Engine, typed: tuple[ValType, Any], encoding: str
-) -> None:
+def test_every_value_survives_the_way_there_and_back(engine: Engine, typed: tuple[ValType, Any], encoding: str) -> None:
     type_, value = typed
     codec = codec_of(type_)
     with Guest(engine, encoding) as guest:

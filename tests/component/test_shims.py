@@ -71,7 +71,7 @@ MAIN = """
       (i32.mul (call $first (local.get 0) (local.get 1)) (call $second (local.get 0) (local.get 1))))"""
 
 
-def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, after: str = "", first: str = "first") -> str:
+def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, after: str = "") -> str:
     """A component as wit-component makes them: main calls the host through a shim, which the fixup fills."""
     return f"""(component {IMPORTS}
   (core module $shim {shim})
@@ -82,7 +82,7 @@ def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, after: str = ""
   (core instance $m (instantiate $main (with "host" (instance
     (export "first" (func $s "0")) (export "second" (func $s "1")) (export "text" (func $s "2"))))))
   (alias core export $m "memory" (core memory $memory))
-  (core func $first (canon lower (func $host "{first}")))
+  (core func $first (canon lower (func $host "first")))
   (core func $second (canon lower (func $host "second")))
   (core func $text (canon lower (func $host "text") (memory $memory)))
   (core instance (instantiate $fixup (with "" (instance
