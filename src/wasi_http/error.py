@@ -20,6 +20,7 @@ __all__ = [
     "NoResponse",
     "TlsAlertReceivedPayload",
     "error_code_of",
+    "status_of",
 ]
 
 
@@ -156,3 +157,21 @@ def error_code_of(error: BaseException) -> ErrorCode:
         case OSError():
             return _ERRNO.get(error.errno or 0, ErrorCode.DestinationUnavailable)
     return ErrorCode.InternalError(type(error).__name__)
+
+
+# What guests ask for with an error in place of a response.
+_STATUS: dict[ErrorCode, int] = {
+    ErrorCode.HttpRequestDenied: 403,
+    ErrorCode.HttpResponseTimeout: 504,
+    ErrorCode.ConnectionTimeout: 504,
+    ErrorCode.ConnectionReadTimeout: 504,
+    ErrorCode.ConnectionRefused: 502,
+    ErrorCode.ConnectionTerminated: 502,
+    ErrorCode.DestinationUnavailable: 502,
+    ErrorCode.LoopDetected: 508,
+}
+
+
+def status_of(code: ErrorCode) -> int:
+    """The status that tells a client of a server why there is no response."""
+    return _STATUS.get(code, 500)

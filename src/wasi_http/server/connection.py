@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
 import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
 from wasi_http.fields import Field
+from wasi_http.io import hung_up
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.types import Scheme
@@ -37,9 +37,6 @@ _MAX_PENDING: Final = 64 * 1024
 
 # How many pipelined requests are handled before other connections get their turn.
 _MAX_BURST: Final = 32
-
-# Tells that a client has closed its side, also while nothing is read. Not every system knows it.
-_HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 
 # SO_LINGER: on, for no time at all.
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -368,13 +365,7 @@ class Connection(asyncio.Protocol):
             elif waited > config.idle_timeout:
                 self.close()
         elif not self._reading:
-            if self._client_has_gone(transport):
+            if hung_up(transport):
                 self.abort()
         elif self._receiving is not None and not self._receiving.awaited and waited > config.idle_timeout:
             self.abort()
-
-    def _client_has_gone(self, transport: asyncio.Transport) -> bool:
-        """Looks at a connection from which nothing is read at the moment."""
-        poll = select.poll()
-        poll.register(transport.get_extra_info("socket").fileno(), _HANG_UP)
-        return bool(poll.poll(0))

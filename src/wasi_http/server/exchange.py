@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from wasi_http.component import Err
-from wasi_http.error import ErrorCode, HttpError
+from wasi_http.error import ErrorCode, HttpError, status_of
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
 from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
@@ -33,18 +33,6 @@ __all__ = ["Exchange"]
 _ERROR_HEADERS: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 _NEVER_SET = "guest never invoked `response-outparam::set` method"
-
-# What guests ask for with an error in place of a response.
-_STATUS: dict[ErrorCode, int] = {
-    ErrorCode.HttpRequestDenied: 403,
-    ErrorCode.HttpResponseTimeout: 504,
-    ErrorCode.ConnectionTimeout: 504,
-    ErrorCode.ConnectionReadTimeout: 504,
-    ErrorCode.ConnectionRefused: 502,
-    ErrorCode.ConnectionTerminated: 502,
-    ErrorCode.DestinationUnavailable: 502,
-    ErrorCode.LoopDetected: 508,
-}
 
 
 def _raise(error: BaseException) -> None:
@@ -183,7 +171,7 @@ class Exchange:
             return
         if isinstance(response, ErrorCode):
             connection.handler.log(f"error: the guest answered with the error {response!r}")
-            self._refuse(_STATUS.get(response, 500))
+            self._refuse(status_of(response))
             return
         refused = None
         try:

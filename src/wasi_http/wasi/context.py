@@ -43,13 +43,10 @@ def _writable(sink: Any) -> bool:
 
 
 class WasiView(Protocol):
-    """What the interfaces of WASI need of a store's ``data``."""
+    """What the interfaces of WASI need of a store's ``data``; a class may also be derived from it."""
 
-    @property
-    def table(self) -> ResourceTable: ...
-
-    @property
-    def ctx(self) -> WasiCtx: ...
+    table: ResourceTable
+    ctx: WasiCtx
 
 
 class WasiCtx:
