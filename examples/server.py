@@ -7,6 +7,7 @@ decide themselves what a guest may do, and what happens around it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 
 from wasi_http import (
@@ -91,7 +92,5 @@ async def main(path: str, address: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:8080"))
-    except KeyboardInterrupt:
-        pass

@@ -1,4 +1,4 @@
-"""`examples/server.py`, in this process and in one of its own, in front of guests that behave and guests that do not."""
+"""`examples/server.py`, here and in a process of its own, in front of guests that behave and guests that do not."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ class _Connection:
         self._handler = handler
         self._idle_timeout = idle_timeout
         self._parser = RequestParser(self, limits)
-        self._head: RequestHead | None = None  # of a request that nobody has taken up yet
-        self._body: Pipe | None = None  # of the request that arrives
+        self._request: tuple[RequestHead, Pipe | None] | None = None  # that nobody has taken up yet
+        self._body: Pipe | None = None  # that has not arrived to its end
         self._discarded = 0
         self._awaited = False  # the client sends the body only when it is asked for it
         self._begun = False  # something of the response is written
@@ -169,8 +169,8 @@ class _Connection:
         return body.cancelled or body.error is not None or body.size < body.limit
 
     def on_request(self, head: RequestHead) -> None:
-        self._head = head
         self._body = Pipe() if head.has_body else None
+        self._request = head, self._body
         self._discarded = 0
         self._awaited = head.expect_continue
         self._arrived.notify()
@@ -196,10 +196,10 @@ class _Connection:
     async def serve(self) -> None:
         """Handles one request after another until there are no more."""
         while True:
-            head = await self._next_request()
-            if head is None:
+            request = await self._next_request()
+            if request is None:
                 break
-            exchange = self._exchange = asyncio.ensure_future(self._answer(head, self._body))
+            exchange = self._exchange = asyncio.ensure_future(self._answer(*request))
             try:
                 await asyncio.wait([exchange])
             finally:
@@ -224,7 +224,7 @@ class _Connection:
             self._writer.write(render_response(self._error.status, _TEXT, text, _date(), keep_alive=False))
             await self._linger()
 
-    async def _next_request(self) -> RequestHead | None:
+    async def _next_request(self) -> tuple[RequestHead, Pipe | None] | None:
         """The next request; None if there is none: the client closed, took too long, or sent nonsense."""
         if self._parser.complete:
             try:
@@ -235,11 +235,11 @@ class _Connection:
             self._room.notify()
         try:
             async with asyncio.timeout(self._idle_timeout):
-                await until(lambda: self._head is not None or self._ended, self._arrived)
+                await until(lambda: self._request is not None or self._ended, self._arrived)
         except TimeoutError:
             return None
-        head, self._head = self._head, None
-        return head
+        request, self._request = self._request, None
+        return request
 
     async def _finish_request(self) -> bool:
         """Waits for what is left of a request that is answered; false if the connection cannot be used again."""
@@ -282,6 +282,10 @@ class _Connection:
         except Exception as error:
             self._report("a handler failed", error)
             response = _plain(500)
+        if self._ended:
+            # The client has gone, or what it sent turned out malformed: this is an answer to nothing.
+            response.body.cancel()
+            raise asyncio.CancelledError
         try:
             return await self._send(head, body, response)
         finally:

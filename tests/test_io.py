@@ -1,0 +1,422 @@
+"""Connections in front of handlers that are no guests: what is HTTP's and what is the connection's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from tests.server.serving import Client, chunked, get, post, run, until
+from wasi_http.bindings.http.types import ErrorCode
+from wasi_http.error import HttpError
+from wasi_http.io import MAX_UNREAD_BODY, RequestHandler, serve_connection
+from wasi_http.message import Body, Request, Response
+from wasi_http.pipe import Pipe
+from wasi_http.wire.limits import Limits
+
+Trouble = list[dict[str, Any]]
+
+
+class Connected:
+    """Both ends of connections: ``tasks`` serve them, ``trouble`` is what the loop's exception handler heard."""
+
+    def __init__(self, address: Any) -> None:
+        self.address = address
+        self.tasks: list[asyncio.Task[None]] = []
+        self.trouble: Trouble = []
+
+    async def connect(self) -> Client:
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, self.address)
+        return Client(sock)
+
+
+@asynccontextmanager
+async def connected(handler: RequestHandler, **options: Any) -> AsyncIterator[Connected]:
+    def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there.tasks.append(asyncio.create_task(serve_connection(reader, writer, handler, **options)))
+
+    before = asyncio.all_tasks()
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    there = Connected(server.sockets[0].getsockname())
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: there.trouble.append(context))
+    try:
+        yield there
+    finally:
+        server.close()
+    # Connections end with their clients, and leave no task behind.
+    await asyncio.gather(*there.tasks)
+    assert asyncio.all_tasks() == before
+
+
+Test = Callable[[Client], Awaitable[None]]
+
+
+def serve(handler: RequestHandler, test: Test, **options: Any) -> Trouble:
+    """Runs a test with one connection; what the exception handler heard."""
+
+    async def main() -> Trouble:
+        async with connected(handler, **options) as there:
+            client = await there.connect()
+            try:
+                await test(client)
+            finally:
+                client.close()
+        return there.trouble
+
+    return run("asyncio", main())
+
+
+async def tell(request: Request) -> Response:
+    """Says what it was asked."""
+    body = request.body
+    assert isinstance(body, bytes | Body)
+    data = body if isinstance(body, bytes) else await body.read()
+    trailers = [] if isinstance(body, bytes) else body.trailers
+    said = f"{request.method} {request.target} {request.authority} {len(data)} {trailers}"
+    return Response(200, [(b"content-type", b"text/plain")], Body.of(said.encode()))
+
+
+# Request, what `tell` says.
+REQUESTS = [
+    (get("/a?b"), b"GET /a?b example.com 0 []"),
+    (post("/", b"x" * 100_000), b"POST / example.com 100000 []"),
+    (post("/", b""), b"POST / example.com 0 []"),
+    (chunked("/", b"12", b"345", trailers=b"a: b\r\n"), b"POST / example.com 5 [(b'a', b'b')]"),
+    (get("http://other/x"), b"GET /x other 0 []"),
+    (get("*", method="OPTIONS"), b"OPTIONS * example.com 0 []"),
+]
+
+
+def test_requests_arrive_as_they_were_sent_on_one_connection() -> None:
+    async def test(client: Client) -> None:
+        for request, said in REQUESTS:
+            reply = await client.ask(request)
+            assert (reply.status, reply.body) == (200, said)
+
+    assert serve(tell, test) == []
+
+
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def test(client: Client) -> None:
+        await client.send(b"".join(request for request, _ in REQUESTS))
+        for _, said in REQUESTS:
+            assert (await client.reply()).body == said
+
+    assert serve(tell, test) == []
+
+
+def test_http_1_0() -> None:
+    async def test(client: Client) -> None:
+        await client.send(b"GET / HTTP/1.0\r\n\r\n")
+        assert (await client.rest()).endswith(b"GET / localhost 0 []")
+
+    assert serve(tell, test) == []
+
+
+def test_head_has_no_body() -> None:
+    async def test(client: Client) -> None:
+        reply = await client.ask(get("/", method="HEAD"))
+        assert reply.status == 200
+        assert (await client.ask(get("/"))).body == b"GET / example.com 0 []"
+
+    assert serve(tell, test) == []
+
+
+def test_a_body_of_unknown_length_and_its_trailers() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for number in range(3):
+            yield b"%d" % number
+
+    async def handler(request: Request) -> Response:
+        body = Body.of(pieces())
+        if request.target == "/trailers":
+            pipe = Pipe()
+            pipe.write(b"body")
+            pipe.end([(b"checksum", b"abc")])
+            body = Body(pipe)
+        return Response(200, [], body)
+
+    async def test(client: Client) -> None:
+        assert (await client.ask(get("/"))).body == b"012"
+        reply = await client.ask(get("/trailers"))
+        assert (reply.body, reply.trailers) == (b"body", b"checksum: abc\r\n")
+
+    assert serve(handler, test) == []
+
+
+def test_the_client_is_asked_for_a_body_that_is_wanted() -> None:
+    async def test(client: Client) -> None:
+        await client.send(get("/", "Expect: 100-continue", "Content-Length: 3", method="POST"))
+        assert await client.read_until(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        await client.send(b"abc")
+        assert (await client.reply()).body == b"POST / example.com 3 []"
+        assert (await client.ask(get("/"))).status == 200
+
+    assert serve(tell, test) == []
+
+
+async def answer(request: Request) -> Response:
+    """Does not look at the body."""
+    return Response(200, [], Body.of(b"answer"))
+
+
+def test_the_client_is_not_asked_for_a_body_that_nobody_wants() -> None:
+    async def test(client: Client) -> None:
+        await client.send(get("/", "Expect: 100-continue", "Content-Length: 3", method="POST"))
+        reply = await client.reply()
+        assert (reply.body, reply.interim, reply[b"connection"]) == (b"answer", [], b"close")
+
+    assert serve(answer, test) == []
+
+
+def test_a_body_that_nobody_read_is_read_past() -> None:
+    async def test(client: Client) -> None:
+        for _ in range(2):
+            assert (await client.ask(post("/", b"x" * MAX_UNREAD_BODY))).body == b"answer"
+
+    assert serve(answer, test) == []
+
+
+def test_a_body_that_nobody_read_is_not_read_past_for_ever() -> None:
+    async def test(client: Client) -> None:
+        await client.send(get("/", f"Content-Length: {1 << 40}", method="POST"))
+        assert (await client.reply()).body == b"answer"
+        await client.send(b"x" * (MAX_UNREAD_BODY + 1))
+        assert await client.rest() == b""
+
+    assert serve(answer, test) == []
+
+
+def test_clients_are_held_back_while_a_body_is_not_read() -> None:
+    sizes: list[int] = []
+    go_on = asyncio.Event()
+
+    async def handler(request: Request) -> Response:
+        body = request.body
+        assert isinstance(body, Body)
+        await go_on.wait()
+        sizes.append(body.pipe.size)
+        return await tell(request)
+
+    async def test(client: Client) -> None:
+        size = 32 << 20
+        await client.send(get("/", f"Content-Length: {size}", method="POST"))
+        sending = asyncio.create_task(client.send(bytes(size)))
+        done, _ = await asyncio.wait([sending], timeout=0.2)
+        assert not done
+        go_on.set()
+        assert (await client.reply()).body == f"POST / example.com {size} []".encode()
+        await sending
+
+    assert serve(handler, test) == []
+    assert sizes[0] <= 256 * 1024 + 65536
+
+
+def test_a_body_is_made_as_fast_as_the_client_reads_it() -> None:
+    made = 0
+    closed = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        nonlocal made
+        try:
+            while True:
+                made += 1 << 16
+                yield bytes(1 << 16)
+        finally:
+            closed.set()
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], Body.of(pieces()))
+
+    async def test(client: Client) -> None:
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        await client.send(get("/"))
+        before = -1
+        while made != before:
+            before = made
+            await asyncio.sleep(0.05)
+        assert made < 16 << 20
+        client.close()
+        await closed.wait()
+
+    assert serve(handler, test) == []
+
+
+# What a handler raises, the status, whether the exception handler hears of it.
+ERRORS: list[tuple[Exception, int, bool]] = [
+    (HttpError(ErrorCode.HttpRequestDenied), 403, False),
+    (HttpError(ErrorCode.InternalError("x")), 500, False),
+    (ValueError("secret"), 500, True),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "heard"), ERRORS)
+def test_what_a_handler_raises_is_answered(error: Exception, status: int, heard: bool) -> None:
+    async def handler(request: Request) -> Response:
+        raise error
+
+    async def test(client: Client) -> None:
+        for _ in range(2):
+            reply = await client.ask(get("/"))
+            assert (reply.status, reply.body) == (status, f"{status} the handler failed\n".encode())
+
+    assert [context["exception"] for context in serve(handler, test)] == ([error, error] if heard else [])
+
+
+@pytest.mark.parametrize("headers", [[(b"connection", b"close")], [(b"a", b"b\r\nc: d")], [(b"content-length", b"x")]])
+def test_a_response_that_cannot_be_sent(headers: list[tuple[bytes, bytes]]) -> None:
+    async def handler(request: Request) -> Response:
+        return Response(200, headers, Body.of(b"x"))
+
+    async def test(client: Client) -> None:
+        assert (await client.ask(get("/"))).status == 500
+
+    assert [context["message"] for context in serve(handler, test)] == ["a response cannot be sent"]
+
+
+@pytest.mark.parametrize("length", [b"2", b"20"])
+def test_a_body_of_the_wrong_length_resets_the_connection(length: bytes) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"12345"
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [(b"content-length", length)], Body.of(pieces()))
+
+    async def test(client: Client) -> None:
+        await client.send(get("/"))
+        await client.rest_until_reset()
+
+    assert [context["message"] for context in serve(handler, test)] == ["a response cannot be sent"]
+
+
+def test_a_body_that_fails_resets_the_connection() -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"12345"
+        raise OSError("disk")
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], Body.of(pieces()))
+
+    async def test(client: Client) -> None:
+        await client.send(get("/"))
+        await client.rest_until_reset()
+
+    assert serve(handler, test) == []
+
+
+# What a client sends, the status that it gets.
+NONSENSE = [
+    (b"nonsense\r\n\r\n", b"400"),
+    (b"GET / HTTP/1.1\r\n\r\n", b"400"),
+    (get("/", "A: " + "x" * 100_000), b"431"),
+    (get("/", "Transfer-Encoding: chunked", method="POST") + b"nonsense\r\n", b"400"),
+    (post("/", b"x" * 2000), b"413"),
+]
+
+
+@pytest.mark.parametrize(("data", "status"), NONSENSE)
+def test_nonsense_is_refused(data: bytes, status: bytes) -> None:
+    async def test(client: Client) -> None:
+        assert (await client.ask(get("/"))).status == 200
+        await client.send(data)
+        rest = await client.rest()
+        assert rest.startswith(b"HTTP/1.1 " + status)
+
+    assert serve(tell, test, limits=Limits(body=1000)) == []
+
+
+@pytest.mark.parametrize("begun", [b"", b"GET / HT", get("/") + b"GET / HTTP/1.1\r\n"])
+def test_a_client_that_keeps_the_connection_waiting(begun: bytes) -> None:
+    async def test(client: Client) -> None:
+        await client.send(begun)
+        rest = await client.rest()
+        assert rest.count(b"HTTP/1.1 200") == begun.count(b"\r\n\r\n")
+
+    assert serve(tell, test, idle_timeout=0.1) == []
+
+
+def test_a_client_that_does_not_read() -> None:
+    failed = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(1 << 16)
+        finally:
+            failed.set()
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], Body.of(pieces()))
+
+    async def test(client: Client) -> None:
+        await client.send(get("/"))
+        await failed.wait()
+
+    assert serve(handler, test, idle_timeout=0.1) == []
+
+
+class Waiting:
+    """A handler that never answers; `cancelled` is how often it was made to stop."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.cancelled = 0
+
+    async def __call__(self, request: Request) -> Response:
+        self.started.set()
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        raise AssertionError
+
+
+LEAVE: dict[str, Callable[[Client], None]] = {
+    "close": Client.close,
+    "reset": Client.reset,
+    "half": lambda client: client.sock.shutdown(socket.SHUT_WR),
+}
+
+
+# The last is more than is read before somebody wants it, and less than the system takes.
+@pytest.mark.parametrize("body", [0, 1000, 600_000])
+@pytest.mark.parametrize("how", LEAVE)
+def test_the_handler_is_cancelled_when_the_client_goes_away(how: str, body: int) -> None:
+    handler = Waiting()
+
+    async def test(client: Client) -> None:
+        await client.send(post("/", bytes(body)))
+        await handler.started.wait()
+        LEAVE[how](client)
+        await until(lambda: handler.cancelled)
+
+    assert serve(handler, test) == []
+    assert handler.cancelled == 1
+
+
+def test_the_handler_is_cancelled_with_the_connection() -> None:
+    handler = Waiting()
+
+    async def main() -> None:
+        async with connected(handler) as there:
+            client = await there.connect()
+            await client.send(get("/"))
+            await handler.started.wait()
+            (task,) = there.tasks
+            task.cancel()
+            await client.rest_until_reset()
+            await asyncio.wait([task])
+            assert task.cancelled()
+            there.tasks.clear()
+            client.close()
+
+    run("asyncio", main())
+    assert handler.cancelled == 1
