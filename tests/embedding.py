@@ -17,18 +17,13 @@ from wasi_http import (
     add_to_linker_async,
 )
 
-_loaded: dict[tuple[int, str], Component] = {}
-
 
 def component(engine: Engine, name: str) -> Component:
-    """A guest, loaded once for each engine; skips the test where its tools are missing."""
-    key = id(engine), name
-    if key not in _loaded:
-        try:
-            _loaded[key] = Component.from_file(engine, build(name))
-        except GuestUnavailable as error:
-            pytest.skip(str(error))
-    return _loaded[key]
+    """A guest; skips the test where its tools are missing."""
+    try:
+        return Component.from_file(engine, build(name))
+    except GuestUnavailable as error:
+        pytest.skip(str(error))
 
 
 def link(engine: Engine, name: str) -> ProxyPre:
