@@ -13,11 +13,23 @@ from wasi_http.component import Err, Ok, Own, Resource, method, raises, static
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode, HttpError, error_code_of
 from wasi_http.fields import Fields
-from wasi_http.pipe import Pipe
+from wasi_http.pipe import BODY_BUFFER, Pipe
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
-__all__ = ["FutureTrailers", "IncomingBody", "OutgoingBody"]
+__all__ = [
+    "DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS",
+    "DEFAULT_OUTGOING_BODY_CHUNK_SIZE",
+    "FutureTrailers",
+    "IncomingBody",
+    "OutgoingBody",
+]
+
+#: How many writes of full size a guest's body buffers.
+DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS: Final = 1
+
+#: The most bytes that a guest may write to a body at once.
+DEFAULT_OUTGOING_BODY_CHUNK_SIZE: Final = BODY_BUFFER
 
 #: What guests may set in headers, but not in trailers: after the body it is too late for it (RFC 9110 section 6.5.1).
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"host"))
@@ -125,6 +137,9 @@ class BodyOutput(OutputStream):
         self._flushing = False
         self._body = body
         self.permit = pipe.room  # type: ignore[method-assign]
+        chunk = body.chunk
+        if chunk < pipe.limit:
+            self.permit = lambda: min(pipe.room(), chunk)  # type: ignore[method-assign]
 
     def push(self, data: bytes) -> None:
         body = self._body
@@ -146,10 +161,14 @@ class BodyOutput(OutputStream):
 class OutgoingBody(Resource, name="outgoing-body"):
     """The body of a request or response that a guest sends; ``size_error`` makes the error of a wrong length."""
 
-    __slots__ = ("_finished", "_taken", "declared", "pipe", "size_error", "written")
+    __slots__ = ("_finished", "_taken", "chunk", "declared", "pipe", "size_error", "written")
 
-    def __init__(self, pipe: Pipe, declared: int | None, size_error: Callable[[int], ErrorCode]) -> None:
-        self.pipe = pipe
+    def __init__(self, view: HttpState, declared: int | None, size_error: Callable[[int], ErrorCode]) -> None:
+        chunk, chunks = view.outgoing_body_chunk_size(), view.outgoing_body_buffer_chunks()
+        if chunk < 1 or chunks < 1:
+            raise ValueError(f"a body needs room for at least one byte, not for {chunks} chunks of {chunk}")
+        self.chunk = chunk
+        self.pipe = Pipe(chunk * chunks)
         self.declared = declared
         self.size_error = size_error
         self.written = 0

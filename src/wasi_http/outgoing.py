@@ -48,7 +48,10 @@ class OutgoingRequestConfig:
 
 @dataclass(slots=True)
 class ClientRequest:
-    """To send: ``authority`` is ``host[:port]``, ``path`` has the query, ``body`` is None if there is none."""
+    """To send: ``authority`` is ``host[:port]``, ``path`` has the query, ``body`` is None if there is none.
+
+    A ``host`` among the ``headers`` is what the server is told, else the authority; the connection goes to the latter.
+    """
 
     method: str
     scheme: str
@@ -73,8 +76,8 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
     def handle(
         state: State[HttpState], request: Own[OutgoingRequest], options: Own[RequestOptions] | None
     ) -> Own[FutureIncomingResponse]:
-        scheme = request.scheme_ or Scheme.HTTPS
-        if isinstance(scheme, Scheme.Other):
+        scheme = request.scheme_ or state.default_scheme()
+        if scheme is None or not state.is_supported_scheme(scheme):
             raise Err(ErrorCode.HttpProtocolError)
         path = request.path_
         if not request.authority_ or path is None or (path == "*" and request.verb is not Method.Options):
@@ -87,6 +90,9 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
             list(request.fields.entries_),
             request.body_,
         )
+        if state.set_host_header():
+            others = [entry for entry in outgoing.headers if entry[0] != b"host"]
+            outgoing.headers = [(b"host", outgoing.authority.encode()), *others]
         config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
         if options is not None:
             config.connect_timeout = _seconds(options.connect)
@@ -207,9 +213,9 @@ class _Connection(asyncio.Protocol):
         self._parser = ResponseParser(request.method.encode(), self)
         self._writer = RequestWriter(request.method.encode(), keep_alive=False)
         try:
-            self._head = self._writer.head(
-                request.path.encode(), request.authority.encode(), request.headers, request.body is not None
-            )
+            host = next((value for name, value in request.headers if name == b"host"), request.authority.encode())
+            headers = [entry for entry in request.headers if entry[0] != b"host"]
+            self._head = self._writer.head(request.path.encode(), host, headers, request.body is not None)
             if request.body is None:
                 self._writer.end()
         except ProtocolError as error:

@@ -7,10 +7,11 @@ child resources; no host known treats them so, and guests whose garbage collecto
 from __future__ import annotations
 
 import asyncio
+import importlib
 import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody
 from wasi_http.component import (
@@ -39,6 +40,11 @@ from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
 
+if TYPE_CHECKING:
+    from wasi_http.context import WasiHttpCtx
+    from wasi_http.outgoing import OutgoingRequestConfig, default_send_request
+    from wasi_http.view import WasiHttpView
+
 __all__ = [
     "FutureIncomingResponse",
     "IncomingHandler",
@@ -46,12 +52,31 @@ __all__ = [
     "IncomingResponse",
     "Method",
     "OutgoingRequest",
+    "OutgoingRequestConfig",
     "OutgoingResponse",
     "RequestOptions",
     "ResponseOutparam",
     "Scheme",
     "Types",
+    "WasiHttpCtx",
+    "WasiHttpView",
+    "default_send_request",
 ]
+
+# What the Rust crate has in its module of this name and this package has in modules that need this one.
+_ELSEWHERE: Final = {
+    "OutgoingRequestConfig": "wasi_http.outgoing",
+    "WasiHttpCtx": "wasi_http.context",
+    "WasiHttpView": "wasi_http.view",
+    "default_send_request": "wasi_http.outgoing",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ELSEWHERE:
+        return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
@@ -234,10 +259,11 @@ class OutgoingResponse(Resource, name="outgoing-response"):
             raise Err(None)
         entries = self.fields.entries_
         declared = _declared(entries) if entries else None
-        pipe = self.body_ = Pipe()
+        body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpResponseBodySize)
+        self.body_ = body.pipe
         # What the guest writes is kept while the response is not on its way, and it may make many.
-        self.charge(self.fields.view.table, pipe.limit)
-        return OutgoingBody(pipe, declared, ErrorCode.HttpResponseBodySize)
+        self.charge(self.fields.view.table, body.pipe.limit)
+        return body
 
     def drop(self) -> None:
         # Never sent: nobody will read what the guest still writes.
@@ -268,9 +294,10 @@ class OutgoingRequest(Resource, name="outgoing-request"):
         if self.body_ is not None:
             raise Err(None)
         declared = _declared(self.fields.entries_)
-        pipe = self.body_ = Pipe()
-        self.charge(self.fields.view.table, pipe.limit)
-        return OutgoingBody(pipe, declared, ErrorCode.HttpRequestBodySize)
+        body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpRequestBodySize)
+        self.body_ = body.pipe
+        self.charge(self.fields.view.table, body.pipe.limit)
+        return body
 
     @method
     def method_(self) -> Method:

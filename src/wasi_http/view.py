@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from wasi_http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.component import ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
+from wasi_http.error import ErrorCode
 from wasi_http.message import Request
 from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
-from wasi_http.types import IncomingRequest, ResponseOutparam, Scheme
+from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["WasiHttpView"]
@@ -33,9 +37,14 @@ class WasiHttpView:
         """A request as a guest's handler takes it. Raises HttpError when the request names no authority."""
         return IncomingRequest.from_request(self, scheme, request)
 
-    def new_response_outparam(self) -> ResponseOutparam:
-        """Where a guest's handler puts its response; see `ResponseOutparam.response`."""
-        return ResponseOutparam()
+    def new_response_outparam(
+        self, receiver: Callable[[OutgoingResponse | ErrorCode], None] | None = None
+    ) -> ResponseOutparam:
+        """Where a guest's handler puts its response; see `ResponseOutparam.response`.
+
+        ``receiver`` is for those who do not wait for it: it is called from within the guest with what was set.
+        """
+        return ResponseOutparam(receiver)
 
     async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
         """Sends a guest's outgoing request; raises HttpError. Without a policy: see `default_send_request`."""
@@ -44,3 +53,23 @@ class WasiHttpView:
     def is_forbidden_header(self, name: str) -> bool:
         """Whether a field (its name in lower case) belongs to the host."""
         return name in DEFAULT_FORBIDDEN_HEADERS
+
+    def is_supported_scheme(self, scheme: Scheme) -> bool:
+        """Whether a guest may send requests with this scheme; others fail with ``HTTP-protocol-error``."""
+        return not isinstance(scheme, Scheme.Other)
+
+    def default_scheme(self) -> Scheme | None:
+        """The scheme of requests that name none; None has them fail with ``HTTP-protocol-error``."""
+        return Scheme.HTTPS
+
+    def set_host_header(self) -> bool:
+        """Whether requests come to `send_request` with a ``host`` among their headers, made of their authority."""
+        return True
+
+    def outgoing_body_buffer_chunks(self) -> int:
+        """How many writes of full size a body of the guest buffers before it is held back; at least 1."""
+        return DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS
+
+    def outgoing_body_chunk_size(self) -> int:
+        """The most bytes that the guest may write to a body at once; at least 1."""
+        return DEFAULT_OUTGOING_BODY_CHUNK_SIZE
