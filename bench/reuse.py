@@ -1,4 +1,4 @@
-"""Requests per second of a hello whose instances serve 1,000 requests each, against `wasmtime serve` with the same flag.
+"""Requests per second of a hello whose instances serve 1,000 requests each, against `wasmtime serve` likewise.
 
 One server process on one core, wrk with 32 connections on another. The guest is examples/hello.wat as wit-component
 builds it.

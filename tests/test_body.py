@@ -35,8 +35,10 @@ def outgoing(kind: str, length: int | None = None) -> tuple[OutgoingBody, Pipe]:
 
 
 def plain(limit: int) -> tuple[OutputStream, Pipe]:
-    pipe = Pipe(limit)
-    return OutgoingBody(pipe, None, ErrorCode.HttpResponseBodySize).write(), pipe
+    view = View()
+    view.outgoing_body_chunk_size = lambda: limit  # type: ignore[method-assign]
+    body = OutgoingBody(view, None, ErrorCode.HttpResponseBodySize)
+    return body.write(), body.pipe
 
 
 def code(error: Err[Any]) -> ErrorCode | None:
