@@ -4,8 +4,14 @@ from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits, Trap
-from wasi_http.error import HttpError, NoResponse
-from wasi_http.linking import add_only_http_to_linker_async, add_to_linker_async
+from wasi_http.error import HttpError, HttpResult, NoResponse
+from wasi_http.io import serve_connection
+from wasi_http.linking import (
+    add_only_http_to_linker_async,
+    add_only_http_to_linker_sync,
+    add_to_linker_async,
+    add_to_linker_sync,
+)
 from wasi_http.message import Body, Request, Response
 from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.view import WasiHttpView
@@ -20,6 +26,7 @@ __all__ = [
     "Engine",
     "EngineConfig",
     "HttpError",
+    "HttpResult",
     "InvalidComponent",
     "LinkError",
     "Linker",
@@ -38,6 +45,9 @@ __all__ = [
     "WasiHttpView",
     "WasiView",
     "add_only_http_to_linker_async",
+    "add_only_http_to_linker_sync",
     "add_to_linker_async",
+    "add_to_linker_sync",
     "default_send_request",
+    "serve_connection",
 ]

@@ -7,9 +7,9 @@ import errno
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from wasi_http.component import Variant, case, u8, u16, u32, u64
+from wasi_http.component import Err, Ok, Variant, case, u8, u16, u32, u64
 from wasi_http.wire.errors import BodyLengthError, Reason, RemoteProtocolError
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "ErrorCode",
     "FieldSizePayload",
     "HttpError",
+    "HttpResult",
     "NoResponse",
     "TlsAlertReceivedPayload",
     "error_code_of",
@@ -95,6 +96,12 @@ class HttpError(OSError):
 
     def __reduce__(self) -> tuple[type[HttpError], tuple[ErrorCode, str]]:
         return type(self), (self.code, str(self))
+
+
+T = TypeVar("T")
+
+#: How an exchange went, as a value; functions of this package return what is in Ok and raise `HttpError` instead.
+HttpResult = Ok[T] | Err[ErrorCode]
 
 
 class NoResponse(Exception):

@@ -1,13 +1,28 @@
-"""Adding everything that a proxy imports to a linker."""
+"""Adding what a proxy imports to a linker: everything, HTTP alone, or one interface after the other."""
 
 from __future__ import annotations
 
-from wasi_http.component import Linker
+from typing import Final
+
+from wasi_http.component import Interface, Linker
 from wasi_http.outgoing import OutgoingHandler
 from wasi_http.types import Types
-from wasi_http.wasi.imports import add_to_linker
+from wasi_http.wasi import imports
 
-__all__ = ["add_only_http_to_linker_async", "add_to_linker_async"]
+__all__ = [
+    "HTTP_INTERFACES",
+    "INTERFACES",
+    "add_only_http_to_linker_async",
+    "add_only_http_to_linker_sync",
+    "add_to_linker_async",
+    "add_to_linker_sync",
+]
+
+#: The interfaces of wasi:http that guests import. ``linker.define`` takes any of them alone, or a subclass of it.
+HTTP_INTERFACES: Final[tuple[type[Interface], ...]] = (Types, OutgoingHandler)
+
+#: All that `add_to_linker_async` defines.
+INTERFACES: Final[tuple[type[Interface], ...]] = (*imports.INTERFACES, *HTTP_INTERFACES)
 
 
 def add_to_linker_async(linker: Linker) -> None:
@@ -15,11 +30,24 @@ def add_to_linker_async(linker: Linker) -> None:
 
     The store's ``data`` must be a `WasiHttpView`.
     """
-    add_to_linker(linker)
-    add_only_http_to_linker_async(linker)
+    for interface in INTERFACES:
+        linker.define(interface)
 
 
 def add_only_http_to_linker_async(linker: Linker) -> None:
     """Defines ``wasi:http/types`` and ``wasi:http/outgoing-handler`` alone."""
-    linker.define(Types)
-    linker.define(OutgoingHandler)
+    for interface in HTTP_INTERFACES:
+        linker.define(interface)
+
+
+def add_to_linker_sync(linker: Linker) -> None:
+    """`add_to_linker_async` for `wasi_http.bindings.sync`, whose guests run on event loops of their own.
+
+    The interfaces are the same: one linker serves both forms.
+    """
+    add_to_linker_async(linker)
+
+
+def add_only_http_to_linker_sync(linker: Linker) -> None:
+    """`add_only_http_to_linker_async` for `wasi_http.bindings.sync`."""
+    add_only_http_to_linker_async(linker)

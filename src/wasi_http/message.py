@@ -19,13 +19,14 @@ class Request:
     """A request for a guest.
 
     ``target`` is the path with query, or an absolute URL; ``authority`` is the Host header's if it is None. ``body`` is
-    bytes, or an asynchronous iterable of them, which is read as fast as the guest reads; a `Body` keeps its trailers.
+    bytes, or an iterable of them, asynchronous or not, which is read as fast as the guest reads; a `Body` keeps its
+    trailers.
     """
 
     method: str = "GET"
     target: str = "/"
     headers: Iterable[Field] = ()
-    body: bytes | AsyncIterable[bytes] = b""
+    body: bytes | AsyncIterable[bytes] | Iterable[bytes] = b""
     authority: str | None = None
 
 
@@ -46,8 +47,11 @@ class Body:
         self._abandon = abandon
 
     @classmethod
-    def of(cls, source: bytes | AsyncIterable[bytes] = b"") -> Body:
-        """A body made of bytes, or of what an asynchronous iterable gives, which nobody asks before it is wanted."""
+    def of(cls, source: bytes | AsyncIterable[bytes] | Iterable[bytes] = b"") -> Body:
+        """A body made of bytes, or of what an iterable gives, which nobody asks before it is wanted.
+
+        One that is not asynchronous is asked in another thread, as it may block.
+        """
         if isinstance(source, bytes):
             return cls(Pipe.of(source))
         pipe = Pipe()
@@ -88,7 +92,7 @@ class Body:
         self.pipe.cancel()
 
 
-def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes]) -> None:
+def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> None:
     if pipe.cancelled:
         return
     task = asyncio.ensure_future(_feed(pipe, source))
@@ -101,9 +105,15 @@ def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes]) -> None:
     task.add_done_callback(lambda _: pipe.writable.remove(watch))
 
 
-async def _feed(pipe: Pipe, source: AsyncIterable[bytes]) -> None:
+async def _in_another_thread(source: Iterable[bytes]) -> AsyncIterator[bytes]:
+    iterator = iter(source)
+    while (chunk := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield chunk
+
+
+async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> None:
     """Moves what an iterable gives into a pipe as it is read there."""
-    iterator = aiter(source)
+    iterator = aiter(source if isinstance(source, AsyncIterable) else _in_another_thread(source))
     try:
         async for chunk in iterator:
             if chunk:

@@ -1,5 +1,5 @@
-"""``wasi:http`` as value types."""
+"""``wasi:http``, one module for each interface that guests import."""
 
-from wasi_http.bindings.http import types
+from wasi_http.bindings.http import outgoing_handler, types
 
-__all__ = ["types"]
+__all__ = ["outgoing_handler", "types"]
