@@ -14,6 +14,7 @@ from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.context import HttpState
 from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError, error_code_of
 from wasi_http.fields import Field
+from wasi_http.message import Body, Response
 from wasi_http.pipe import Pipe
 from wasi_http.types import FutureIncomingResponse, IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
 from wasi_http.wire.errors import ProtocolError
@@ -107,7 +108,7 @@ def _seconds(nanoseconds: int | None) -> float:
 
 async def _exchange(state: HttpState, request: ClientRequest, config: OutgoingRequestConfig) -> IncomingResponse:
     try:
-        response: ClientResponse = await state.send_request(request, config)
+        response: ClientResponse | Response = await state.send_request(request, config)
     except Exception as error:
         if request.body is not None:
             request.body.fail(_http_error(error))
@@ -120,7 +121,11 @@ async def _exchange(state: HttpState, request: ClientRequest, config: OutgoingRe
         if request.body is not None:
             request.body.cancel()
         raise
-    return IncomingResponse(state, response.status, response.headers, response.body)
+    body = response.body
+    if isinstance(body, Body):
+        body.demand()
+        body = body.pipe
+    return IncomingResponse(state, response.status, response.headers, body)
 
 
 async def default_send_request(request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:

@@ -8,7 +8,7 @@ from wasi_http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING
 from wasi_http.component import ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.error import ErrorCode
-from wasi_http.message import Request
+from wasi_http.message import Request, Response
 from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.context import WasiCtx
@@ -46,8 +46,11 @@ class WasiHttpView:
         """
         return ResponseOutparam(receiver)
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
-        """Sends a guest's outgoing request; raises HttpError. Without a policy: see `default_send_request`."""
+    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse | Response:
+        """Sends a guest's outgoing request; raises HttpError. Without a policy: see `default_send_request`.
+
+        It is cancelled when the guest gives up. The response may be one of your own.
+        """
         return await default_send_request(request, config)
 
     def is_forbidden_header(self, name: str) -> bool:
