@@ -380,7 +380,7 @@ def test_a_request_that_is_sent_on_brings_nothing_of_the_host_along() -> None:
 def test_a_response_is_given_once() -> None:
     async def main() -> None:
         pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
-        future = FutureIncomingResponse(pending)
+        future = FutureIncomingResponse(View(), pending)
         pollable = future.subscribe()
         assert future.get() is None
         assert not pollable.ready()
@@ -405,7 +405,7 @@ def test_a_response_is_given_once() -> None:
 def test_a_response_that_fails(error: Exception | None, code: ErrorCode) -> None:
     async def main() -> None:
         pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
-        future = FutureIncomingResponse(pending)
+        future = FutureIncomingResponse(View(), pending)
         if error is None:
             pending.cancel()
         else:
@@ -420,7 +420,7 @@ def test_a_response_that_fails(error: Exception | None, code: ErrorCode) -> None
 def test_dropping_a_response_that_is_on_its_way(state: str) -> None:
     async def main() -> None:
         pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
-        future, pipe = FutureIncomingResponse(pending), Pipe()
+        future, pipe = FutureIncomingResponse(View(), pending), Pipe()
         if state == "failed":
             pending.set_exception(OSError())
         elif state != "pending":

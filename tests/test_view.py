@@ -24,9 +24,10 @@ from wasi_http import (
     WasiHttpCtx,
 )
 from wasi_http.bindings.http.types import ErrorCode, Scheme
+from wasi_http.client import default_send_request
 from wasi_http.component import Err
 from wasi_http.fields import Fields
-from wasi_http.outgoing import OutgoingHandler, default_send_request
+from wasi_http.outgoing import OutgoingHandler
 from wasi_http.pipe import BODY_BUFFER, Pipe
 from wasi_http.types import OutgoingRequest, OutgoingResponse
 

@@ -1,6 +1,7 @@
 """A host for WebAssembly components that speak ``wasi:http``."""
 
 from wasi_http.bindings import Proxy, ProxyPre
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits, Trap
@@ -13,7 +14,6 @@ from wasi_http.linking import (
     add_to_linker_sync,
 )
 from wasi_http.message import Body, Request, Response
-from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx, WasiView
 

@@ -41,8 +41,8 @@ from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
 
 if TYPE_CHECKING:
+    from wasi_http.client import OutgoingRequestConfig, default_send_request
     from wasi_http.context import WasiHttpCtx
-    from wasi_http.outgoing import OutgoingRequestConfig, default_send_request
     from wasi_http.view import WasiHttpView
 
 __all__ = [
@@ -65,10 +65,10 @@ __all__ = [
 
 # What the Rust crate has in its module of this name and this package has in modules that need this one.
 _ELSEWHERE: Final = {
-    "OutgoingRequestConfig": "wasi_http.outgoing",
+    "OutgoingRequestConfig": "wasi_http.client",
     "WasiHttpCtx": "wasi_http.context",
     "WasiHttpView": "wasi_http.view",
-    "default_send_request": "wasi_http.outgoing",
+    "default_send_request": "wasi_http.client",
 }
 
 
@@ -492,7 +492,9 @@ class IncomingResponse(Resource, name="incoming-response"):
         pipe, self._body = self._body, None
         if pipe is None:
             raise Err(None)
-        return IncomingBody(self._view, pipe)
+        body = IncomingBody(self._view, pipe)
+        body.take_charge(self, self._view.table)
+        return body
 
     def drop(self) -> None:
         if self._body is not None:
@@ -502,9 +504,10 @@ class IncomingResponse(Resource, name="incoming-response"):
 class FutureIncomingResponse(Resource, name="future-incoming-response"):
     """A response that is on its way; dropping it gives the exchange up."""
 
-    __slots__ = ("_consumed", "_signal", "_task")
+    __slots__ = ("_consumed", "_signal", "_task", "_view")
 
-    def __init__(self, task: asyncio.Future[IncomingResponse]) -> None:
+    def __init__(self, view: HttpState, task: asyncio.Future[IncomingResponse]) -> None:
+        self._view = view
         self._task = task
         self._consumed = False
         self._signal = Signal()
@@ -526,7 +529,11 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
         if self._task.cancelled():
             return Ok(Err(ErrorCode.ConnectionTerminated))
         error = self._task.exception()
-        return Ok(Ok(self._task.result())) if error is None else Ok(Err(error_code_of(error)))
+        if error is not None:
+            return Ok(Err(error_code_of(error)))
+        response = self._task.result()
+        response.take_charge(self, self._view.table)
+        return Ok(Ok(response))
 
     def drop(self) -> None:
         task = self._task

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from wasi_http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.component import ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.error import ErrorCode
 from wasi_http.message import Request, Response
-from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.context import WasiCtx
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from wasi_http.outgoing import ClientRequest
+from wasi_http.client import ClientRequest
 from wasi_http.server import Handler
 
 from .serving import Guests, Log, Serving, get, serve

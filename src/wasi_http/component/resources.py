@@ -82,6 +82,13 @@ class Resource:
         self.charged += size
         account.charged += size
 
+    def take_charge(self, other: Resource, account: ResourceTable) -> None:
+        """What was counted for another resource is counted for this one from now on."""
+        size: int64_t = other.charged
+        other.charged = 0
+        self.account = account
+        self.charged += size
+
     def __dealloc__(self):
         global _resources
         _resources -= 1

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
 from wasi_http.engine import Engine, Store
 from wasi_http.error import ErrorCode, HttpError
-from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
 from wasi_http.view import WasiHttpView
