@@ -40,6 +40,27 @@ def test_every_name_exists(name: str) -> None:
     assert found is not None
 
 
+# ---- README.md ------------------------------------------------------------------------------------------------------
+
+
+def test_the_program_of_the_readme(engine: Engine) -> None:
+    readme = (DOCS.parent / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    definitions, run_it, rest = code.partition("asyncio.run(main())")
+    assert (run_it, rest) == ("asyncio.run(main())", "\n")
+    path = DOCS.parent / "examples" / "hello.wat"
+    # With the engine of the tests: another one would reserve as much address space again.
+    definitions = definitions.replace('"app.wasm"', repr(str(path))).replace("engine = Engine()\n", "")
+    program: dict[str, Any] = {"__name__": "readme", "engine": engine}
+    exec(compile(definitions, "README.md", "exec", dont_inherit=True), program)
+
+    async def main() -> None:
+        response = await program["handle"](Request(authority="localhost"))
+        assert await response.body.read() == b"Hello, WASI!\n"
+
+    run("asyncio", main())
+
+
 # ---- docs/embedding.md ----------------------------------------------------------------------------------------------
 
 
@@ -114,7 +135,7 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 def test_an_asgi_application(engine: Engine, guide: Any) -> None:
-    data = bytes(range(256)) * 4000
+    data = bytes(range(256)) * 400  # that guest reads nothing before it has sent everything
     request = Request("POST", "/fetch-post", [(b"x-url", b"http://app/a%20b?q=1")], data, "me")
     state = Calling(lambda sent: guide.call_asgi(echo, sent))
     status, body = guide.fetch(engine, link(engine, "c_fetch"), state, request)

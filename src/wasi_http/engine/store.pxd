@@ -11,6 +11,7 @@ cdef extern from "Python.h":
     PyThreadState* PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState*)
     int PyGILState_Check()
+    unsigned long PyThread_get_thread_ident()
 
 
 cdef class Store:
@@ -32,12 +33,14 @@ cdef class Store:
     cdef bint spent                        # after a trap or a cancelled call
     cdef bint has_suspend
     cdef C.wasmtime_func_t suspend_function
+    cdef unsigned long thread              # where that call began
     cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
 
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object suspend(self, object awaitable)
-    cdef int drop_call(self) except -1
+    cdef int end(self, bint abandon) except -1
+    cdef int drop_call(self, bint abandon) except -1
     cdef int enable_fibers(self) except -1
 
 

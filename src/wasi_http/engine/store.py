@@ -28,6 +28,7 @@ from cython.cimports.wasi_http.engine.store import (
     PyEval_RestoreThread,
     PyEval_SaveThread,
     PyGILState_Check,
+    PyThread_get_thread_ident,
     PyThreadState_Get,
 )
 
@@ -98,9 +99,14 @@ class Store:
 
     def close(self) -> None:
         """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent."""
+        self.end(False)
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
+    def end(self, abandon: cython.bint) -> cython.int:
         if self.executing:
             raise RuntimeError("the store is executing a guest")
-        self.drop_call()
+        self.drop_call(abandon)
         instance, self.instance = self.instance, None
         if self.pointer != cython.NULL:
             C.wasmtime_store_delete(self.pointer)
@@ -112,13 +118,18 @@ class Store:
         if instance is not None:
             instance.close()
 
+        return 0
+
     def __del__(self):
-        self.close()
+        self.end(True)
 
     def enter(self) -> cython.int:
         # Under the GIL, so the test and the mark cannot be torn apart by another thread.
         if self.executing:
             raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
+        if self.future != cython.NULL and self.thread != PyThread_get_thread_ident():
+            # What waits on the fiber's stack has the Python state of the thread that it began in.
+            raise RuntimeError("a call goes on, and ends, in the thread that it began in")
         if self.spent:
             raise RuntimeError(_SPENT)
         self.executing = True
@@ -132,9 +143,19 @@ class Store:
         self.executing = False
         self.clock.running -= 1
 
-    def drop_call(self) -> cython.int:
-        """Unwinds the guest whose call is under way, if one is; the store is spent then."""
+    def drop_call(self, abandon: cython.bint) -> cython.int:
+        """Unwinds the guest whose call is under way, if one is; the store is spent then.
+
+        In another thread than the guest's it cannot be: with ``abandon`` it is left as it is, for ever.
+        """
         if self.future == cython.NULL:
+            return 0
+        if abandon and self.thread != PyThread_get_thread_ident():
+            # Unwinding it here would end the process.
+            self.future = cython.NULL
+            self.pointer = cython.NULL
+            self.spent = True
+            warnings.warn("a store went away in another thread than its guest's: its memory is lost", ResourceWarning)
             return 0
         self.enter()
         self.spent = True
@@ -381,6 +402,7 @@ class Fiber:
         store.enable_fibers()
         # One tick may come at once: two make sure that a short call is not interrupted.
         C.wasmtime_context_set_epoch_deadline(store.context, 2)
+        store.thread = PyThread_get_thread_ident()
         store.future = C.wasmtime_func_call_async(
             store.context,
             cython.address(function.function),
@@ -447,8 +469,8 @@ class Fiber:
     def close(self) -> None:
         """Drops the call: the guest is unwound and its store is spent. Does nothing to a call that is done."""
         if not self.done and self.store is not None:
+            self.store.drop_call(False)
             self.done = True
-            self.store.drop_call()
 
     def __del__(self):
         # Before the garbage collector takes anything apart: the guest's frames still refer to this object.
