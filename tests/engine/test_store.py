@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -372,3 +375,60 @@ def test_threads_share_an_engine_whose_guests_keep_and_release_the_gil() -> None
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def elsewhere(function: Callable[[], Any]) -> Any:
+    """What a function returns or raises in another thread."""
+    outcome: list[Any] = []
+
+    def work() -> None:
+        try:
+            outcome.append(function())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    return outcome[0]
+
+
+def suspended(engine: Engine) -> Fiber:
+    async def never(store: Store, number: int) -> int:
+        raise AssertionError("nobody awaits it")
+
+    fiber = Guest(engine, never).start("run", NUMBER, 1)
+    assert not fiber.poll()
+    return fiber
+
+
+def test_a_call_stays_in_its_thread(engine: Engine) -> None:
+    # What waits on the fiber's stack belongs to the thread: going on elsewhere would end the process.
+    fiber = suspended(engine)
+    for use in (fiber.poll, fiber.close, fiber.store.close):
+        refused = elsewhere(use)
+        assert isinstance(refused, RuntimeError)
+        assert "in the thread that it began in" in str(refused)
+    fiber.close()
+    fiber.store.close()
+
+
+ABANDONED = """
+import threading
+from tests.engine.test_store import suspended
+from wasi_http.engine import Engine, EngineConfig
+
+held = [suspended(Engine(EngineConfig(max_instances=1, pooling=False, cache=False)))]
+thread = threading.Thread(target=held.clear)
+thread.start()
+thread.join()
+print("alive")
+"""
+
+
+def test_a_call_that_goes_away_in_another_thread_is_abandoned() -> None:
+    # In a process of its own, because what is abandoned is there until that ends.
+    command = [sys.executable, "-W", "always::ResourceWarning", "-c", ABANDONED]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
+    assert "its memory is lost" in done.stderr

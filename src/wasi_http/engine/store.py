@@ -16,6 +16,7 @@ raise_wasm raises it again where the call was awaited, with the guest's backtrac
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -117,7 +118,6 @@ class Store:
         self.pending = self.answer = self.failure = None
         if instance is not None:
             instance.close()
-
         return 0
 
     def __del__(self):
@@ -474,7 +474,9 @@ class Fiber:
 
     def __del__(self):
         # Before the garbage collector takes anything apart: the guest's frames still refer to this object.
-        self.close()
+        if not self.done and self.store is not None:
+            self.store.drop_call(True)
+            self.done = True
 
     def __dealloc__(self):
         global _live_fibers
