@@ -4,6 +4,7 @@ from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
+from wasi_http.egress import Egress, EgressDenied, EgressRule
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits, Trap
 from wasi_http.error import HttpError, HttpResult, NoResponse
 from wasi_http.io import serve_connection
@@ -23,6 +24,9 @@ __all__ = [
     "ClientRequest",
     "ClientResponse",
     "Component",
+    "Egress",
+    "EgressDenied",
+    "EgressRule",
     "Engine",
     "EngineConfig",
     "HttpError",

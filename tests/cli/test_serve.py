@@ -60,7 +60,12 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--shutdown-timeout", "3"], "shutdown_timeout", 3.0),
     (["--no-logging-prefix"], "logging_prefix", False),
     (["--allow-egress", "Example.com:80", "--allow-egress", "b"], "allow_egress", ("example.com:80", "b")),
-    (["--allow-egress", "all"], "allow_egress", ("*",)),
+    (["--allow-egress", "all"], "allow_egress", ("all",)),
+    (
+        ["--allow-egress", "https://*.B\u00fccher.example.:443", "--allow-egress", "[FD00:0::]/8:80"],
+        "allow_egress",
+        ("https://*.xn--bcher-kva.example:443", "[fd00::]/8:80"),
+    ),
     (["--max-instance-reuse-count", "128"], "max_instance_reuse_count", 128),
     (["--idle-instance-timeout", "250ms"], "idle_instance_timeout", 0.25),
     (
@@ -147,6 +152,9 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["-H", "host: a", "-H", "Host: b"], "only one Host"),
         (["-H", "@no-such-file"], "no-such-file: No such file or directory"),
         (["--max-memory-size", "much"], "is no size"),
+        (["--allow-egress", "example.com", "--allow-egress", "127.1"], "'127.1' is no egress rule: an IPv4 address is"),
+        (["--allow-egress", "10.1.0.0/8"], "'10.1.0.0/8' is no egress rule: the network of this address is 10.0.0.0/8"),
+        (["--allow-egress", "ftp://example.com"], "the scheme is http or https"),
         (["--workers", "0"], "0 is not in the range"),
         (["--max-concurrent-requests", "0"], "0 is not in the range"),
     ],

@@ -7,9 +7,6 @@ import sys
 
 import pytest
 
-from wasi_http.client import ClientRequest
-from wasi_http.server import Handler
-
 from .serving import Guests, Log, Serving, get, serve
 
 
@@ -104,45 +101,3 @@ def test_a_log_that_nobody_reads(
         assert (await server.ask(get("/trap"))).status == 500
 
     serve(loop, handler, test)
-
-
-EGRESS = [
-    ((), "example.com", False, False),
-    (("*",), "example.com", True, True),
-    (("example.com",), "example.com", False, True),
-    (("example.com",), "EXAMPLE.com:8080", False, True),
-    (("example.com",), "www.example.com", False, False),
-    (("example.com",), "example.com.evil.org", False, False),
-    (("example.com:80",), "example.com", False, True),
-    (("example.com:80",), "example.com", True, False),
-    (("example.com:443",), "example.com", True, True),
-    (("example.com:8080",), "example.com:8080", False, True),
-    (("example.com:8080",), "example.com:8081", False, False),
-    (("[::1]",), "[::1]", False, True),
-    (("[::1]",), "[::1]:8080", False, True),
-    (("[::1]:8080",), "[::1]:8080", False, True),
-    (("[::1]:8080",), "[::1]", False, False),
-]
-
-
-@pytest.mark.parametrize(("allowed", "authority", "use_tls", "let_out"), EGRESS)
-def test_egress(guests: Guests, allowed: tuple[str, ...], authority: str, use_tls: bool, let_out: bool) -> None:
-    handler = guests.handler("c_kitchen", allow_egress=allowed)
-    log = handler._write = Log()
-    request = request_to(authority)
-    for _ in range(3):
-        assert handler.allows(request, use_tls) == let_out
-    # Said once.
-    assert log.err.count("was denied; allow it with --allow-egress") == (0 if let_out else 1)
-
-
-def request_to(authority: str) -> ClientRequest:
-    return ClientRequest("GET", "http", authority, "/")
-
-
-def test_warnings_about_egress_are_bounded(guests: Guests) -> None:
-    handler: Handler = guests.handler("c_kitchen")
-    log = handler._write = Log()
-    for number in range(1000):
-        assert not handler.allows(request_to(f"host-{number}"), False)
-    assert log.err.count("\n") == 100

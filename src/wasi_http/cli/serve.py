@@ -63,6 +63,17 @@ def _headers(
     return tuple(fields)
 
 
+def _egress(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    if not values:
+        return ()
+    from wasi_http.egress import Egress
+
+    try:
+        return tuple(map(str, Egress.parse(*values).rules))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 def _lines(path: str) -> list[bytes]:
     """The lines of a file but for blank ones."""
     try:
@@ -110,8 +121,9 @@ def _text(value: str) -> str:
               help="A header that guests see in place of the client's; @FILE has one in each line.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", callback=_environment,
               help="A variable of the guests' environment; without a value the server's own.")
-@click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]",
-              help="A host that guests may send requests to; 'all' for any.  [default: none]")
+@click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]", callback=_egress,
+              help="Where guests may send requests: a host, *.DOMAIN, an address or network, 'all' for every public "
+                   "address.  [default: nowhere]")
 @click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
 @click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
 def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
@@ -138,7 +150,7 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         idle_instance_timeout=options["idle_instance_timeout"],
         request_headers=options["request_headers"],
         max_resources=options["max_resources"],
-        allow_egress=tuple("*" if host == "all" else host.lower() for host in options["allow_egress"]),
+        allow_egress=options["allow_egress"],
         logging_prefix=not options["no_logging_prefix"],
         store_limits=StoreLimits(memory_size=options["max_memory_size"]),
         wire_limits=Limits(body=options["max_request_body"]),

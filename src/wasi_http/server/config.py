@@ -42,7 +42,7 @@ class ServerConfig:
     ``request_headers``
         Fields that guests see in the place of those of the same name that clients send; see `RequestHeaders`.
     ``allow_egress``
-        Where guests may send requests: ``host``, ``host:port`` or ``*`` for anywhere; nowhere by default.
+        Where guests may send requests: rules as `Egress.parse` takes them; nowhere by default.
     ``logging_prefix``
         Whether lines that guests print tell their stream and request.
     """

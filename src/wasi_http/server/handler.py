@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
+from wasi_http.egress import Egress, EgressDenied
 from wasi_http.engine import Engine, Store
-from wasi_http.error import ErrorCode, HttpError
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
 from wasi_http.view import WasiHttpView
@@ -44,9 +44,7 @@ class ServerState(WasiHttpView):
             self.ctx.close()
 
     async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
-        if not self._handler.allows(request, config.use_tls):
-            raise HttpError(ErrorCode.HttpRequestDenied)
-        return await default_send_request(request, config)
+        return await self._handler.send_request(request, config)
 
 
 class Handler:
@@ -60,7 +58,8 @@ class Handler:
         self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
         self._env = dict(config.env)
-        self._warned: set[str] = set()
+        self._egress = Egress.parse(*config.allow_egress)
+        self._warned: set[str | None] = set()
         self._write = _writer()
         # Without prefixes all guests share one context; with them each has sinks that know its number.
         self._shared = WasiCtx(env=self._env, stdout=self._stdout, stderr=self._stderr)
@@ -75,16 +74,15 @@ class Handler:
         store = Store(self.engine, state, self.config.store_limits)
         return store, self.pre.instantiate(store)
 
-    def allows(self, request: ClientRequest, use_tls: bool) -> bool:
-        """Whether the egress policy lets a request out."""
-        host, _, port = request.authority.rpartition(":")
-        if not host or port.endswith("]"):
-            host, port = request.authority, "443" if use_tls else "80"
-        allowed = {"*", host.lower(), f"{host.lower()}:{port}"}.intersection(self.config.allow_egress)
-        if not allowed and request.authority not in self._warned and len(self._warned) < 100:
-            self._warned.add(request.authority)
-            self.log(f"a guest's request to {request.authority!r} was denied; allow it with --allow-egress {host}")
-        return bool(allowed)
+    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+        """Sends a guest's request if the egress policy lets it; what it does not let out is logged, once per host."""
+        try:
+            return await self._egress.send_request(request, config)
+        except EgressDenied as denied:
+            if denied.rule not in self._warned and len(self._warned) < 100:
+                self._warned.add(denied.rule)
+                self.log(f"{denied}; allow it with --allow-egress {denied.rule}" if denied.rule else str(denied))
+            raise
 
     def log(self, text: str) -> None:
         """One line on the server's standard error; control characters are made visible."""

@@ -1,0 +1,313 @@
+"""Where guests may send requests: rules for hosts, ports, schemes and networks, and the check of what is connected to.
+
+A request passes twice. Its target, the authority that the guest wrote, must be named by a rule; then the very address
+that is connected to must be one that the rules let it have. Names say nothing about addresses: whoever owns a name
+can let it lead into the operator's network, today or with the next answer (DNS rebinding). So
+
+- a request to a name needs a rule for that name (or ``all``);
+- a request to an address needs a rule for that address or its network (or ``all``, if the address is public);
+- an address that is not public needs, in both cases, a rule for it or its network, whatever rule the name has.
+  The one exception: rules for ``localhost`` and names below it let them lead to loopback addresses.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from wasi_http.error import ErrorCode, HttpError
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+
+__all__ = ["Egress", "EgressDenied", "EgressRule", "is_public"]
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Not from `ipaddress`: what is_global and the like answer depends on the version of Python.
+_IPV4_SPECIAL: Final = [
+    ipaddress.IPv4Network(network)
+    for network in (
+        "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for loopback
+        "10.0.0.0/8",
+        "100.64.0.0/10",  # shared by carriers
+        "127.0.0.0/8",
+        "168.63.129.16/32",  # the platform of Azure's machines, though the address is public
+        "169.254.0.0/16",  # link-local: metadata of cloud machines
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.0.2.0/24",  # documentation, as 198.51.100.0/24 and 203.0.113.0/24
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",
+        "203.0.113.0/24",
+        "224.0.0.0/4",
+        "240.0.0.0/4",  # reserved, and broadcast
+    )
+]
+# All else in IPv6 is local, reserved, or leads to an IPv4 address (mapped, compatible, NAT64).
+_IPV6_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
+_IPV6_SPECIAL: Final = [
+    ipaddress.IPv6Network(network)
+    for network in (
+        "2001::/23",  # protocols: Teredo, ORCHID, benchmarks
+        "2001:db8::/32",  # documentation, as 3fff::/20
+        "2002::/16",  # 6to4
+        "3fff::/20",
+    )
+]
+_LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
+
+_AUTHORITY: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
+).fullmatch
+_RULE: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?:/(?P<prefix>[0-9]{1,3}))?(?::(?P<port>[0-9]{1,5}))?"
+).fullmatch
+_BARE_IPV6: Final = re.compile(
+    r"(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:/(?P<prefix>[0-9]{1,3}))?"
+).fullmatch
+_NAME: Final = re.compile(r"[a-z0-9_\-]{1,63}(?:\.[a-z0-9_\-]{1,63})*").fullmatch
+# What the system's resolver may take for an IPv4 address: 0x7f.1, 2130706433, 127.1, 0177.0.0.1.
+_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)").fullmatch
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address belongs to the public internet, and to nothing that is reached through it."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return not any(address in network for network in _IPV4_SPECIAL)
+    return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_SPECIAL)
+
+
+class EgressDenied(HttpError):
+    """The policy does not let a request out; ``rule`` is the text of a rule that would, None if there is none."""
+
+    def __init__(self, code: ErrorCode, message: str, rule: str | None = None) -> None:
+        super().__init__(code, message)
+        self.rule = rule
+
+    def __reduce__(self) -> tuple[type[EgressDenied], Any]:
+        return type(self), (self.code, str(self), self.rule)
+
+
+@dataclass(frozen=True, slots=True)
+class EgressRule:
+    """One rule; what is None does not matter to it. ``name`` and ``network`` exclude each other."""
+
+    name: str | None = None
+    #: Whether the names below ``name`` are meant, and not the name itself.
+    subdomains: bool = False
+    network: Network | None = None
+    port: int | None = None
+    scheme: str | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> EgressRule:
+        """Raises ValueError for what is no rule; see `Egress.parse`."""
+        before, separator, rest = text.rpartition("://")
+        scheme = before.lower() if separator else None
+        if scheme not in (None, "http", "https"):
+            raise _wrong(text, "the scheme is http or https")
+        found = _BARE_IPV6(rest) or _RULE(rest)
+        if found is None:
+            raise _wrong(text, _FORMS)
+        parts = found.groupdict()
+        port = int(parts["port"]) if parts.get("port") is not None else None
+        if port is not None and not 0 < port < 65536:
+            raise _wrong(text, "the port is 1 to 65535")
+        host, prefix = parts["ipv6"] or parts["host"], parts["prefix"]
+        if parts["ipv6"] or prefix is not None or _is_address(host):
+            network = _network(text, host, prefix)
+            if parts["ipv6"] and network.version == 4:
+                raise _wrong(text, "brackets are for IPv6")
+            return cls(network=network, port=port, scheme=scheme)
+        if host.lower() in ("all", "*"):
+            return cls(port=port, scheme=scheme)
+        name = _canonical(host.removeprefix("*."))
+        if name is None:
+            numeric = _NUMERIC(host.lower().rstrip(".")) is not None
+            raise _wrong(text, "an IPv4 address is four decimal numbers, as in 127.0.0.1" if numeric else _FORMS)
+        return cls(name, host.startswith("*."), port=port, scheme=scheme)
+
+    def __str__(self) -> str:
+        """The rule as `parse` takes it."""
+        if self.network is not None:
+            address, prefix = str(self.network).split("/")
+            if self.network.version == 6 and self.port is not None:
+                address = f"[{address}]"
+            host = address if self.network.prefixlen == self.network.max_prefixlen else f"{address}/{prefix}"
+        else:
+            host = "all" if self.name is None else f"*.{self.name}" if self.subdomains else f"{self.name}"
+            if host == self.name == "all":
+                host = "all."
+        port = "" if self.port is None else f":{self.port}"
+        return f"{self.scheme}://{host}{port}" if self.scheme else f"{host}{port}"
+
+    @property
+    def anywhere(self) -> bool:
+        return self.name is None and self.network is None
+
+    def _names(self, name: str) -> bool:
+        if self.name is None:
+            return self.network is None
+        return name.endswith(f".{self.name}") if self.subdomains else name == self.name
+
+
+_FORMS: Final = "write all, HOST, HOST:PORT, *.DOMAIN, an address or a network, as in [::1]:8080 or 10.0.0.0/8"
+
+
+def _wrong(text: str, reason: str) -> ValueError:
+    return ValueError(f"{text!r} is no egress rule: {reason}")
+
+
+def _network(text: str, host: str, prefix: str | None) -> Network:
+    try:
+        network = ipaddress.ip_network(host if prefix is None else f"{host}/{prefix}", strict=False)
+    except ValueError:
+        raise _wrong(text, f"{host if prefix is None else f'{host}/{prefix}'} is no address or network") from None
+    if prefix is not None and network.network_address != ipaddress.ip_address(host):
+        raise _wrong(text, f"the network of this address is {network}")
+    return network
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _canonical(host: str) -> str | None:
+    """The one way to write a name; None for what is none, and for what resolvers may take for an address."""
+    try:
+        # The codec by which sockets look names up; ASCII stays as it is.
+        name = host.encode("idna").decode("ascii").removesuffix(".").lower()
+    except UnicodeError:
+        return None
+    return name if _NAME(name) and len(name) <= 253 and not _NUMERIC(name) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a guest asked for: a canonical name, or an address."""
+
+    name: str
+    address: Address | None
+    port: int
+
+    @classmethod
+    def parse(cls, authority: str, default_port: int) -> _Target | None:
+        found = _AUTHORITY(authority)
+        port = default_port if found is None or found["port"] is None else int(found["port"])
+        if found is None or port > 65535:
+            return None
+        if found["ipv6"] is not None:
+            try:
+                return cls("", ipaddress.IPv6Address(found["ipv6"]), port)
+            except ValueError:
+                return None
+        try:
+            return cls("", ipaddress.IPv4Address(found["host"]), port)
+        except ValueError:
+            name = _canonical(found["host"])
+            return None if name is None else cls(name, None, port)
+
+
+class Egress:
+    """A policy. It has no state, and may be shared and pickled. Without rules nothing gets out."""
+
+    __slots__ = ("rules",)
+
+    def __init__(self, rules: Iterable[EgressRule] = ()) -> None:
+        self.rules = tuple(rules)
+
+    @classmethod
+    def parse(cls, *texts: str) -> Egress:
+        """A policy of rules as text. Raises ValueError that names the first that is none.
+
+        ``all``; ``HOST``; ``*.DOMAIN`` for all names below a domain; an IPv4 or IPv6 address or network
+        (``10.0.0.0/8``, ``fd00::/8``); each with ``:PORT`` behind it (IPv6 in brackets then: ``[::1]:8080``,
+        ``[fd00::]/8:443``) and ``http://`` or ``https://`` before it. A rule without port is for all ports.
+        """
+        return cls(map(EgressRule.parse, texts))
+
+    def __repr__(self) -> str:
+        return f"Egress.parse({', '.join(repr(str(rule)) for rule in self.rules)})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Egress) and self.rules == other.rules
+
+    def __hash__(self) -> int:
+        return hash(self.rules)
+
+    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> Callable[[Address, int], bool]:
+        """Whether a request may be sent: raises EgressDenied, or gives the check of what it may connect to.
+
+        Whoever sends the request has to ask that check for each address and port, and to connect to the very address
+        that passed, not to what the name leads to by then. `send_request` does.
+        """
+        scheme, default_port = ("https", 443) if config.use_tls else ("http", 80)
+        target = _Target.parse(request.authority, default_port)
+        what = f"a guest's request to {request.authority!r} was denied"
+        if target is None:
+            raise EgressDenied(ErrorCode.HttpRequestDenied, f"{what}: it names no host")
+        rules = [rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, scheme)]
+        networks = [rule.network for rule in rules if rule.network is not None]
+        anywhere = any(rule.anywhere for rule in rules)
+        if target.address is None:
+            named = [rule for rule in rules if rule._names(target.name)]
+            if not named:
+                raise EgressDenied(ErrorCode.HttpRequestDenied, what, target.name)
+            if _is_localhost(target.name) and any(rule.name is not None for rule in named):
+                networks.extend(_LOOPBACK)
+        elif not anywhere and not any(target.address in network for network in networks):
+            raise EgressDenied(ErrorCode.HttpRequestDenied, what, str(target.address))
+        public = anywhere or target.address is None
+
+        def allows(address: Address, port: int) -> bool:
+            if port != target.port or target.address not in (None, address):
+                return False
+            return any(address in network for network in networks) or (public and is_public(address))
+
+        return allows
+
+    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+        """Sends a request if the policy lets it: for an override of `WasiHttpView.send_request`.
+
+        Raises EgressDenied with ``HTTP-request-denied`` when no rule names the target, and with
+        ``destination-IP-prohibited`` when the target leads to no address that is allowed.
+        """
+        allows = self.check(request, config)
+        refused: list[Address] = []
+
+        def allows_or_notes(address: Address, port: int) -> bool:
+            if allows(address, port):
+                return True
+            refused.append(address)
+            return False
+
+        try:
+            return await default_send_request(request, config, allows=allows_or_notes)
+        except HttpError as error:
+            if error.code is not ErrorCode.DestinationIpProhibited or not refused:
+                raise
+            raise _prohibited(request, refused[0]) from error
+
+
+def _prohibited(request: ClientRequest, address: Address) -> EgressDenied:
+    target = _Target.parse(request.authority, 0)
+    name = "" if target is None else target.name
+    # A name for loopback often has two addresses, of which a server listens on one.
+    rule = name if _is_localhost(name) and any(address in network for network in _LOOPBACK) else str(address)
+    why = f", as it leads to {address}" if name else ""
+    message = f"a guest's request to {request.authority!r} was denied{why}"
+    return EgressDenied(ErrorCode.DestinationIpProhibited, message, rule)
+
+
+def _is_localhost(name: str) -> bool:
+    """RFC 6761, section 6.3."""
+    return name == "localhost" or name.endswith(".localhost")
