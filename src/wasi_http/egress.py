@@ -203,7 +203,8 @@ class _Target:
     def parse(cls, authority: str, default_port: int) -> _Target | None:
         found = _AUTHORITY(authority)
         port = default_port if found is None or found["port"] is None else int(found["port"])
-        if found is None or port > 65535:
+        # RFC 3986, section 3.2.2: on the wire other alphabets are punycode.
+        if found is None or port > 65535 or not authority.isascii():
             return None
         if found["ipv6"] is not None:
             try:
