@@ -47,7 +47,7 @@ class WasiHttpView:
         return ResponseOutparam(receiver)
 
     async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse | Response:
-        """Sends a guest's outgoing request; raises HttpError. Without a policy: see `default_send_request`.
+        """Sends a guest's outgoing request; raises HttpError. Without a policy: `Egress.send_request` has one.
 
         It is cancelled when the guest gives up. The response may be one of your own.
         """
