@@ -184,10 +184,11 @@ def _is_address(text: str) -> bool:
 def _canonical(host: str) -> str | None:
     """The one way to write a name; None for what is none, and for what resolvers may take for an address."""
     try:
-        # The codec by which sockets look names up; ASCII stays as it is.
-        name = host.encode("idna").decode("ascii").removesuffix(".").lower()
+        # The codec by which sockets look names up.
+        name = host if host.isascii() else host.encode("idna").decode("ascii")
     except UnicodeError:
         return None
+    name = name.removesuffix(".").lower()
     return name if _NAME(name) and len(name) <= 253 and not _NUMERIC(name) else None
 
 
@@ -211,11 +212,14 @@ class _Target:
                 return cls("", ipaddress.IPv6Address(found["ipv6"]), port)
             except ValueError:
                 return None
-        try:
-            return cls("", ipaddress.IPv4Address(found["host"]), port)
-        except ValueError:
-            name = _canonical(found["host"])
-            return None if name is None else cls(name, None, port)
+        host = found["host"]
+        if _NUMERIC(host):
+            try:
+                return cls("", ipaddress.IPv4Address(host), port)
+            except ValueError:
+                return None
+        name = _canonical(host)
+        return None if name is None else cls(name, None, port)
 
 
 class Egress:
@@ -253,20 +257,19 @@ class Egress:
         """
         scheme, default_port = ("https", 443) if config.use_tls else ("http", 80)
         target = _Target.parse(request.authority, default_port)
-        what = f"a guest's request to {request.authority!r} was denied"
         if target is None:
-            raise EgressDenied(ErrorCode.HttpRequestDenied, f"{what}: it names no host")
+            raise _denied(ErrorCode.HttpRequestDenied, request, ": it names no host", None)
         rules = [rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, scheme)]
         networks = [rule.network for rule in rules if rule.network is not None]
         anywhere = any(rule.anywhere for rule in rules)
         if target.address is None:
             named = [rule for rule in rules if rule._names(target.name)]
             if not named:
-                raise EgressDenied(ErrorCode.HttpRequestDenied, what, target.name)
+                raise _denied(ErrorCode.HttpRequestDenied, request, "", target.name)
             if _is_localhost(target.name) and any(rule.name is not None for rule in named):
                 networks.extend(_LOOPBACK)
         elif not anywhere and not any(target.address in network for network in networks):
-            raise EgressDenied(ErrorCode.HttpRequestDenied, what, str(target.address))
+            raise _denied(ErrorCode.HttpRequestDenied, request, "", str(target.address))
         public = anywhere or target.address is None
 
         def allows(address: Address, port: int) -> bool:
@@ -299,14 +302,17 @@ class Egress:
             raise _prohibited(request, refused[0]) from error
 
 
+def _denied(code: ErrorCode, request: ClientRequest, why: str, rule: str | None) -> EgressDenied:
+    return EgressDenied(code, f"a guest's request to {request.authority!r} was denied{why}", rule)
+
+
 def _prohibited(request: ClientRequest, address: Address) -> EgressDenied:
     target = _Target.parse(request.authority, 0)
     name = "" if target is None else target.name
     # A name for loopback often has two addresses, of which a server listens on one.
     rule = name if _is_localhost(name) and any(address in network for network in _LOOPBACK) else str(address)
     why = f", as it leads to {address}" if name else ""
-    message = f"a guest's request to {request.authority!r} was denied{why}"
-    return EgressDenied(ErrorCode.DestinationIpProhibited, message, rule)
+    return _denied(ErrorCode.DestinationIpProhibited, request, why, rule)
 
 
 def _is_localhost(name: str) -> bool:
