@@ -270,12 +270,11 @@ class Egress:
                 networks.extend(_LOOPBACK)
         elif not anywhere and not any(target.address in network for network in networks):
             raise _denied(ErrorCode.HttpRequestDenied, request, "", str(target.address))
-        public = anywhere or target.address is None
 
         def allows(address: Address, port: int) -> bool:
             if port != target.port or target.address not in (None, address):
                 return False
-            return any(address in network for network in networks) or (public and is_public(address))
+            return any(address in network for network in networks) or is_public(address)
 
         return allows
 
