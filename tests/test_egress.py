@@ -13,9 +13,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from wasi_http import Egress, EgressDenied, EgressRule
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.egress import is_public
 from wasi_http.error import ErrorCode, HttpError
-from wasi_http.outgoing import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 
 DENIED = ErrorCode.HttpRequestDenied
 PROHIBITED = ErrorCode.DestinationIpProhibited
@@ -260,7 +260,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[tuple[Any
         raise ConnectionRefusedError
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    monkeypatch.setattr("wasi_http.outgoing._connected", connect)
+    monkeypatch.setattr("wasi_http.client.connecting._connected", connect)
     return connected
 
 
@@ -404,7 +404,7 @@ def test_a_prohibition_of_the_system_is_passed_on(monkeypatch: pytest.MonkeyPatc
     async def connect(*arguments: object) -> socket.socket:
         raise PermissionError(1, "of the firewall")
 
-    monkeypatch.setattr("wasi_http.outgoing._connected", connect)
+    monkeypatch.setattr("wasi_http.client.connecting._connected", connect)
     error = outcome(Egress.parse("all"), "example.com")
     assert error.code is PROHIBITED
     assert not isinstance(error, EgressDenied)

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from wasi_http.error import ErrorCode, HttpError
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Egress", "EgressDenied", "EgressRule", "is_public"]
 

@@ -49,7 +49,7 @@ async def connect(target: Target, allows: Allows | None, delay: float) -> socket
         if not found:
             raise HttpError(ErrorCode.DestinationIpProhibited, f"{target.host} leads to no address that is allowed")
     if len(found) == 1:
-        return await _connected(found[0])
+        return await _connected(*found[0][:3], found[0][4])
     return await _first_of(found, delay)
 
 
@@ -80,8 +80,7 @@ def _in_turn(found: Sequence[_Found]) -> list[_Found]:
     return [one for pair in itertools.zip_longest(first, others) for one in pair if one is not None]
 
 
-async def _connected(found: _Found) -> socket.socket:
-    family, kind, protocol, _, address = found
+async def _connected(family: int, kind: int, protocol: int, address: Any) -> socket.socket:
     sock = socket.socket(family, kind, protocol)
     try:
         sock.setblocking(False)
@@ -101,7 +100,7 @@ async def _first_of(found: Sequence[_Found], delay: float) -> socket.socket:
     try:
         while waiting or attempts:
             if waiting:
-                attempts.add(asyncio.ensure_future(_connected(waiting.pop(0))))
+                attempts.add(asyncio.ensure_future(_connected(*waiting[0][:3], waiting.pop(0)[4])))
             done, _ = await asyncio.wait(
                 attempts, timeout=delay if waiting else None, return_when=asyncio.FIRST_COMPLETED
             )
