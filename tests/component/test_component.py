@@ -196,3 +196,14 @@ def test_imports_and_exports_of_real_components(engine: Engine, guest: str) -> N
     else:
         assert "wasi:http/types@0.2.12" in component.imports
         assert component.exports == ["wasi:http/incoming-handler@0.2.12"]
+
+
+def test_linking_that_takes_too_much_work_is_refused(engine: Engine) -> None:
+    imports = "".join(f'(import "" "f{i}" (func))' for i in range(700))
+    exports = "".join(f'(export "f{i}" (func $f))' for i in range(700))
+    text = f"""(component (core module $e (func (export "f")))
+      (core instance $e (instantiate $e)) (alias core export $e "f" (core func $f))
+      (core instance $i {exports}) (core module $m {imports})
+      {'(core instance (instantiate $m (with "" (instance $i))))' * 700})"""
+    with pytest.raises(InvalidComponent, match="too much work"):
+        Component(engine, text)

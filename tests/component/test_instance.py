@@ -385,6 +385,15 @@ def test_a_destructor_that_traps_in_a_host_function(items: Fixture) -> None:
         items.call("call")
 
 
+@pytest.mark.parametrize(("rep", "why"), [(1, "may not wait"), (2, "takes too long")])
+def test_a_destructor_in_a_host_function_is_not_suspended(items: Fixture, rep: int, why: str) -> None:
+    # The frames of the host function are on the guest's stack: Python would lose them if that were left behind.
+    item = items.make(rep)
+    items.host.then = item.drop
+    with pytest.raises(Trap, match=why):
+        asyncio.run(items.functions["call"](items.store))
+
+
 def test_a_resource_belongs_to_its_store(items: Fixture, engine: Engine) -> None:
     item = items.make(84)
     other = items.fresh(engine)

@@ -351,6 +351,22 @@ def test_a_description_says_what_a_compiled_module_does(engine: Engine) -> None:
     assert described.exports == compiled.exports
 
 
+def test_globals_made_of_globals_do_not_double() -> None:
+    doubled = """(module (import "%d" "g" (global $g i64))
+        (global (export "g") i64 (i64.add (global.get $g) (global.get $g))))"""
+    texts = ['(module (global (export "g") i64 (i64.const 1)))', *(doubled % step for step in range(60))]
+    assert fuse(wire([ModuleBinary(wat_to_wasm(text)) for text in texts]), []) is None
+
+
+def test_functions_stay_declared_whose_exports_are_not_wanted(engine: Engine) -> None:
+    text = """(module (func $one (export "one") (result i32) (i32.const 1)) (table 1 funcref)
+      (func (export "run") (result i32)
+        (table.set (i32.const 0) (ref.func $one)) (call_indirect (result i32) (i32.const 0))))"""
+    code = fuse([(ModuleBinary(wat_to_wasm(text)), [])], [(0, 1)])
+    assert code is not None
+    Module.validate(engine, code)
+
+
 CODES = [wat_to_wasm(text) for _, texts in CASES.values() for text in texts]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import subprocess
 import sys
 import threading
@@ -432,3 +433,36 @@ def test_a_call_that_goes_away_in_another_thread_is_abandoned() -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr
     assert "its memory is lost" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+def test_a_forked_process_is_told_that_it_cannot_go_on() -> None:
+    code = """
+import os
+from tests.engine.test_store import NUMBER, Guest
+from wasi_http.engine import Engine, EngineConfig
+
+guest = Guest(Engine(EngineConfig(max_instances=1, pooling=False, cache=False)), lambda store, number: number)
+if os.fork() == 0:
+    try:
+        guest.start("run", NUMBER, 1)
+    except RuntimeError as error:
+        os._exit("forked" not in str(error))
+    os._exit(2)
+assert guest.start("run", NUMBER, 1).poll()
+print(os.waitpid(-1, 0)[1])
+"""
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert done.stdout == "0\n", done.stderr
+
+
+def test_names_that_guests_import_are_their_own(engine: Engine) -> None:
+    # Modules that import nothing but host functions are linked by name.
+    text = f'(module (import "host functions by their position" "{0:032d}" (func)) (func (export "run")))'
+    host = CoreFunc("f", NOTHING, lambda store: None)
+    assembly = Assembly(engine, [host], [(Module.compile(engine, wat_to_wasm(text)), [0])], [(0, 0)])
+    store = Store(engine)
+    assembly.instantiate(store)
+    assert Fiber.of(store, 0, NOTHING).poll()
+    store.close()

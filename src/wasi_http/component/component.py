@@ -75,17 +75,20 @@ def _fused(
         modules = [(definition, ModuleBinary(definition.code)) for definition in definitions]
     except Unreadable:
         return None
-    plan = make_plan(component, modules)
-    bypass_shims(plan, modules)
+    try:
+        plan = make_plan(component, modules)
+        bypass_shims(plan, modules)
+    except InvalidComponent:
+        # Of two faults the engine's comes first, as without fusion.
+        _validate(engine, definitions)
+        raise
     if not plan.steps:
         return None
     cache = ModuleCache(engine)
     key = cache.key(wasm, repr((FUSION, plan.steps, plan.wants)).encode())
     module = cache.find(key)
     if module is None:
-        for definition in definitions:
-            with _located(definition):
-                Module.validate(engine, definition.code)
+        _validate(engine, definitions)
         code = fuse([(modules[position][1], sources) for position, sources in plan.steps], plan.wants)
         if code is None:
             return None
@@ -104,6 +107,12 @@ def _fused(
         plan.start = len(plan.wants)
     plan.wants[:] = [(0, position) for position in range(len(module.exports))]
     return [module], plan
+
+
+def _validate(engine: Engine, definitions: list[CoreModule]) -> None:
+    for definition in definitions:
+        with _located(definition):
+            Module.validate(engine, definition.code)
 
 
 def _single(engine: Engine, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:

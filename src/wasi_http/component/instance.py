@@ -160,8 +160,8 @@ class Dropper(HostFunc):
 class Destructor:
     """The destructor of a guest's resource, for a host that drops one. Called with the representation.
 
-    In a host function it runs at once, on the fiber of the guest that called; otherwise it needs one of its own, which
-    is returned.
+    In a host function it runs at once, on the fiber of the guest that called, where it has one time slice and may not
+    wait; otherwise it needs a fiber of its own, which is returned.
     """
 
     def __init__(self, function: Func) -> None:
@@ -176,7 +176,7 @@ class Destructor:
         store: Store = cython.cast(Store, self.function.store)
         if store.executing:
             raw[0].i32 = rep
-            self.function.call_raw(raw, 1)
+            store.call_pinned(self.function, raw, 1)
             return None
         if store.spent:
             return None

@@ -55,7 +55,8 @@ __all__ = [
     "make_plan",
 ]
 
-_MAX_WORK = 1_000_000
+# Definitions that are interpreted, and imports that are given: components of tools have some thousands.
+_MAX_WORK = 300_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,9 +193,7 @@ class _Planner:
 
     def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
         """Interprets one definition; ``arguments`` are those of a nested component, None at the top."""
-        self.work += 1
-        if self.work > _MAX_WORK:
-            raise InvalidComponent("linking the component takes too much work", definition.offset)
+        self.count(1, definition.offset)
         item: Any = None
         match definition:
             case CoreModule():
@@ -246,11 +245,17 @@ class _Planner:
                     self.export(definition.name, item)
         scope.add(definition.sort, item)
 
+    def count(self, work: int, offset: int) -> None:
+        self.work += work
+        if self.work > _MAX_WORK:
+            raise InvalidComponent("linking the component takes too much work", offset)
+
     def core_instantiate(self, scope: _Scope, definition: CoreInstantiate) -> int:
         chosen: CoreModule | None = scope.get(Sort.CORE_MODULE, definition.module)
         if chosen is None:
             raise InvalidComponent("components that import core modules are not supported", definition.offset)
         position, module = self.modules[chosen.offset]
+        self.count(len(module.imports) + len(definition.args), definition.offset)
         arguments = {name: scope.get(Sort.CORE_INSTANCE, index) for name, index in definition.args}
         sources: list[int | tuple[int, int]] = []
         for wanted in module.imports:

@@ -154,9 +154,14 @@ class Assembly:
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def _prepare(self, module: Module, sources: Sequence[int]) -> cython.int:
-        for wanted, source in dict(zip(module.imports, sources, strict=True)).items():
-            _define(self.linker, wanted.module.encode(), wanted.name.encode(), self.functions[source])
-        error = C.wasmtime_linker_instantiate_pre(self.linker, module.pointer, cython.address(self.pre))
+        # A linker of its own: the names are the guest's.
+        linker = C.wasmtime_linker_new(self.engine.pointer)
+        try:
+            for wanted, source in dict(zip(module.imports, sources, strict=True)).items():
+                _define(linker, wanted.module.encode(), wanted.name.encode(), self.functions[source])
+            error = C.wasmtime_linker_instantiate_pre(linker, module.pointer, cython.address(self.pre))
+        finally:
+            C.wasmtime_linker_delete(linker)
         if error != cython.NULL:
             raise InvalidModule(_message(error))
         return 0

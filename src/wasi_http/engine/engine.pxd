@@ -27,6 +27,8 @@ cdef class Clock:
 
 
 cdef class Engine:
+    cdef object __weakref__
+    cdef bint forked                       # this process is a child, and the clock's thread is not in it
     cdef C.wasm_engine_t* pointer
     cdef C.wasmtime_linker_t* suspender    # holds the one async host function that suspends a fiber
     cdef Clock clock

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
+import weakref
 
 import cython
 from cython.cimports.libc.stdint import uintptr_t
@@ -124,11 +126,25 @@ class Clock:
         PyThread_free_lock(self.bell)
 
 
+_engines = weakref.WeakSet()
+
+
+def _mark_forked() -> None:
+    for engine in _engines:
+        cython.cast(Engine, engine).forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_mark_forked)
+
+
 @cython.cclass
 class Engine:
     """A compiler and a pool of instances; thread-safe, meant to live as long as the process.
 
     One engine serves any number of components. Modules and stores of different engines cannot be mixed.
+    It does not work in a process that was forked from the one that made it.
+
     ``pooling`` tells whether the pool could be reserved: where address space is short it is ``False``, and instances
     are allocated on demand, which is slower.
     """
@@ -149,6 +165,7 @@ class Engine:
         self.suspender = _define_suspend(self.pointer)
         self.clock = Clock(config.time_slice)
         self.clock.engine = C.wasmtime_engine_clone(self.pointer)
+        _engines.add(self)
         threading.Thread(target=self.clock.run, daemon=True, name="wasi-http-clock").start()
 
     def __repr__(self) -> str:

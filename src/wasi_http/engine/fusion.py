@@ -48,6 +48,12 @@ _KINDS = ("func", "table", "memory", "global")
 _FUNC, _KIND_TABLE, _KIND_MEMORY, _KIND_GLOBAL = range(4)
 _VALUES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "other", 0x70: "funcref", 0x6F: "externref"}
 
+# How long a constant expression may be, in bytes: those of globals that are made of globals could double each time.
+_MAX_EXPRESSION = 256
+
+# What a module may import and export; more is left to wasmtime, which has its own limits.
+_MAX_NAMES = 100_000
+
 # Functions that are defined are numbered from here until it is known how many are imported.
 _DEFINED = 1 << 32
 
@@ -354,7 +360,10 @@ class ModuleBinary:
     def _read_imports(self) -> cython.int:
         imports: list = []
         self.wanted = []  # (kind, index)
-        for _ in range(self._count(_IMPORT)):
+        count: cython.Py_ssize_t = self._count(_IMPORT)
+        if count > _MAX_NAMES:
+            raise Unreadable
+        for _ in range(count):
             reader = self.section(_IMPORT)
             module = reader.name()
             name = reader.name()
@@ -406,7 +415,10 @@ class ModuleBinary:
         exports: list = []
         self.given = []  # (kind, index)
         spaces = (self.functions, self.tables, self.memories, self.globals)
-        for _ in range(self._count(_EXPORT)):
+        count: cython.Py_ssize_t = self._count(_EXPORT)
+        if count > _MAX_NAMES:
+            raise Unreadable
+        for _ in range(count):
             reader = self.section(_EXPORT)
             name = reader.name()
             kind: cython.int = reader.byte()
@@ -651,6 +663,18 @@ class Fusion:
             start = imported + len(self.defined)
             self.defined.append(self.types.setdefault(b"\x60\0\0", len(self.types)))
 
+        code: Writer = Writer()
+        references: set = set()
+        for part in self.parts:
+            _fuse_code(part, code, references)
+        if references:
+            # Some may have been declared by exports that are not wanted.
+            elements.put(b"\x03\0")
+            elements.u32(len(references))
+            for number in sorted(references):
+                elements.u32(number)
+            element_count += 1
+
         items = Writer()
         for type_ in self.types:
             items.put(type_)
@@ -701,9 +725,6 @@ class Fusion:
             items.u32(data_count)
             out.byte(_DATA_COUNT)
             out.sized(items)
-        code: Writer = Writer()
-        for part in self.parts:
-            _fuse_code(part, code)
         if calls and alone < 0:
             items = Writer()
             items.byte(0)  # no locals
@@ -739,6 +760,8 @@ class Fusion:
         out: Writer = Writer()
         stack: list | None = []
         while True:
+            if out.size > _MAX_EXPRESSION:
+                raise Unreadable
             start: cython.Py_ssize_t = reader.at
             code: cython.int = reader.byte()
             if code == 0x0B:
@@ -966,7 +989,7 @@ def _within(has: tuple, asks: tuple) -> bool:
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _fuse_code(part: Part, out: Writer) -> cython.int:
+def _fuse_code(part: Part, out: Writer, references: set) -> cython.int:
     if _CODE not in part.binary.sections:
         if len(part.binary.functions) != part.binary.imported_functions:
             raise Unreadable
@@ -982,15 +1005,15 @@ def _fuse_code(part: Part, out: Writer) -> cython.int:
         size: cython.Py_ssize_t = reader.u32()
         start: cython.Py_ssize_t = reader.at
         reader.skip(size)
-        _fuse_body(_reader(reader.data, start, reader.at), part, body)
+        _fuse_body(_reader(reader.data, start, reader.at), part, body, references)
         out.sized(body)
     return 0
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _fuse_body(reader: Reader, part: Part, out: Writer) -> cython.int:
-    """One function: what stands between indices is copied in one go."""
+def _fuse_body(reader: Reader, part: Part, out: Writer, references: set) -> cython.int:
+    """One function: what stands between indices is copied in one go. ``references`` collects the targets of ref.func."""
     copied: cython.Py_ssize_t = reader.at
     here: cython.Py_ssize_t
     first: cython.Py_ssize_t
@@ -1011,6 +1034,8 @@ def _fuse_body(reader: Reader, part: Part, out: Writer) -> cython.int:
         elif form in (_CALL, _REF_FUNC):
             here = reader.at
             first = part.functions.get(reader.u32())
+            if form == _REF_FUNC:
+                references.add(first)
             out.raw(reader.data + copied, here - copied)
             out.u32(first)
             copied = reader.at

@@ -200,6 +200,10 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_context_set_epoch_deadline, (wasmtime_context_t *, uint64_t)) \
     F(void, wasmtime_context_epoch_deadline_async_yield_and_update, (wasmtime_context_t *, uint64_t)) \
     F(wasmtime_context_t *, wasmtime_caller_context, (wasmtime_caller_t *)) \
+    F(void, wasmtime_store_epoch_deadline_callback, \
+      (wasmtime_store_t *, wasmtime_error_t *(*)(wasmtime_context_t *, void *, uint64_t *, uint8_t *), void *, \
+       void (*)(void *))) \
+    F(wasmtime_error_t *, wasmtime_error_new, (const char *)) \
     F(wasmtime_error_t *, wasmtime_linker_instantiate_pre, \
       (const wasmtime_linker_t *, const wasmtime_module_t *, wasmtime_instance_pre_t **)) \
     F(void, wasmtime_instance_pre_delete, (wasmtime_instance_pre_t *)) \

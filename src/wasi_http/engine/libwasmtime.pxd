@@ -194,6 +194,8 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_context_set_epoch_deadline(wasmtime_context_t*, uint64_t)
     void wasmtime_context_epoch_deadline_async_yield_and_update(wasmtime_context_t*, uint64_t)
     wasmtime_context_t* wasmtime_caller_context(wasmtime_caller_t*)
+    void wasmtime_store_epoch_deadline_callback(wasmtime_store_t*, wasmtime_error_t* (*)(wasmtime_context_t*, void*, uint64_t*, uint8_t*) noexcept nogil, void*, finalizer_t)
+    wasmtime_error_t* wasmtime_error_new(const char*)
     wasmtime_error_t* wasmtime_linker_instantiate_pre(const wasmtime_linker_t*, const wasmtime_module_t*, wasmtime_instance_pre_t**)
     void wasmtime_instance_pre_delete(wasmtime_instance_pre_t*)
     wasmtime_error_t* wasmtime_instance_pre_instantiate(const wasmtime_instance_pre_t*, wasmtime_context_t*, wasmtime_instance_t*, wasm_trap_t**)

@@ -14,6 +14,9 @@ cdef extern from "Python.h":
     unsigned long PyThread_get_thread_ident()
 
 
+cdef class Func
+
+
 cdef class Store:
     cdef C.wasmtime_store_t* pointer
     cdef C.wasmtime_context_t* context
@@ -32,6 +35,7 @@ cdef class Store:
     cdef bint executing
     cdef bint spent                        # after a trap or a cancelled call
     cdef bint has_suspend
+    cdef bint pinned                       # Python's frames are on the fiber: it may not be suspended
     cdef C.wasmtime_func_t suspend_function
     cdef unsigned long thread              # where that call began
     cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
@@ -39,6 +43,7 @@ cdef class Store:
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object suspend(self, object awaitable)
+    cdef int call_pinned(self, Func function, C.wasmtime_val_raw_t* raw, size_t n) except -1
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
     cdef int enable_fibers(self) except -1

@@ -72,6 +72,18 @@ class GuestCancelled(BaseException):
     """Raised inside a host function when the guest's call was dropped while the function waited."""
 
 
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _expire(
+    context: cython.pointer(C.wasmtime_context_t),
+    data: cython.p_void,
+    delta: cython.pointer(uint64_t),
+    kind: cython.pointer(uint8_t),
+) -> cython.pointer(C.wasmtime_error_t):
+    return C.wasmtime_error_new(b"what a host function has the guest do takes too long")
+
+
 @cython.cclass
 class Store:
     """What one guest and its instances live in; it ends with them.
@@ -124,6 +136,8 @@ class Store:
         self.end(True)
 
     def enter(self) -> cython.int:
+        if self.engine.forked:
+            raise RuntimeError("an engine does not work in a forked process, whose threads are gone: spawn it")
         # Under the GIL, so the test and the mark cannot be torn apart by another thread.
         if self.executing:
             raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
@@ -179,6 +193,24 @@ class Store:
             C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
         return 0
 
+    def call_pinned(self, function: Func, raw: cython.pointer(C.wasmtime_val_raw_t), n: cython.size_t) -> cython.int:
+        """Calls the guest in the midst of a host function in Python. It has one time slice and may not wait.
+
+        Python's frames may not be left behind on a fiber that is suspended.
+        """
+        if self.on_fiber:
+            C.wasmtime_store_epoch_deadline_callback(self.pointer, _expire, cython.NULL, cython.NULL)
+        C.wasmtime_context_set_epoch_deadline(self.context, 2)
+        self.pinned = True
+        try:
+            function.call_raw(raw, n)
+        finally:
+            self.pinned = False
+            if self.on_fiber:
+                C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
+                C.wasmtime_context_set_epoch_deadline(self.context, 2)
+        return 0
+
     def suspend(self, awaitable: object) -> object:
         """Called on the fiber, in a host function: waits until the awaitable is done, and returns its value."""
         raw: C.wasmtime_val_raw_t[1]
@@ -188,6 +220,9 @@ class Store:
         if not self.on_fiber:
             _discard(awaitable)
             raise Trap("a start function called a host function that has to wait, which is not possible there")
+        if self.pinned:
+            _discard(awaitable)
+            raise Trap("what a host function has the guest do may not wait")
         if not self.has_suspend:
             C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
             self.suspend_function = item.of.func
