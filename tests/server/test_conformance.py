@@ -246,7 +246,6 @@ def test_headers_that_are_sent_on(guests: Guests, how: str) -> None:
             peer.url.replace("X-Url", "x-url").encode(),
             b"foo: bar",
             b"foo: baz",
-            b"connection: close",
         ]
 
     exchange(guests, test)

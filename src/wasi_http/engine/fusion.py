@@ -1013,7 +1013,7 @@ def _fuse_code(part: Part, out: Writer, references: set) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _fuse_body(reader: Reader, part: Part, out: Writer, references: set) -> cython.int:
-    """One function: what stands between indices is copied in one go. ``references`` collects the targets of ref.func."""
+    """One function: what stands between indices is copied in one go. ``references`` gets those of ref.func."""
     copied: cython.Py_ssize_t = reader.at
     here: cython.Py_ssize_t
     first: cython.Py_ssize_t
