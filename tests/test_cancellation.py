@@ -220,12 +220,12 @@ def test_cancelled_at_every_await(engine: Engine, name: str, who: str) -> None:
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
         host, port = server.sockets[0].getsockname()
-        client = Client()
         try:
             before = left()
             n, completed = 0, None
             while completed is None:
                 assert n < 1000
+                client = Client()
                 completed = await WHO[who](engine, pre, case.request(f"{host}:{port}"), n, client)
                 client.close()  # what it keeps is not what the exchange left behind
                 await until(lambda: not connections and len(asyncio.all_tasks()) == before[1])

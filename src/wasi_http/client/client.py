@@ -38,6 +38,7 @@ class Client:
         self._waiting: deque[tuple[Target, asyncio.Future[None]]] = deque()
         self._sweep: asyncio.TimerHandle | None = None
         self._context: ssl.SSLContext | None = None
+        self._closed = False
 
     async def send_request(
         self, request: ClientRequest, config: OutgoingRequestConfig, *, allows: Allows | None = None
@@ -135,7 +136,7 @@ class Client:
 
     def _keep(self, connection: Connection) -> None:
         """A connection has carried its exchange."""
-        if self._idle_count >= self.config.max_idle_connections:
+        if self._closed or self._idle_count >= self.config.max_idle_connections:
             connection.close()
             return
         connection.idle_since = self._loop.time()
@@ -213,6 +214,7 @@ class Client:
 
     def close(self) -> None:
         """Closes the idle connections; those in use are closed when their exchanges end."""
+        self._closed = True
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
