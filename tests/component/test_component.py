@@ -32,7 +32,7 @@ def test_binary_and_text(engine: Engine, tmp_path: Path) -> None:
         assert component.engine is engine
         assert component.imports == ["test:a/b@0.1.0"]
         assert component.exports == ["g"]
-        assert repr(component) == "<Component: 1 core modules, exports g>"
+        assert repr(component) == "<Component: exports g>"
 
 
 REFUSED: list[tuple[str, bytes | str, str, int]] = [

@@ -7,9 +7,14 @@ from typing import Any
 import pytest
 
 from tests.guests.build import build, unavailable
-from wasi_http.component import Component, Interface, Lifted, Linker, func, u32
+from wasi_http.component import Component, Interface, InvalidComponent, Lifted, Linker, func, u32
 from wasi_http.component import component as component_module
-from wasi_http.engine import Engine, Store, Trap
+from wasi_http.component import shims as shims_module
+from wasi_http.component.binary import decode
+from wasi_http.component.definitions import CoreModule
+from wasi_http.component.plan import Plan, core_modules, make_plan
+from wasi_http.component.shims import bypass_shims
+from wasi_http.engine import Engine, ModuleBinary, Store, Trap, wat_to_wasm
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -94,10 +99,24 @@ def text(shim: str = SHIM, fixup: str = FIXUP, main: str = MAIN, after: str = ""
   (export "test:shims/run" (instance $i)))"""
 
 
+def planned(source: str | bytes, bypassed: bool = True) -> tuple[Plan, list[tuple[CoreModule, ModuleBinary]]]:
+    """How a component is put together before its modules are fused."""
+    definition = decode(wat_to_wasm(source) if isinstance(source, str) else source)
+    modules = [(module, ModuleBinary(module.code)) for module in core_modules(definition)]
+    plan = make_plan(definition, modules)
+    if bypassed:
+        bypass_shims(plan, modules)
+    return plan, modules
+
+
+def steps(source: str, bypassed: bool = True) -> int:
+    return len(planned(source, bypassed)[0].steps)
+
+
 class Outcome:
     """What the component's `run` does: its result or the trap, and what the host heard."""
 
-    def __init__(self, engine: Engine, source: str | bytes, x: int = 50, y: int = 8) -> None:
+    def __init__(self, engine: Engine, source: str, x: int = 50, y: int = 8) -> None:
         host = Host()
         linker = Linker(engine)
         linker.define(host)
@@ -119,21 +138,35 @@ class Outcome:
         self.calls = host.calls
 
 
-def both(engine: Engine, monkeypatch: pytest.MonkeyPatch, source: str) -> tuple[Outcome, Outcome]:
-    """The component as it is, and with its shims left alone."""
-    one = Outcome(engine, source)
+def outcome(engine: Engine, monkeypatch: pytest.MonkeyPatch, source: str) -> Outcome:
+    """What the component does, which must not depend on whether shims are bypassed and core modules are fused."""
+    fused = Outcome(engine, source)
+    with monkeypatch.context() as patched:
+        patched.setattr(component_module, "fuse", lambda steps, wants: None)
+        patched.setattr(component_module, "FUSION", "none")  # what was compiled before does not count
+        apart = Outcome(engine, source)
+        assert apart.steps == steps(source)
+        patched.setattr(component_module, "bypass_shims", lambda plan, modules: None)
+        plain = Outcome(engine, source)
+        assert plain.steps == steps(source, bypassed=False)
     with monkeypatch.context() as patched:
         patched.setattr(component_module, "bypass_shims", lambda plan, modules: None)
-        other = Outcome(engine, source)
-    assert other.steps == 3 + source.count("(core instance (instantiate $third") + source.count("$f2")
-    return one, other
+        whole = Outcome(engine, source)
+    for other in (apart, whole, fused):
+        assert (other.end, other.calls) == (plain.end, plain.calls)
+    return fused
 
 
 def test_a_shim_is_bypassed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, other = both(engine, monkeypatch, text())
-    assert (one.steps, other.steps) == (1, 3)
-    assert one.end == other.end == 142 * 58
-    assert one.calls == other.calls == [("text", "hello"), ("first", 50, 8), ("second", 50, 8)]
+    assert (steps(text()), steps(text(), bypassed=False)) == (1, 3)
+    made = outcome(engine, monkeypatch, text())
+    assert made.end == 142 * 58
+    assert made.calls == [("text", "hello"), ("first", 50, 8), ("second", 50, 8)]
+
+
+def test_fusion_takes_up_what_is_left(engine: Engine) -> None:
+    for source in (text(), text(fixup=FIXUP.replace("func $0 $1 $2", "func $0 $1"))):
+        assert Outcome(engine, source).steps == 1
 
 
 FORWARD = "(call_indirect (type $t) (local.get 0) (local.get 1) (i32.const 0))"
@@ -149,7 +182,6 @@ VARIANTS: dict[str, tuple[str, str]] = {
     "a trap behind": (FORWARD, f"{FORWARD} unreachable"),
     "nothing but a trap": (FORWARD, "unreachable"),
     "a slot that is computed": (FORWARD, FORWARD.replace("(i32.const 0)", "(i32.sub (i32.const 1) (i32.const 1))")),
-    "a slot out of bounds": (FORWARD, FORWARD.replace("const 0", "const 64")),
     "a negative slot": (FORWARD, FORWARD.replace("const 0", "const -1")),
     "another type": (FORWARD, f"{FORWARD.replace('$t', '$v').replace('const 0', 'const 2')} (i32.const 0)"),
     "an argument as slot": (FORWARD, "(call_indirect (type $t) (local.get 0) (local.get 1) (local.get 0))"),
@@ -171,9 +203,20 @@ VARIANTS: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize(("old", "new"), VARIANTS.values(), ids=VARIANTS)
 def test_what_is_no_shim_is_not_bypassed(engine: Engine, monkeypatch: pytest.MonkeyPatch, old: str, new: str) -> None:
     assert SHIM.count(old) == 1
-    one, other = both(engine, monkeypatch, text(shim=SHIM.replace(old, new)))
-    assert one.steps == other.steps == 3
-    assert (one.end, one.calls) == (other.end, other.calls)
+    source = text(shim=SHIM.replace(old, new))
+    plan, plain = planned(source)[0], planned(source, bypassed=False)[0]
+    assert (plan.steps, plan.wants) == (plain.steps, plain.wants)
+    assert len(plan.steps) == 3
+    outcome(engine, monkeypatch, source)
+
+
+def test_a_slot_out_of_bounds_is_not_bypassed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = text(shim=SHIM.replace(FORWARD, FORWARD.replace("const 0", "const 64")))
+    plan, plain = planned(source)[0], planned(source, bypassed=False)[0]
+    assert len(plan.steps) == 3
+    # The other functions of the shim forward their calls, and those go past it.
+    assert plan.steps[1][1] == [plain.steps[1][1][0], 1, 2]
+    assert "out of bounds" in outcome(engine, monkeypatch, source).end
 
 
 #: Fixups with one thing that is not a fixup's, or that a bypass has to follow.
@@ -196,21 +239,20 @@ FIXUPS: dict[str, tuple[str, str, int]] = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "steps"), FIXUPS.values(), ids=FIXUPS)
-def test_fixups(engine: Engine, monkeypatch: pytest.MonkeyPatch, old: str, new: str, steps: int) -> None:
+@pytest.mark.parametrize(("old", "new", "left"), FIXUPS.values(), ids=FIXUPS)
+def test_fixups(engine: Engine, monkeypatch: pytest.MonkeyPatch, old: str, new: str, left: int) -> None:
     assert FIXUP.count(old) == 1
-    one, other = both(engine, monkeypatch, text(fixup=FIXUP.replace(old, new)))
-    assert one.steps == steps
-    assert (one.end, one.calls) == (other.end, other.calls)
+    source = text(fixup=FIXUP.replace(old, new))
+    assert (steps(source), steps(source, bypassed=False)) == (left, 3)
+    outcome(engine, monkeypatch, source)
 
 
 def test_code_that_runs_before_the_table_is_filled_traps(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     main = f"{MAIN} (func $start (drop (call $first (i32.const 1) (i32.const 2)))) (start $start)"
-    one, other = both(engine, monkeypatch, text(main=main))
-    assert one.steps == 3
-    assert (one.end, one.calls) == (other.end, other.calls)
-    assert one.calls == []
-    assert "uninitialized element" in one.end
+    assert steps(text(main=main)) == 3
+    made = outcome(engine, monkeypatch, text(main=main))
+    assert made.calls == []
+    assert "uninitialized element" in made.end
 
 
 def test_a_table_that_others_get_too_is_not_bypassed(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -218,22 +260,124 @@ def test_a_table_that_others_get_too_is_not_bypassed(engine: Engine, monkeypatch
   (core module $third (import "" "$imports" (table 3 3 funcref))
     (func $start (table.set 0 (i32.const 0) (ref.null func))) (start $start))
   (core instance (instantiate $third (with "" (instance (export "$imports" (table $table))))))"""
-    one, other = both(engine, monkeypatch, text(after=third))
-    assert one.steps == 4
-    assert (one.end, one.calls) == (other.end, other.calls)
-    assert "uninitialized element" in one.end
+    assert steps(text(after=third)) == 4
+    made = outcome(engine, monkeypatch, text(after=third))
+    assert "uninitialized element" in made.end
 
 
 @pytest.mark.parametrize("guest", ["wat_hello", "c_hello", "abi"])
-def test_real_components_are_bypassed(engine: Engine, guest: str) -> None:
+def test_real_components_are_bypassed(guest: str) -> None:
     if unavailable(guest):
         pytest.skip(str(unavailable(guest)))
-    made = Component.from_file(engine, build(guest))
-    modules = [made.modules[position][0].offset for position, _ in made.plan.steps]
+    plan, _ = planned(build(guest).read_bytes())
     if guest == "abi":
         # The destructor of its resource is called through the shim: it stays, but host functions go past it.
-        assert len(modules) == 3
-        main = made.plan.steps[1][1]
+        assert len(plan.steps) == 3
+        main = plan.steps[1][1]
         assert all(isinstance(source, int) for source in main)
     else:
-        assert len(modules) == 1
+        assert len(plan.steps) == 1
+
+
+# Components that are hostile, in binary form: core modules, and how often each is instantiated
+
+
+def unsigned(number: int) -> bytes:
+    data = bytearray()
+    while number >= 0x80:
+        data.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*data, number))
+
+
+def sized(data: bytes) -> bytes:
+    return unsigned(len(data)) + data
+
+
+def section(number: int, data: bytes) -> bytes:
+    return bytes([number]) + sized(data)
+
+
+def vector(items: list[bytes]) -> bytes:
+    return unsigned(len(items)) + b"".join(items)
+
+
+HEADER = b"\0asm\1\0\0\0"
+FORWARDING = sized(b"\0\x41\0\x11\0\0\x0b")
+FILLING = b"\1\0\x41\0\x0b"  # one segment for the first table, from slot 0
+FILLED = FILLING + b"\1\0"
+
+
+def small_shim(code: bytes, functions: int = 1) -> bytes:
+    """A shim whose functions have neither parameters nor results; it exports the first, and its table."""
+    types, table = section(1, b"\1\x60\0\0"), section(4, b"\1\x70\0\1")
+    exports = vector([sized(b"f") + b"\0\0", sized(b"t") + b"\1\0"])
+    declared = section(3, vector([b"\0"] * functions))
+    return HEADER + types + declared + table + section(7, exports) + section(10, code)
+
+
+def small_fixup(elements: bytes) -> bytes:
+    imports = vector([sized(b"s") + sized(b"t") + b"\1\x70\0\1", sized(b"s") + sized(b"f") + b"\0\0"])
+    return HEADER + section(1, b"\1\x60\0\0") + section(2, imports) + section(9, elements)
+
+
+def small(shim: bytes, fixup: bytes, shims: int = 1, fixups: int = 1) -> bytes:
+    """A component with so many instances of a shim, and of a fixup for each."""
+    instances = [b"\0" + unsigned(0) + unsigned(0)] * shims
+    for number in range(shims * fixups):
+        instances.append(b"\0" + unsigned(1) + unsigned(1) + sized(b"s") + b"\x12" + unsigned(number % shims))
+    return b"\0asm\x0d\0\1\0" + section(1, shim) + section(1, fixup) + section(2, vector(instances))
+
+
+ONE = vector([FORWARDING])
+
+#: What is wrong, the shim, the fixup.
+DAMAGED: dict[str, tuple[bytes, bytes]] = {
+    "more bodies than functions": (small_shim(vector([FORWARDING] * 2)), small_fixup(FILLED)),
+    "no body": (small_shim(vector([])), small_fixup(FILLED)),
+    "bodies that are not there": (small_shim(b"\5"), small_fixup(FILLED)),
+    "an element that is no function": (small_shim(ONE), small_fixup(FILLING + b"\1\7")),
+    "elements that are not there": (small_shim(ONE), small_fixup(FILLING + b"\5\0")),
+    "a number of elements without an end": (small_shim(ONE), small_fixup(FILLING + b"\xff" * 200 + b"\1")),
+    "a number that is all there is": (small_shim(ONE), small_fixup(b"\x80" * 200_000)),
+}
+
+
+@pytest.mark.parametrize(("shim", "fixup"), DAMAGED.values(), ids=DAMAGED)
+def test_what_is_malformed_is_no_shim(engine: Engine, shim: bytes, fixup: bytes) -> None:
+    assert len(planned(small(shim, fixup))[0].steps) == 2
+    with pytest.raises(InvalidComponent, match="a core module is invalid"):
+        Component(engine, small(shim, fixup))
+
+
+def test_the_small_shim_would_be_bypassed(engine: Engine) -> None:
+    assert planned(small(small_shim(ONE), small_fixup(FILLED)))[0].steps == []
+    Component(engine, small(small_shim(ONE), small_fixup(FILLED)))
+
+
+# How many instances there are of a shim, of a fixup for each, and how often shim and fixup are read.
+MANY = [(1, 300, 0), (300, 1, 1), (20, 20, 0)]
+
+
+@pytest.mark.parametrize(("shims", "fixups", "reads"), MANY)
+def test_a_large_shim_is_read_once(monkeypatch: pytest.MonkeyPatch, shims: int, fixups: int, reads: int) -> None:
+    functions = 20_000
+    shim = small_shim(vector([FORWARDING] * functions), functions)
+    assert 180_000 < len(shim) < 256 * 1024
+    heard: list[str] = []
+
+    def counted(name: str) -> None:
+        original = getattr(shims_module, name)
+
+        def read(*arguments: Any) -> Any:
+            heard.append(name)
+            return original(*arguments)
+
+        monkeypatch.setattr(shims_module, name, read)
+
+    counted("_parse_shim")
+    counted("_parse_fixup")
+    # It fills more slots than there are, so it is none; each of them might have been one.
+    source = small(shim, small_fixup(FILLING + b"\2\0\0"), shims, fixups)
+    assert len(planned(source)[0].steps) == shims + shims * fixups
+    assert sorted(heard) == ["_parse_fixup", "_parse_shim"] * reads

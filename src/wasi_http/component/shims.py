@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
 
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.plan import Plan
@@ -23,6 +25,7 @@ from wasi_http.engine import Module, ModuleBinary
 __all__ = ["bypass_shims"]
 
 _MAX_SIZE = 256 * 1024
+_MAX_SHIFT = 28  # of the last byte of a number of 32 bits
 
 _LOCAL_GET, _I32_CONST, _CALL_INDIRECT, _END = 0x20, 0x41, 0x11, 0x0B
 _FUNCREF = 0x70
@@ -32,19 +35,30 @@ Source = int | tuple[int, int]
 
 
 def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> None:
-    """Rewires ``plan`` in place."""
-    for fixup, (module, sources) in enumerate(plan.steps):
-        tables = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
-        if not tables:
+    """Rewires ``plan`` in place.
+
+    Nobody need have validated the modules: one that is malformed is no shim. What this takes grows with the size of the
+    plan and of the modules, however often a module is instantiated and whoever imports a table.
+    """
+    tables: list[tuple[int, tuple[int, int]]] = []  # of each step that imports one the first
+    users: dict[tuple[int, int], set[int]] = {}
+    for step, (_, sources) in enumerate(plan.steps):
+        found = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
+        for source in found:
+            users.setdefault(source, set()).add(step)
+        if found:
+            tables.append((step, found[0]))
+    read_shim = cache(lambda position: _read_shim(modules[position][0].code))
+    fixup_elements = cache(lambda position: _fixup_elements(modules[position][0].code, modules[position][1]))
+    starts = cache(lambda position: _starts(modules[position][0].code))
+    # How many steps before each run code of their own.
+    started = list(accumulate((starts(position) for position, _ in plan.steps), initial=0)) if tables else []
+    for fixup, table in tables:
+        if len(users[table]) > 1 or started[fixup] > started[table[0] + 1]:
             continue
-        table = tables[0]
-        filled = _fixup_elements(modules[module][0].code, modules[module][1])
-        shim = _read_shim(modules[plan.steps[table[0]][0]][0].code)
-        if filled is None or shim is None or len(filled) > shim.size:
-            continue
-        alone = all(source != table for step, (_, used) in enumerate(plan.steps) if step != fixup for source in used)
-        between = {position for position, _ in plan.steps[table[0] + 1 : fixup]}
-        if alone and not any(_starts(modules[position][0].code) for position in between):
+        filled = fixup_elements(plan.steps[fixup][0])
+        shim = None if filled is None else read_shim(plan.steps[table[0]][0])
+        if filled is not None and shim is not None and len(filled) <= shim.size:
             _bypass(plan, modules, table[0], fixup, filled, shim.called)
             return
 
@@ -92,7 +106,7 @@ def _bypass(
 
 
 class _Reader:
-    """Reads a module; runs into IndexError where it ends."""
+    """Reads a module; runs into IndexError where it ends, or where a number does not."""
 
     def __init__(self, code: memoryview) -> None:
         self.code = code
@@ -111,6 +125,8 @@ class _Reader:
             shift += 7
             if byte < 0x80:
                 return result
+            if shift > _MAX_SHIFT:
+                raise IndexError
 
     def name(self) -> str:
         length = self.number()
@@ -119,7 +135,7 @@ class _Reader:
 
 
 def _starts(code: memoryview) -> bool:
-    """Whether the module has a start function; the engine has validated it."""
+    """Whether the module has a start function. Its sections are known to be whole."""
     reader = _Reader(code)
     reader.at = 8
     while reader.at < len(code):
@@ -163,6 +179,13 @@ class _Shim:
 
 
 def _read_shim(code: memoryview) -> _Shim | None:
+    try:
+        return _parse_shim(code)
+    except IndexError:
+        return None
+
+
+def _parse_shim(code: memoryview) -> _Shim | None:
     sections = _sections(code, frozenset({_TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE}))
     if sections is None:
         return None
@@ -223,6 +246,13 @@ def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
 
 def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
     """For each slot of the table that a fixup fills the position of the import that it puts there."""
+    try:
+        return _parse_fixup(code, module)
+    except IndexError:
+        return None
+
+
+def _parse_fixup(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
     sections = _sections(code, frozenset({_TYPE, _IMPORT, _ELEMENT}))
     if sections is None:
         return None
