@@ -227,7 +227,7 @@ def test_cancelled_at_every_await(engine: Engine, name: str, who: str) -> None:
                 assert n < 1000
                 client = Client()
                 completed = await WHO[who](engine, pre, case.request(f"{host}:{port}"), n, client)
-                client.close()  # what it keeps is not what the exchange left behind
+                await client.close()  # what it keeps is not what the exchange left behind
                 await until(lambda: not connections and len(asyncio.all_tasks()) == before[1])
                 await until(lambda: left() == before)
                 n += 1

@@ -26,8 +26,8 @@ from wasi_http.wire.errors import BodyLengthError, LocalProtocolError, Reason, R
 WIT = Path(__file__).parent / "guests" / "wit" / "deps" / "http.wit"
 
 
-def tls(reason: str) -> ssl.SSLError:
-    error = ssl.SSLError(1, f"[SSL: {reason}] something (_ssl.c:1)")
+def tls(reason: str, text: str = "something") -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}] {text} (_ssl.c:1)")
     error.reason = reason
     return error
 
@@ -41,12 +41,30 @@ CODES: list[tuple[BaseException, ErrorCode]] = [
     (socket.gaierror(socket.EAI_AGAIN, "Temporary failure"), ErrorCode.DnsTimeout),
     (
         socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
-        ErrorCode.DnsError(DnsErrorPayload("Name or service not known", None)),
+        ErrorCode.DnsError(DnsErrorPayload("NXDOMAIN", None)),
     ),
+    (
+        socket.gaierror(getattr(socket, "EAI_NODATA", socket.EAI_FAIL), "x"),
+        ErrorCode.DnsError(DnsErrorPayload("NOERROR" if hasattr(socket, "EAI_NODATA") else "SERVFAIL", None)),
+    ),
+    (socket.gaierror(socket.EAI_FAIL, "x"), ErrorCode.DnsError(DnsErrorPayload("SERVFAIL", None))),
+    (socket.gaierror(socket.EAI_FAMILY, "x"), ErrorCode.DnsError(DnsErrorPayload(None, None))),
     (ssl.SSLCertVerificationError(1, "certificate verify failed"), ErrorCode.TlsCertificateError),
     (
-        tls("TLSV1_ALERT_INTERNAL_ERROR"),
-        ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(None, "TLSV1_ALERT_INTERNAL_ERROR")),
+        tls("TLSV1_ALERT_INTERNAL_ERROR", "tlsv1 alert internal error"),
+        ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(80, "internal_error")),
+    ),
+    (
+        tls("SSLV3_ALERT_HANDSHAKE_FAILURE", "sslv3 alert handshake failure"),
+        ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(40, "handshake_failure")),
+    ),
+    (
+        tls("SSL/TLS_ALERT_UNEXPECTED_MESSAGE", "ssl/tls alert unexpected message"),
+        ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(10, "unexpected_message")),
+    ),
+    (
+        tls("TLSV13_ALERT_SOMETHING_NEW", "tlsv13 alert something new"),
+        ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(None, "something_new")),
     ),
     (tls("WRONG_VERSION_NUMBER"), ErrorCode.TlsProtocolError),
     (ssl.SSLError(), ErrorCode.TlsProtocolError),
@@ -68,9 +86,10 @@ CODES: list[tuple[BaseException, ErrorCode]] = [
     (OSError(errno.ENFILE, "x"), ErrorCode.ConnectionLimitReached),
     (OSError(errno.EIO, "x"), ErrorCode.DestinationUnavailable),
     (OSError(), ErrorCode.DestinationUnavailable),
+    # What cannot be sent.
+    (LocalProtocolError("a secret"), ErrorCode.HttpProtocolError),
     # What guests have no business with: the class, and nothing of the message.
     (ValueError("a secret"), ErrorCode.InternalError("ValueError")),
-    (LocalProtocolError("a secret"), ErrorCode.InternalError("LocalProtocolError")),
     (asyncio.CancelledError(), ErrorCode.InternalError("CancelledError")),
 ]
 
@@ -106,6 +125,13 @@ def test_the_cases_are_those_of_the_wit() -> None:
     declared = re.findall(r"([A-Za-z][A-Za-z0-9-]*)(\([^)]*\))?\s*(?:,|$)", block[1])
     assert [name for name, _ in declared] == [name for name, _, _ in ErrorCode.__cases__]
     assert [bool(payload) for _, payload in declared] == [payload is not None for _, payload, _ in ErrorCode.__cases__]
+
+
+def test_errors_of_other_kinds_become_http_errors() -> None:
+    error = HttpError(ErrorCode.LoopDetected)
+    assert HttpError.of(error) is error
+    made = HttpError.of(ConnectionRefusedError("refused"))
+    assert (made.code, str(made)) == (ErrorCode.ConnectionRefused, "refused")
 
 
 def test_http_errors() -> None:

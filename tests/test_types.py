@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from wasi_http.client import ClientResponse
 from wasi_http.component import Err, Ok
 from wasi_http.engine import Trap
 from wasi_http.error import ErrorCode, HttpError, NoResponse
 from wasi_http.fields import Fields, HeaderError
-from wasi_http.message import Body, Request
+from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import BODY_BUFFER, Pipe
 from wasi_http.types import (
     FutureIncomingResponse,
@@ -379,15 +380,18 @@ def test_a_request_that_is_sent_on_brings_nothing_of_the_host_along() -> None:
 
 def test_a_response_is_given_once() -> None:
     async def main() -> None:
-        pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
         future = FutureIncomingResponse(View(), pending)
         pollable = future.subscribe()
         assert future.get() is None
         assert not pollable.ready()
-        response = IncomingResponse(View(), 200, [], Pipe())
-        pending.set_result(response)
+        pending.set_result(ClientResponse(203, [(b"X", b"1")]))
         await (pollable.block() or asyncio.sleep(0))
-        assert future.get() == Ok(Ok(response))
+        outcome = future.get()
+        assert isinstance(outcome, Ok)
+        assert isinstance(outcome.value, Ok)
+        assert outcome.value.value.status() == 203
+        assert outcome.value.value.headers().entries() == [("x", b"1")]
         assert [future.get(), future.get()] == [Err(None), Err(None)]
 
     asyncio.run(main())
@@ -404,33 +408,59 @@ def test_a_response_is_given_once() -> None:
 )
 def test_a_response_that_fails(error: Exception | None, code: ErrorCode) -> None:
     async def main() -> None:
-        pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
         future = FutureIncomingResponse(View(), pending)
+        reported: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
         if error is None:
             pending.cancel()
         else:
             pending.set_exception(error)
+        pollable = future.subscribe()
+        await (pollable.block() or asyncio.sleep(0))
         assert future.get() == Ok(Err(code))
+        # Whose fault it is hears of it.
+        assert reported == ([error] if isinstance(error, ValueError) else [])
         assert future.get() == Err(None)
 
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("state", ["pending", "done", "failed", "taken"])
+@pytest.mark.parametrize("state", ["pending", "done", "just done", "failed", "taken"])
 def test_dropping_a_response_that_is_on_its_way(state: str) -> None:
     async def main() -> None:
-        pending: asyncio.Future[IncomingResponse] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
         future, pipe = FutureIncomingResponse(View(), pending), Pipe()
         if state == "failed":
             pending.set_exception(OSError())
         elif state != "pending":
-            pending.set_result(IncomingResponse(View(), 200, [], pipe))
+            pending.set_result(ClientResponse(200, [], pipe))
+        if state != "just done":
+            await asyncio.sleep(0)
         if state == "taken":
             assert isinstance(future.get(), Ok)
         future.release()
+        await asyncio.sleep(0)
         assert pending.cancelled() == (state == "pending")
         # Nobody will read it; one that the guest took is the guest's.
-        assert pipe.cancelled == (state == "done")
+        assert pipe.cancelled == (state in ("done", "just done"))
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), None])
+def test_the_body_of_a_request_ends_with_its_exchange(error: Exception | None) -> None:
+    async def main() -> None:
+        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
+        body = Pipe()
+        future = FutureIncomingResponse(View(), pending, body)
+        if error is None:
+            future.release()
+        else:
+            pending.set_exception(error)
+        await asyncio.sleep(0)
+        assert body.cancelled == (error is None)
+        assert (body.error is None) == (error is None)
 
     asyncio.run(main())
 

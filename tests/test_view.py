@@ -70,7 +70,7 @@ class Recording(State):
 async def send(state: Recording, request: OutgoingRequest) -> ClientRequest:
     """What `send_request` gets to see of a guest's request; raises Err."""
     future = _handle(state, request, None)
-    await asyncio.wait([future._task])
+    await asyncio.wait([future._future])
     future.drop()
     return state.sent[-1][0]
 

@@ -12,13 +12,14 @@ can let it lead into the operator's network, today or with the next answer (DNS 
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.client import Admit, Client, ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
 from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Egress", "EgressDenied", "EgressRule", "is_public"]
@@ -59,6 +60,9 @@ _IPV6_SPECIAL: Final = [
         "3fff::/20",
     )
 ]
+# How many targets are remembered with what they may connect to.
+_MAX_CHECKED: Final = 1024
+
 _LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 
 _AUTHORITY: Final = re.compile(
@@ -223,12 +227,13 @@ class _Target:
 
 
 class Egress:
-    """A policy. It has no state, and may be shared and pickled. Without rules nothing gets out."""
+    """A policy. It may be shared and pickled. Without rules nothing gets out."""
 
-    __slots__ = ("rules",)
+    __slots__ = ("_checked", "rules")
 
     def __init__(self, rules: Iterable[EgressRule] = ()) -> None:
         self.rules = tuple(rules)
+        self._checked: dict[tuple[str, bool], Admit] = {}
 
     @classmethod
     def parse(cls, *texts: str) -> Egress:
@@ -243,75 +248,78 @@ class Egress:
     def __repr__(self) -> str:
         return f"Egress.parse({', '.join(repr(str(rule)) for rule in self.rules)})"
 
+    def __reduce__(self) -> tuple[type[Egress], Any]:
+        return type(self), (self.rules,)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Egress) and self.rules == other.rules
 
     def __hash__(self) -> int:
         return hash(self.rules)
 
-    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> Callable[[Address, int], bool]:
+    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> Admit:
         """Whether a request may be sent: raises EgressDenied, or gives the check of what it may connect to.
 
-        Whoever sends the request has to ask that check for each address and port, and to connect to the very address
-        that passed, not to what the name leads to by then. `send_request` does.
+        Whoever sends the request has to call that check, which raises as well, with each address and port, and to
+        connect to the very address that passed, not to what the name leads to by then. `send_request` does.
         """
-        scheme, default_port = ("https", 443) if config.use_tls else ("http", 80)
-        target = _Target.parse(request.authority, default_port)
+        key = request.authority, config.use_tls
+        admit = self._checked.get(key)
+        if admit is None:
+            admit = self._check(*key)
+            if len(self._checked) >= _MAX_CHECKED:
+                self._checked.clear()
+            self._checked[key] = admit
+        return admit
+
+    def _check(self, authority: str, use_tls: bool) -> Admit:
+        scheme, default_port = ("https", 443) if use_tls else ("http", 80)
+        target = _Target.parse(authority, default_port)
         if target is None:
-            raise _denied(ErrorCode.HttpRequestDenied, request, ": it names no host", None)
+            raise _denied(ErrorCode.HttpRequestDenied, authority, ": it names no host", None)
         rules = [rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, scheme)]
         networks = [rule.network for rule in rules if rule.network is not None]
         anywhere = any(rule.anywhere for rule in rules)
         if target.address is None:
             named = [rule for rule in rules if rule._names(target.name)]
             if not named:
-                raise _denied(ErrorCode.HttpRequestDenied, request, "", target.name)
+                raise _denied(ErrorCode.HttpRequestDenied, authority, "", target.name)
             if _is_localhost(target.name) and any(rule.name is not None for rule in named):
                 networks.extend(_LOOPBACK)
         elif not anywhere and not any(target.address in network for network in networks):
-            raise _denied(ErrorCode.HttpRequestDenied, request, "", str(target.address))
+            raise _denied(ErrorCode.HttpRequestDenied, authority, "", str(target.address))
 
-        def allows(address: Address, port: int) -> bool:
+        def admit(address: Address, port: int) -> None:
             if port != target.port or target.address not in (None, address):
-                return False
-            return any(address in network for network in networks) or is_public(address)
+                raise _prohibited(authority, target, address)
+            if not is_public(address) and not any(address in network for network in networks):
+                raise _prohibited(authority, target, address)
 
-        return allows
+        return admit
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig, client: Client | None = None
+    ) -> asyncio.Future[ClientResponse]:
         """Sends a request if the policy lets it: for an override of `WasiHttpView.send_request`.
 
-        Raises EgressDenied with ``HTTP-request-denied`` when no rule names the target, and with
-        ``destination-IP-prohibited`` when the target leads to no address that is allowed.
+        Raises EgressDenied with ``HTTP-request-denied`` when no rule names the target; awaiting the response does so
+        with ``destination-IP-prohibited`` when the target leads to no address that is allowed. ``client`` sends it
+        instead of the one that all share.
         """
-        allows = self.check(request, config)
-        refused: list[Address] = []
-
-        def allows_or_notes(address: Address, port: int) -> bool:
-            if allows(address, port):
-                return True
-            refused.append(address)
-            return False
-
-        try:
-            return await default_send_request(request, config, allows=allows_or_notes)
-        except HttpError as error:
-            if error.code is not ErrorCode.DestinationIpProhibited or not refused:
-                raise
-            raise _prohibited(request, refused[0]) from error
+        send = default_send_request if client is None else client.send_request
+        return send(request, config, admit=self.check(request, config))
 
 
-def _denied(code: ErrorCode, request: ClientRequest, why: str, rule: str | None) -> EgressDenied:
-    return EgressDenied(code, f"a guest's request to {request.authority!r} was denied{why}", rule)
+def _denied(code: ErrorCode, authority: str, why: str, rule: str | None) -> EgressDenied:
+    return EgressDenied(code, f"a guest's request to {authority!r} was denied{why}", rule)
 
 
-def _prohibited(request: ClientRequest, address: Address) -> EgressDenied:
-    target = _Target.parse(request.authority, 0)
-    name = "" if target is None else target.name
+def _prohibited(authority: str, target: _Target, address: Address) -> EgressDenied:
+    name = target.name
     # A name for loopback often has two addresses, of which a server listens on one.
     rule = name if _is_localhost(name) and any(address in network for network in _LOOPBACK) else str(address)
     why = f", as it leads to {address}" if name else ""
-    return _denied(ErrorCode.DestinationIpProhibited, request, why, rule)
+    return _denied(ErrorCode.DestinationIpProhibited, authority, why, rule)
 
 
 def _is_localhost(name: str) -> bool:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import enum
 import errno
+import re
 import socket
 import ssl
 from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Final, TypeVar
 
 from wasi_http.component import Err, Ok, Variant, case, u8, u16, u32, u64
-from wasi_http.wire.errors import BodyLengthError, Reason, RemoteProtocolError
+from wasi_http.wire.errors import BodyLengthError, LocalProtocolError, Reason, RemoteProtocolError
 
 __all__ = [
+    "ERROR_CODES",
     "DnsErrorPayload",
     "ErrorCode",
     "FieldSizePayload",
@@ -97,6 +99,11 @@ class HttpError(OSError):
     def __reduce__(self) -> tuple[type[HttpError], tuple[ErrorCode, str]]:
         return type(self), (self.code, str(self))
 
+    @staticmethod
+    def of(error: BaseException) -> HttpError:
+        """The error itself if it is one, else what `error_code_of` makes of it."""
+        return error if isinstance(error, HttpError) else HttpError(error_code_of(error), str(error))
+
 
 T = TypeVar("T")
 
@@ -108,7 +115,83 @@ class NoResponse(Exception):
     """The guest finished, or was stopped, without a response; ``__cause__`` is what stopped it."""
 
 
-_ERRNO: dict[int, ErrorCode] = {
+# TLS alerts (RFC 8446 §6, and those of earlier versions) as OpenSSL's errors tell of them, and their numbers.
+_ALERT: Final = re.compile(r"(?:\bsslv3|\btlsv13?|\bssl/tls) (?:alert )?([a-z0-9 ]+?) ?(?:\(|$)")
+_ALERTS: Final[dict[str, int]] = {
+    "CLOSE_NOTIFY": 0,
+    "UNEXPECTED_MESSAGE": 10,
+    "BAD_RECORD_MAC": 20,
+    "DECRYPTION_FAILED": 21,
+    "RECORD_OVERFLOW": 22,
+    "DECOMPRESSION_FAILURE": 30,
+    "HANDSHAKE_FAILURE": 40,
+    "NO_CERTIFICATE": 41,
+    "BAD_CERTIFICATE": 42,
+    "UNSUPPORTED_CERTIFICATE": 43,
+    "CERTIFICATE_REVOKED": 44,
+    "CERTIFICATE_EXPIRED": 45,
+    "CERTIFICATE_UNKNOWN": 46,
+    "ILLEGAL_PARAMETER": 47,
+    "UNKNOWN_CA": 48,
+    "ACCESS_DENIED": 49,
+    "DECODE_ERROR": 50,
+    "DECRYPT_ERROR": 51,
+    "EXPORT_RESTRICTION": 60,
+    "PROTOCOL_VERSION": 70,
+    "INSUFFICIENT_SECURITY": 71,
+    "INTERNAL_ERROR": 80,
+    "INAPPROPRIATE_FALLBACK": 86,
+    "USER_CANCELLED": 90,
+    "NO_RENEGOTIATION": 100,
+    "MISSING_EXTENSION": 109,
+    "UNSUPPORTED_EXTENSION": 110,
+    "CERTIFICATE_UNOBTAINABLE": 111,
+    "UNRECOGNIZED_NAME": 112,
+    "BAD_CERTIFICATE_STATUS_RESPONSE": 113,
+    "BAD_CERTIFICATE_HASH_VALUE": 114,
+    "UNKNOWN_PSK_IDENTITY": 115,
+    "CERTIFICATE_REQUIRED": 116,
+    "NO_APPLICATION_PROTOCOL": 120,
+}
+
+
+class _Lookup(enum.Enum):
+    """Results of getaddrinfo; their numbers differ between systems, and some are the same on some."""
+
+    AGAIN = "EAI_AGAIN"
+    FAIL = "EAI_FAIL"
+    NONAME = "EAI_NONAME"
+    NODATA = "EAI_NODATA"
+    OTHER = ""
+
+
+def _dns_error(rcode: str) -> ErrorCode:
+    return ErrorCode.DnsError(DnsErrorPayload(rcode, None))
+
+
+#: What guests are told: by the reason of a protocol error, by a result of getaddrinfo, by number of an OSError, and by
+#: class, of which the first that fits counts.
+ERROR_CODES: Final[dict[Reason | _Lookup | int | type[BaseException], ErrorCode]] = {
+    Reason.SYNTAX: ErrorCode.HttpProtocolError,
+    Reason.VERSION: ErrorCode.HttpProtocolError,
+    Reason.FRAMING: ErrorCode.HttpProtocolError,
+    Reason.CHUNK: ErrorCode.HttpProtocolError,
+    Reason.TOO_MANY_INFORMATIONAL: ErrorCode.HttpProtocolError,
+    Reason.TRANSFER_CODING: ErrorCode.HttpResponseTransferCoding(None),
+    Reason.START_LINE_SIZE: ErrorCode.HttpResponseHeaderSectionSize(None),
+    Reason.HEADER_SECTION_SIZE: ErrorCode.HttpResponseHeaderSectionSize(None),
+    Reason.TRAILER_SECTION_SIZE: ErrorCode.HttpResponseTrailerSectionSize(None),
+    Reason.BODY_SIZE: ErrorCode.HttpResponseBodySize(None),
+    Reason.UPGRADE: ErrorCode.HttpUpgradeFailed,
+    Reason.NO_RESPONSE: ErrorCode.ConnectionTerminated,
+    Reason.INCOMPLETE_HEAD: ErrorCode.HttpResponseIncomplete,
+    Reason.INCOMPLETE_BODY: ErrorCode.HttpResponseIncomplete,
+    # The system does not say what the DNS server did: these are the answers that look like this to it.
+    _Lookup.NONAME: _dns_error("NXDOMAIN"),
+    _Lookup.NODATA: _dns_error("NOERROR"),
+    _Lookup.FAIL: _dns_error("SERVFAIL"),
+    _Lookup.OTHER: ErrorCode.DnsError(DnsErrorPayload(None, None)),
+    _Lookup.AGAIN: ErrorCode.DnsTimeout,
     errno.EHOSTUNREACH: ErrorCode.DestinationIpUnroutable,
     errno.ENETUNREACH: ErrorCode.DestinationIpUnroutable,
     errno.EADDRNOTAVAIL: ErrorCode.DestinationUnavailable,
@@ -116,53 +199,41 @@ _ERRNO: dict[int, ErrorCode] = {
     errno.EPERM: ErrorCode.DestinationIpProhibited,
     errno.EMFILE: ErrorCode.ConnectionLimitReached,
     errno.ENFILE: ErrorCode.ConnectionLimitReached,
-}
-
-_RESPONSE_REASONS: dict[Reason, ErrorCode] = {
-    Reason.START_LINE_SIZE: ErrorCode.HttpResponseHeaderSectionSize(None),
-    Reason.HEADER_SECTION_SIZE: ErrorCode.HttpResponseHeaderSectionSize(None),
-    Reason.TRAILER_SECTION_SIZE: ErrorCode.HttpResponseTrailerSectionSize(None),
-    Reason.BODY_SIZE: ErrorCode.HttpResponseBodySize(None),
-    Reason.TRANSFER_CODING: ErrorCode.HttpResponseTransferCoding(None),
-    Reason.UPGRADE: ErrorCode.HttpUpgradeFailed,
-    Reason.NO_RESPONSE: ErrorCode.ConnectionTerminated,
-    Reason.INCOMPLETE_HEAD: ErrorCode.HttpResponseIncomplete,
-    Reason.INCOMPLETE_BODY: ErrorCode.HttpResponseIncomplete,
+    ssl.SSLCertVerificationError: ErrorCode.TlsCertificateError,
+    ssl.SSLError: ErrorCode.TlsProtocolError,
+    LocalProtocolError: ErrorCode.HttpProtocolError,
+    EOFError: ErrorCode.HttpResponseIncomplete,
+    TimeoutError: ErrorCode.ConnectionTimeout,
+    # By class: those that asyncio makes itself have no number.
+    ConnectionRefusedError: ErrorCode.ConnectionRefused,
+    ConnectionError: ErrorCode.ConnectionTerminated,
+    OSError: ErrorCode.DestinationUnavailable,
 }
 
 
 def error_code_of(error: BaseException) -> ErrorCode:
-    """What a guest is told about an exception of an outgoing exchange."""
+    """What a guest is told about an exception of an outgoing exchange: see `ERROR_CODES`."""
     match error:
         case HttpError():
             return error.code
-        case RemoteProtocolError():
-            return _RESPONSE_REASONS.get(error.reason, ErrorCode.HttpProtocolError)
         case BodyLengthError():
             return ErrorCode.HttpRequestBodySize(error.actual)
+        case RemoteProtocolError():
+            return ERROR_CODES.get(error.reason, ErrorCode.HttpProtocolError)
         case socket.gaierror():
-            if error.errno == socket.EAI_AGAIN:
-                return ErrorCode.DnsTimeout
-            return ErrorCode.DnsError(DnsErrorPayload(error.strerror, None))
-        case ssl.SSLCertVerificationError():
-            return ErrorCode.TlsCertificateError
+            results = (result for result in _Lookup if getattr(socket, result.value, None) == error.errno)
+            return ERROR_CODES[next(results, _Lookup.OTHER)]
         case ssl.SSLError():
-            # Only those that OpenSSL makes have a reason.
-            reason: str = getattr(error, "reason", None) or ""
-            if "ALERT" in reason:
-                return ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(None, reason))
-            return ErrorCode.TlsProtocolError
-        case asyncio.IncompleteReadError() | EOFError():
-            return ErrorCode.HttpResponseIncomplete
-        case TimeoutError():
-            return ErrorCode.ConnectionTimeout
-        # By class: those that asyncio makes itself have no number.
-        case ConnectionRefusedError():
-            return ErrorCode.ConnectionRefused
-        case ConnectionError():
-            return ErrorCode.ConnectionTerminated
-        case OSError():
-            return _ERRNO.get(error.errno or 0, ErrorCode.DestinationUnavailable)
+            # The number is OpenSSL's, not the alert's, and the standard library does not know every alert by name.
+            alert = None if isinstance(error, ssl.SSLCertVerificationError) else _ALERT.search(str(error))
+            if alert is not None:
+                name = alert[1].replace(" ", "_")
+                return ErrorCode.TlsAlertReceived(TlsAlertReceivedPayload(_ALERTS.get(name.upper()), name))
+        case OSError(errno=number) if number in ERROR_CODES:
+            return ERROR_CODES[number]
+    for kind in type(error).__mro__:
+        if kind in ERROR_CODES:
+            return ERROR_CODES[kind]
     return ErrorCode.InternalError(type(error).__name__)
 
 

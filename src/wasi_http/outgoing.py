@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from wasi_http.client.connection import http_error
-from wasi_http.client.message import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode
-from wasi_http.message import Body, Response
+from wasi_http.message import Response
 from wasi_http.pipe import BODY_BUFFER
-from wasi_http.types import FutureIncomingResponse, IncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+from wasi_http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
 
 __all__ = ["OutgoingHandler"]
 
@@ -51,7 +50,7 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
         # Each answer that is on its way may fill a buffer.
         if state.table.charged + BODY_BUFFER > state.table.memory:
             raise Err(ErrorCode.ConnectionLimitReached)
-        future = FutureIncomingResponse(state, asyncio.ensure_future(_exchange(state, outgoing, config)))
+        future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
         future.charge(state.table, BODY_BUFFER)
         return future
 
@@ -60,23 +59,24 @@ def _seconds(nanoseconds: int | None) -> float:
     return DEFAULT_TIMEOUT if nanoseconds is None else min(nanoseconds / 1e9, _LONGEST)
 
 
-async def _exchange(state: HttpState, request: ClientRequest, config: OutgoingRequestConfig) -> IncomingResponse:
+def _send(
+    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
+) -> asyncio.Future[ClientResponse | Response]:
+    if request.body is not None:
+        # It pays to wait a moment for what the guest has ready: it goes out with the head.
+        return asyncio.ensure_future(_send_later(state, request, config))
     try:
-        response: ClientResponse | Response = await state.send_request(request, config)
+        return asyncio.ensure_future(state.send_request(request, config))
     except Exception as error:
-        if request.body is not None:
-            request.body.fail(http_error(error))
-        if not isinstance(error, OSError):
-            # The guest is told something, but this is not its fault, and not the network's.
-            context = {"message": "the hook send_request failed", "exception": error}
-            asyncio.get_running_loop().call_exception_handler(context)
-        raise
-    except BaseException:
-        if request.body is not None:
-            request.body.cancel()
-        raise
-    body = response.body
-    if isinstance(body, Body):
-        body.demand()
-        body = body.pipe
-    return IncomingResponse(state, response.status, response.headers, body)
+        return asyncio.ensure_future(_fail(error))
+
+
+async def _send_later(
+    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
+) -> ClientResponse | Response:
+    response: ClientResponse | Response = await state.send_request(request, config)
+    return response
+
+
+async def _fail(error: Exception) -> ClientResponse:
+    raise error

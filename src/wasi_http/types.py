@@ -32,7 +32,7 @@ from wasi_http.component import (
     u64,
 )
 from wasi_http.context import HttpState
-from wasi_http.error import ErrorCode, HttpError, NoResponse, error_code_of
+from wasi_http.error import ErrorCode, HttpError, NoResponse
 from wasi_http.fields import Field, Fields, content_length
 from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import Pipe
@@ -41,7 +41,7 @@ from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
 
 if TYPE_CHECKING:
-    from wasi_http.client import OutgoingRequestConfig, default_send_request
+    from wasi_http.client import ClientResponse, OutgoingRequestConfig, default_send_request
     from wasi_http.context import WasiHttpCtx
     from wasi_http.view import WasiHttpView
 
@@ -478,6 +478,14 @@ class IncomingResponse(Resource, name="incoming-response"):
         self._fields = Fields.received(view, headers)
         self._body: Pipe | None = body
 
+    @classmethod
+    def from_response(cls, view: HttpState, response: ClientResponse | Response) -> IncomingResponse:
+        body = response.body
+        if isinstance(body, Body):
+            body.demand()
+            body = body.pipe
+        return cls(view, response.status, response.headers, body)
+
     @method
     def status(self) -> u16:
         return self._status
@@ -504,42 +512,76 @@ class IncomingResponse(Resource, name="incoming-response"):
 class FutureIncomingResponse(Resource, name="future-incoming-response"):
     """A response that is on its way; dropping it gives the exchange up."""
 
-    __slots__ = ("_consumed", "_signal", "_task", "_view")
+    __slots__ = ("_consumed", "_future", "_outcome", "_request_body", "_signal", "_view")
 
-    def __init__(self, view: HttpState, task: asyncio.Future[IncomingResponse]) -> None:
+    def __init__(
+        self, view: HttpState, future: asyncio.Future[ClientResponse | Response], request_body: Pipe | None = None
+    ) -> None:
+        """``request_body`` fails with the exchange."""
         self._view = view
-        self._task = task
+        self._future = future
+        self._request_body = request_body
+        self._outcome: IncomingResponse | ErrorCode | None = None
         self._consumed = False
         self._signal = Signal()
-        task.add_done_callback(lambda _: self._signal.notify())
+        future.add_done_callback(self._settle)
+
+    def _settle(self, future: asyncio.Future[ClientResponse | Response]) -> None:
+        body = self._request_body
+        if future.cancelled():
+            self._outcome = ErrorCode.ConnectionTerminated
+            if body is not None:
+                body.cancel()
+        else:
+            try:
+                self._outcome = IncomingResponse.from_response(self._view, future.result())
+            except Exception as error:
+                failed = HttpError.of(error)
+                self._outcome = failed.code
+                if body is not None:
+                    body.fail(failed)
+                if not isinstance(error, OSError):
+                    # The guest is told something, but this is not its fault, and not the network's.
+                    context = {"message": "the hook send_request failed", "exception": error}
+                    future.get_loop().call_exception_handler(context)
+        if self._consumed:
+            self._discard()
+        self._signal.notify()
+
+    def _is_settled(self) -> bool:
+        return self._outcome is not None
 
     @method
     def subscribe(self) -> Own[Pollable]:
-        pollable = Pollable(self._task.done, self._signal)
+        pollable = Pollable(self._is_settled, self._signal)
         pollable.attach(self)
         return pollable
 
     @method
     def get(self) -> Ok[Ok[Own[IncomingResponse]] | Err[ErrorCode]] | Err[None] | None:
+        outcome = self._outcome
         if self._consumed:
             return Err(None)
-        if not self._task.done():
+        if outcome is None:
             return None
         self._consumed = True
-        if self._task.cancelled():
-            return Ok(Err(ErrorCode.ConnectionTerminated))
-        error = self._task.exception()
-        if error is not None:
-            return Ok(Err(error_code_of(error)))
-        response = self._task.result()
-        response.take_charge(self, self._view.table)
-        return Ok(Ok(response))
+        if not isinstance(outcome, IncomingResponse):
+            return Ok(Err(outcome))
+        outcome.take_charge(self, self._view.table)
+        return Ok(Ok(outcome))
 
     def drop(self) -> None:
-        task = self._task
-        if not self._consumed and task.done() and not task.cancelled() and task.exception() is None:
-            task.result().release()
-        self._task.cancel()
+        if not self._consumed:
+            self._consumed = True
+            if self._outcome is None:
+                self._future.cancel()
+            else:
+                self._discard()
+
+    def _discard(self) -> None:
+        """Nobody wants the response."""
+        if isinstance(self._outcome, IncomingResponse):
+            self._outcome.release()
 
 
 class Types(Interface, name="wasi:http/types@0.2.12"):

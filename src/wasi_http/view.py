@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from wasi_http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
@@ -46,12 +46,15 @@ class WasiHttpView:
         """
         return ResponseOutparam(receiver)
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse | Response:
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig
+    ) -> Awaitable[ClientResponse | Response]:
         """Sends a guest's outgoing request; raises HttpError. Without a policy: `Egress.send_request` has one.
 
-        It is cancelled when the guest gives up. The response may be one of your own.
+        Overrides may be coroutines. What they await is cancelled when the guest gives up. The response may be one of
+        your own.
         """
-        return await default_send_request(request, config)
+        return default_send_request(request, config)
 
     def is_forbidden_header(self, name: str) -> bool:
         """Whether a field (its name in lower case) belongs to the host."""

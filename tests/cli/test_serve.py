@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.server.processes import COMMAND
 from wasi_http.cli import main
+from wasi_http.client.proxy import Proxy
 from wasi_http.engine import wat_to_wasm
 from wasi_http.server import process
 from wasi_http.server.process import Setup
@@ -75,6 +76,8 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     ),
     (["-H", "X: a:b", "-H", "Host: [::1]:80"], "request_headers", ((b"X", b"a:b"), (b"Host", b"[::1]:80"))),
     (["-H", "x: \u00e9"], "request_headers", ((b"x", b"\xc3\xa9"),)),
+    (["--max-egress-connections", "9"], "max_egress_connections", 9),
+    (["--egress-proxy-from-env"], "client.proxies.http", Proxy("proxy", 3128)),
     (["--max-memory-size", "1MiB"], "store_limits.memory_size", 1 << 20),
     (["--max-request-body", "10k"], "wire_limits.body", 10240),
     (["--env", "A=1", "--env", "B=", "--env", "C=a=b", "--env", "A=2"], "env", {"A": "2", "B": "", "C": "a=b"}),
@@ -89,6 +92,8 @@ def test_options(
 ) -> None:
     monkeypatch.setenv("PRESENT", "of the server")
     monkeypatch.delenv("ABSENT", raising=False)
+    monkeypatch.delenv("http_proxy", raising=False)
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy:3128")
     monkeypatch.setitem(os.environ, "NOT_UTF_8", "a\udcffb")
     assert invoke("app.wasm", *arguments).exit_code == 0
     found: Any = setups[0].config
@@ -157,9 +162,17 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--allow-egress", "ftp://example.com"], "the scheme is http or https"),
         (["--workers", "0"], "0 is not in the range"),
         (["--max-concurrent-requests", "0"], "0 is not in the range"),
+        (["--egress-ca-bundle", "no-such-file"], "does not exist"),
+        (["--egress-ca-bundle", __file__], "--egress-ca-bundle: "),
+        (["--egress-client-cert", __file__], "--egress-client-cert: "),
+        (["--egress-client-key", __file__], "needs --egress-client-cert"),
+        (["--egress-proxy-from-env"], "--egress-proxy-from-env: socks5://proxy is no HTTP proxy"),
     ],
 )
-def test_wrong_options(setups: list[Setup], arguments: list[str], reason: str) -> None:
+def test_wrong_options(
+    setups: list[Setup], monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "socks5://proxy")
     result = invoke("app.wasm", *arguments)
     assert result.exit_code == 2
     assert reason in result.stderr

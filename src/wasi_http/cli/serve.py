@@ -8,14 +8,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from wasi_http.cli.durations import DURATION
 from wasi_http.cli.sizes import SIZE
 
+if TYPE_CHECKING:
+    from wasi_http.client import ClientConfig
+
 __all__ = ["serve"]
+
+_FILE = click.Path(exists=True, dir_okay=False)
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
@@ -74,6 +79,29 @@ def _egress(context: click.Context, parameter: click.Parameter, values: tuple[st
         raise click.BadParameter(str(error)) from None
 
 
+def _client(options: dict[str, Any]) -> ClientConfig:
+    """How guests' requests are sent. What is wrong with files and variables is said before anything begins."""
+    from wasi_http.client import ClientConfig, Proxies, TlsConfig
+    from wasi_http.client.tls import context_of
+
+    bundle, cert, key = (options[f"egress_{name}"] for name in ("ca_bundle", "client_cert", "client_key"))
+    if key is not None and cert is None:
+        raise click.UsageError("--egress-client-key needs --egress-client-cert")
+    tls = TlsConfig(ca_bundle=bundle, client_cert=cert, client_key=key)
+    proxies = None
+    try:
+        if bundle or cert:
+            context_of(tls)
+        if options["egress_proxy_from_env"]:
+            proxies = Proxies.from_environment(os.environ)
+    except OSError as error:
+        what = "--egress-client-cert" if cert and (not bundle or "PEM lib" in str(error)) else "--egress-ca-bundle"
+        raise click.UsageError(f"{what}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise click.UsageError(f"--egress-proxy-from-env: {error}") from None
+    return ClientConfig(tls=tls, proxies=proxies)
+
+
 def _lines(path: str) -> list[bytes]:
     """The lines of a file but for blank ones."""
     try:
@@ -124,6 +152,17 @@ def _text(value: str) -> str:
 @click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]", callback=_egress,
               help="Where guests may send requests: a host, *.DOMAIN, an address or network, 'all' for every public "
                    "address.  [default: nowhere]")
+@click.option("--max-egress-connections", default=100, show_default=True, type=click.IntRange(1),
+              help="Connections that a guest may use at once for requests.")
+@click.option("--egress-ca-bundle", type=_FILE, metavar="FILE",
+              help="Certificates (PEM) that guests' requests trust beside the system's.")
+@click.option("--egress-client-cert", type=_FILE, metavar="FILE",
+              help="The certificate (PEM) with which guests' requests answer servers that ask for one.")
+@click.option("--egress-client-key", type=_FILE, metavar="FILE",
+              help="Its key, if that is not in the same file.")
+@click.option("--egress-proxy-from-env", is_flag=True,
+              help="Send guests' requests through the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY "
+                   "name. What a name leads to is then the proxy's business.")
 @click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
 @click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
 def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
@@ -151,6 +190,8 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         request_headers=options["request_headers"],
         max_resources=options["max_resources"],
         allow_egress=options["allow_egress"],
+        max_egress_connections=options["max_egress_connections"],
+        client=_client(options),
         logging_prefix=not options["no_logging_prefix"],
         store_limits=StoreLimits(memory_size=options["max_memory_size"]),
         wire_limits=Limits(body=options["max_request_body"]),

@@ -1,265 +1,316 @@
-"""Clients: connections that are kept for further requests, and limits on how many there are."""
+"""Clients: requests in, responses out, and a pool of connections for each event loop."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import ssl
-from collections import deque
+import contextlib
+import weakref
 from collections.abc import AsyncGenerator
-from typing import Final
+from typing import Any, Final
 
 from wasi_http.client.config import ClientConfig
-from wasi_http.client.connecting import Allows, Target, connect
-from wasi_http.client.connection import Connection, Exchange, http_error
-from wasi_http.client.message import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client.connection import Connection
+from wasi_http.client.dial import dial
+from wasi_http.client.exchange import IDEMPOTENT, Exchange, Receiver, Stale
+from wasi_http.client.origin import Admit, Origin
+from wasi_http.client.pool import Place, Pool
+from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.error import ErrorCode, HttpError
+from wasi_http.wire.section import Field
 
 __all__ = ["Client", "default_send_request"]
 
-# Methods that may be sent once more when it is not known whether they arrived (RFC 9110, section 9.2.2).
-_IDEMPOTENT: Final = frozenset(("GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"))
+# How many authorities are remembered in the form that they mean.
+_MAX_ROUTES: Final = 1024
+
+# The loop's clock counts seconds in a float: no sum with a timeout may lose them.
+_LONGEST: Final = 365 * 86400.0
+
+
+class _Route:
+    """Where requests with one authority go, and what that means for their heads."""
+
+    __slots__ = ("headers", "host", "origin", "prefix")
+
+    def __init__(self, config: ClientConfig, authority: str, tls: bool) -> None:
+        self.origin = Origin.parse(authority, tls)
+        self.host = authority.encode() if authority.isascii() else str(self.origin).encode()
+        self.prefix = b""
+        self.headers: list[Field] = []
+        proxy = config.proxies.proxy_for(self.origin) if config.proxies is not None else None
+        if proxy is not None and not tls:
+            self.prefix = b"http://" + self.host
+            if proxy.authorization is not None:
+                self.headers.append((b"proxy-authorization", proxy.authorization))
 
 
 class Client:
-    """Sends requests from one event loop: the one that it is made in.
+    """Sends requests over HTTP/1.1, on connections that are used again. It may serve any number of event loops.
 
-    Its `send_request` suits the hook of that name. `close` ends the connections that are kept; a client is an
-    asynchronous context manager that does so.
+    A loop's connections are closed by `close`, and when the loop's asynchronous generators are shut down, as
+    `asyncio.run` does at its end.
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
-        self.config = config or ClientConfig()
-        self._loop = asyncio.get_running_loop()
-        self._idle: dict[Target, deque[Connection]] = {}
-        self._idle_count = 0
-        self._open: dict[Target, int] = {}
-        self._open_count = 0
-        self._waiting: deque[tuple[Target, asyncio.Future[None]]] = deque()
-        self._sweep: asyncio.TimerHandle | None = None
-        self._context: ssl.SSLContext | None = None
-        self._closed = False
+        self.config = config if config is not None else ClientConfig()
+        self._routes: dict[tuple[bool, str], _Route] = {}
+        self._pools: _Pools = weakref.WeakKeyDictionary()
 
-    async def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig, *, allows: Allows | None = None
-    ) -> ClientResponse:
-        """Sends a request to wherever it says, unless ``allows`` forbids. Raises HttpError.
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig, *, admit: Admit | None = None
+    ) -> asyncio.Future[ClientResponse]:
+        """The response, as soon as its head is there; its body follows, and so does what is left of the request's.
 
-        ``allows`` is asked for each address and port that the authority leads to; only those that pass are connected
-        to, and if none does the error is ``destination-IP-prohibited``.
+        ``admit`` is asked for each address that the authority leads to, and before a connection that is open already is
+        used, unless the same ``admit`` let requests have it before. Only what it admits is connected to.
 
-        Returns with the head of the response; the body follows, and so does what is left of the request's.
+        Raises HttpError when it is awaited. When the future is cancelled, so is the exchange.
         """
-        target = Target.of(request.authority, config.use_tls)
-        exchange = Exchange(request, config, self.config.wire_limits)
-        connection = self._take(target, allows)
-        if connection is not None:
-            connection.carry(exchange)
+        loop = asyncio.get_running_loop()
+        reply = _Reply(self, loop, request, config, admit)
+        try:
+            exchange = self._start(loop, request, config, admit, reply.receive)
+        except HttpError as error:
+            reply.set_exception(error)
+            return reply
+        if exchange is None:
+            return loop.create_task(self._send(loop, request, config, admit))
+        reply.under_way = exchange
+        return reply
+
+    def _start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        admit: Admit | None,
+        receiver: Receiver,
+    ) -> Exchange | None:
+        """Sends a request at once if an idle connection is there for it, and gives None if not.
+
+        ``receiver`` is called as `Exchange` says, and with `Stale` if the request has to be sent by other means. Raises
+        HttpError for a request that cannot be sent anywhere.
+        """
+        route = self._route(request, config)
+        quota = config.quota
+        if quota is not None and quota.used >= quota.limit:
+            raise HttpError(ErrorCode.ConnectionLimitReached, f"the guest has {quota.used} connections already")
+        pool = self._pool(loop)
+        while (connection := pool.take(route.origin, admit)) is not None:
+            if (request.body is not None or request.method not in IDEMPOTENT) and connection.readable():
+                # The request may not be sent twice, so nothing is left to chance: this one was closed, or will be.
+                connection.abort()
+                continue
+            return self._begin(connection, route, request, config, receiver)
+        return None
+
+    async def _send(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        admit: Admit | None,
+    ) -> ClientResponse:
+        """Sends a request on a new connection, or one that becomes idle while there may be no new ones."""
+        again = False
+        while True:
+            reply: asyncio.Future[ClientResponse | HttpError] = loop.create_future()
+
+            def deliver(outcome: ClientResponse | HttpError, reply: asyncio.Future[Any] = reply) -> None:
+                if not reply.done():
+                    reply.set_result(outcome)
+
+            exchange = await self._dial(loop, request, config, admit, deliver)
             try:
-                return await exchange.response
-            except HttpError as error:
-                # A server may close an idle connection just when it is used.
-                again = error.code is ErrorCode.ConnectionTerminated and request.method in _IDEMPOTENT
-                if exchange.touched or not again:
-                    raise
-                exchange = Exchange(request, config, self.config.wire_limits)
+                outcome = await reply
             except BaseException:
                 exchange.abandon()
                 raise
-        try:
-            connection = await self._connect(target, config.connect_timeout, allows)
-            connection.carry(exchange)
-            return await exchange.response
-        except HttpError:
-            raise
-        except BaseException:
-            exchange.abandon()
-            raise
+            if isinstance(outcome, ClientResponse):
+                return outcome
+            if again or not isinstance(outcome, Stale):
+                raise outcome
+            again = True
+            self.flush(loop, request, config)
 
-    async def _connect(self, target: Target, seconds: float, allows: Allows | None) -> Connection:
-        waiting = False
+    def flush(self, loop: asyncio.AbstractEventLoop, request: ClientRequest, config: OutgoingRequestConfig) -> None:
+        """Closes the idle connections to a request's origin."""
+        self._pool(loop).flush(self._route(request, config).origin)
+
+    def _begin(
+        self,
+        connection: Connection,
+        route: _Route,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        receiver: Receiver,
+    ) -> Exchange:
         try:
-            async with asyncio.timeout(min(seconds, 365 * 86400.0)):
-                while not self._has_room(target):
-                    waiting = True
-                    await self._wait(target)
-                    connection = self._take(target, allows)
-                    if connection is not None:
-                        return connection
-                waiting = False
-                self._count(target, 1)
+            target = request.path.encode("utf-8", "surrogatepass")
+            if route.prefix:
+                target = route.prefix + target if target != b"*" else route.prefix
+            host, headers = _host(request, route.host)
+            if route.headers:
+                headers = [*headers, *route.headers]
+            exchange = Exchange(connection, request, config, self.config.wire_limits, receiver)
+            exchange.start(target, host, headers)
+        except BaseException:
+            # Nothing was sent.
+            if connection.pool is not None:
+                connection.pool.release(connection)
+            raise
+        return exchange
+
+    async def _dial(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        admit: Admit | None,
+        receiver: Receiver,
+    ) -> Exchange:
+        route = self._route(request, config)
+        if config.connect_timeout <= 0:
+            raise HttpError(ErrorCode.ConnectionTimeout, "no time to connect")
+        deadline = loop.time() + min(config.connect_timeout, _LONGEST)
+        pool = self._pool(loop)
+        quota = config.quota
+        if quota is not None:
+            quota.used += 1  # also while it is being made
+        try:
+            found = await pool.acquire(route.origin, deadline, admit)
+            if isinstance(found, Place):
+                connection = Connection(loop)
                 try:
-                    return await self._opened(target, allows)
+                    dialled = await dial(self.config, route.origin, connection, deadline, admit)
                 except BaseException:
-                    self._count(target, -1)
+                    pool.vacate(found)
                     raise
-        except TimeoutError as error:
-            if waiting:
-                message = f"all connections to {target.host} are in use, or all that there may be"
-                raise HttpError(ErrorCode.ConnectionLimitReached, message) from error
-            raise HttpError(ErrorCode.ConnectionTimeout, f"no connection to {target.host} in time") from error
-        except OSError as error:
-            raise http_error(error) from error
-
-    async def _opened(self, target: Target, allows: Allows | None) -> Connection:
-        context: ssl.SSLContext | None = None
-        if target.tls:
-            if self._context is None:
-                self._context = self.config.tls.context()
-            context = self._context
-        sock = await connect(target, allows, self.config.attempt_delay)
-        try:
-            connection = Connection(self._loop, target, sock, self._keep, self._forget)
-            await connection.open(context)
-        except BaseException:
-            sock.close()
-            raise
-        return connection
-
-    # Connections that are kept
-
-    def _take(self, target: Target, allows: Allows | None) -> Connection | None:
-        """An idle connection that is still good, the one that was used last."""
-        idle = self._idle.get(target)
-        while idle:
-            connection = idle.pop()
-            self._idle_count -= 1
-            if not connection.is_alive:
-                connection.abort()
-            elif allows is not None and not allows(ipaddress.ip_address(connection.address), target.port):
-                idle.appendleft(connection)
-                self._idle_count += 1
-                return None
+                connection.sock, connection.address = dialled
+                if connection.closed:
+                    pool.vacate(found)
+                    raise HttpError(ErrorCode.ConnectionTerminated, "the server closed the connection at once")
+                pool.occupy(found, connection)
             else:
-                return connection
-        return None
-
-    def _keep(self, connection: Connection) -> None:
-        """A connection has carried its exchange."""
-        if self._closed or self._idle_count >= self.config.max_idle_connections:
-            connection.close()
-            return
-        connection.idle_since = self._loop.time()
-        self._idle.setdefault(connection.target, deque()).append(connection)
-        self._idle_count += 1
-        if self._sweep is None:
-            self._sweep = self._loop.call_later(self.config.idle_timeout, self._close_idle)
-        if self._waiting:
-            self._wake(connection.target)
-
-    def _close_idle(self) -> None:
-        self._sweep = None
-        since = self._loop.time() - self.config.idle_timeout
-        for target, idle in list(self._idle.items()):
-            while idle and idle[0].idle_since <= since:
-                self._idle_count -= 1
-                idle.popleft().close()
-            if not idle:
-                del self._idle[target]
-        if self._idle:
-            first = min(idle[0].idle_since for idle in self._idle.values())
-            self._sweep = self._loop.call_at(first + self.config.idle_timeout, self._close_idle)
-
-    # Limits
-
-    def _has_room(self, target: Target) -> bool:
-        if self._open.get(target, 0) >= self.config.max_connections_per_host:
-            return False
-        if self._open_count >= self.config.max_connections and self._idle_count:
-            # One to another host makes room.
-            idle = next(idle for idle in self._idle.values() if idle)
-            self._idle_count -= 1
-            idle.popleft().close()
-        return self._open_count < self.config.max_connections
-
-    def _count(self, target: Target, change: int) -> None:
-        self._open_count += change
-        left = self._open.get(target, 0) + change
-        if left:
-            self._open[target] = left
-        else:
-            del self._open[target]
-        if change < 0 and self._waiting:
-            self._wake(target)
-
-    def _forget(self, connection: Connection) -> None:
-        idle = self._idle.get(connection.target)
-        if idle and connection in idle:
-            idle.remove(connection)
-            self._idle_count -= 1
-        self._count(connection.target, -1)
-
-    async def _wait(self, target: Target) -> None:
-        turn: asyncio.Future[None] = self._loop.create_future()
-        entry = target, turn
-        self._waiting.append(entry)
-        try:
-            await turn
-        except BaseException:
-            if turn.done() and not turn.cancelled():
-                self._wake(target)  # the turn is somebody else's
-            raise
+                connection = found
         finally:
-            if entry in self._waiting:
-                self._waiting.remove(entry)
+            if quota is not None:
+                quota.used -= 1
+        return self._begin(connection, route, request, config, receiver)
 
-    def _wake(self, target: Target) -> None:
-        """Gives a connection's place to the first that waits for it."""
-        for entry in self._waiting:
-            wanted, turn = entry
-            if not turn.done() and (wanted == target or self._open_count < self.config.max_connections):
-                self._waiting.remove(entry)
-                turn.set_result(None)
-                return
+    def _route(self, request: ClientRequest, config: OutgoingRequestConfig) -> _Route:
+        key = config.use_tls, request.authority
+        route = self._routes.get(key)
+        if route is None:
+            route = _Route(self.config, request.authority, config.use_tls)
+            if len(self._routes) >= _MAX_ROUTES:
+                self._routes.clear()
+            self._routes[key] = route
+        return route
 
-    def close(self) -> None:
-        """Closes the idle connections; those in use are closed when their exchanges end."""
-        self._closed = True
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        for idle in list(self._idle.values()):
-            for connection in list(idle):
-                connection.close()
-        self._idle.clear()
+    def _pool(self, loop: asyncio.AbstractEventLoop) -> Pool:
+        found = self._pools.get(loop)
+        if found is not None:
+            return found[0]
+        for other in list(self._pools):
+            if other.is_closed():
+                # Closed without a word to its generators.
+                self._pools.pop(other)[0].drop()
+        pool = Pool(self.config)
+        closing = _close_with(loop, pool, self._pools)
+        with contextlib.suppress(StopIteration):
+            closing.__anext__().send(None)
+        self._pools[loop] = pool, closing
+        return pool
 
-    async def __aenter__(self) -> Client:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-        await asyncio.sleep(0)  # transports close in the loop's next turn
-
-
-# The default client of each event loop, and the generator that ends it with the loop.
-_clients: dict[asyncio.AbstractEventLoop, tuple[Client, AsyncGenerator[None, None]]] = {}
-
-
-async def default_send_request(
-    request: ClientRequest, config: OutgoingRequestConfig, *, allows: Allows | None = None
-) -> ClientResponse:
-    """`Client.send_request` of a client with the default settings, one for each event loop.
-
-    There is no policy here, unless ``allows`` is one. The connections that are kept end with the loop, if that is shut
-    down as `asyncio.run` and `asyncio.Runner` do it.
-    """
-    loop = asyncio.get_running_loop()
-    found = _clients.get(loop)
-    if found is None:
-        client = Client()
-        guard = _guard(loop, client)
-        _clients[loop] = client, guard
-        await anext(guard)
-    else:
-        client = found[0]
-    return await client.send_request(request, config, allows=allows)
+    async def close(self) -> None:
+        """Closes the running loop's connections, those in use as well. The client can still be used."""
+        found = self._pools.get(asyncio.get_running_loop())
+        if found is not None:
+            await found[1].aclose()
 
 
-async def _guard(loop: asyncio.AbstractEventLoop, client: Client) -> AsyncGenerator[None, None]:
-    """Closes a client with its loop: what is left of asynchronous generators is closed before a loop is."""
+_Pools = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Pool, AsyncGenerator[None, None]]]
+
+
+async def _close_with(loop: asyncio.AbstractEventLoop, pool: Pool, pools: _Pools) -> AsyncGenerator[None, None]:
+    """A generator that has nothing to give. But loops tell those that began on them when they come to their end."""
     try:
         yield
     finally:
-        del _clients[loop]
-        client.close()
-        await asyncio.sleep(0)  # transports close in the loop's next turn
+        pools.pop(loop, None)
+        await pool.close()
+
+
+def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
+    """What the server is told that it is, which the request may say among its headers, and the other headers."""
+    headers = request.headers
+    for name, value in headers:
+        if name.lower() == b"host":
+            return value, [entry for entry in headers if entry[0].lower() != b"host"]
+    return host, headers
+
+
+class _Reply(asyncio.Future[ClientResponse]):
+    """The response to a request that was sent without a task, which it gets only if it has to be sent once more."""
+
+    def __init__(
+        self,
+        client: Client,
+        loop: asyncio.AbstractEventLoop,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        admit: Admit | None,
+    ) -> None:
+        super().__init__(loop=loop)
+        self._client = client
+        self._arguments = request, config, admit
+        self.under_way: Exchange | asyncio.Task[ClientResponse] | None = None
+
+    def receive(self, outcome: ClientResponse | HttpError) -> None:
+        """What became of the exchange."""
+        self.under_way = None
+        if self.done():
+            return
+        if isinstance(outcome, ClientResponse):
+            self.set_result(outcome)
+        elif isinstance(outcome, Stale):
+            # What else is idle may be as dead as this one was.
+            loop = self.get_loop()
+            self._client.flush(loop, *self._arguments[:2])
+            task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments))
+            task.add_done_callback(self._take)
+        else:
+            self.set_exception(outcome)
+
+    def _take(self, task: asyncio.Task[ClientResponse]) -> None:
+        self.under_way = None
+        if task.cancelled():
+            super().cancel()
+        elif (error := task.exception()) is not None:
+            self.set_exception(error)
+        else:
+            self.set_result(task.result())
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        under_way = self.under_way
+        if isinstance(under_way, asyncio.Task):
+            return under_way.cancel(msg)
+        self.under_way = None
+        cancelled = super().cancel(msg)
+        if under_way is not None:
+            under_way.abandon()
+        return cancelled
+
+
+_client: Final = Client()
+
+
+def default_send_request(
+    request: ClientRequest, config: OutgoingRequestConfig, *, admit: Admit | None = None
+) -> asyncio.Future[ClientResponse]:
+    """`Client.send_request` of a client with the default settings, which all callers share.
+
+    There is no policy here, unless ``admit`` is one.
+    """
+    return _client.send_request(request, config, admit=admit)

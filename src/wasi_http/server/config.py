@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from wasi_http.client import ClientConfig
 from wasi_http.engine import StoreLimits
 from wasi_http.wire.limits import Limits
 
@@ -43,6 +44,10 @@ class ServerConfig:
         Fields that guests see in the place of those of the same name that clients send; see `RequestHeaders`.
     ``allow_egress``
         Where guests may send requests: rules as `Egress.parse` takes them; nowhere by default.
+    ``max_egress_connections``
+        How many connections the guest of one instance may use at once.
+    ``client``
+        How requests of guests are sent.
     ``logging_prefix``
         Whether lines that guests print tell their stream and request.
     """
@@ -61,6 +66,8 @@ class ServerConfig:
     idle_instance_timeout: float = 1.0
     request_headers: tuple[tuple[bytes, bytes], ...] = ()
     allow_egress: tuple[str, ...] = ()
+    max_egress_connections: int = 100
+    client: ClientConfig = field(default_factory=ClientConfig)
     logging_prefix: bool = True
     store_limits: StoreLimits = field(default_factory=StoreLimits)
     wire_limits: Limits = field(default_factory=Limits)

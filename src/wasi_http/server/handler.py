@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import sys
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
 from wasi_http.egress import Egress, EgressDenied
@@ -21,14 +22,18 @@ from wasi_http.wasi.io import LinePrefix
 
 __all__ = ["Handler", "ServerState"]
 
+# Guests could fill the log with the names of hosts.
+_MAX_WARNINGS: Final = 100
+
 
 class ServerState(WasiHttpView):
     """The state of one store: of one request, or of several, one after another."""
 
-    __slots__ = ("_handler", "ctx", "http", "table")
+    __slots__ = ("_handler", "_quota", "ctx", "http", "table")
 
     def __init__(self, handler: Handler, ctx: WasiCtx) -> None:
         self._handler = handler
+        self._quota: ConnectionQuota | None = None
         self.table = ResourceTable(handler.config.max_resources)
         self.ctx = ctx
         self.http = handler.http
@@ -43,8 +48,13 @@ class ServerState(WasiHttpView):
         if isinstance(self.ctx, PrefixedCtx):
             self.ctx.close()
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
-        return await self._handler.send_request(request, config)
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig
+    ) -> asyncio.Future[ClientResponse]:
+        if self._quota is None:
+            self._quota = ConnectionQuota(self._handler.config.max_egress_connections)
+        config.quota = self._quota
+        return self._handler.send_request(request, config)
 
 
 class Handler:
@@ -55,6 +65,7 @@ class Handler:
         self.pre = pre
         self.config = config
         self.http = WasiHttpCtx()
+        self.client = Client(config.client)
         self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
         self._env = dict(config.env)
@@ -74,15 +85,26 @@ class Handler:
         store = Store(self.engine, state, self.config.store_limits)
         return store, self.pre.instantiate(store)
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig
+    ) -> asyncio.Future[ClientResponse]:
         """Sends a guest's request if the egress policy lets it; what it does not let out is logged, once per host."""
         try:
-            return await self._egress.send_request(request, config)
+            response = self._egress.send_request(request, config, self.client)
         except EgressDenied as denied:
-            if denied.rule not in self._warned and len(self._warned) < 100:
-                self._warned.add(denied.rule)
-                self.log(f"{denied}; allow it with --allow-egress {denied.rule}" if denied.rule else str(denied))
+            self._report(denied)
             raise
+        response.add_done_callback(self._look_at)
+        return response
+
+    def _look_at(self, response: asyncio.Future[ClientResponse]) -> None:
+        if not response.cancelled() and isinstance(error := response.exception(), EgressDenied):
+            self._report(error)
+
+    def _report(self, denied: EgressDenied) -> None:
+        if denied.rule not in self._warned and len(self._warned) < _MAX_WARNINGS:
+            self._warned.add(denied.rule)
+            self.log(f"{denied}; allow it with --allow-egress {denied.rule}" if denied.rule else str(denied))
 
     def log(self, text: str) -> None:
         """One line on the server's standard error; control characters are made visible."""

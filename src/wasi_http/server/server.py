@@ -228,6 +228,7 @@ class Worker:
         finally:
             self.abort()
         await self._until_quiet()
+        await self.handler.client.close()
 
     async def _until_quiet(self) -> None:
         while self.connections or self.active or self._opening:

@@ -1,0 +1,230 @@
+"""Dialling: from an origin to a connected, perhaps encrypted transport.
+
+A name is looked up once, each address is put before the policy, and the connection goes to such an address: what the
+name means a moment later does not matter. Addresses are tried in order, families by turns; the next one gets its chance
+when the one before failed, or takes longer than ``attempt_delay`` (in the manner of RFC 8305).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import itertools
+import socket
+from collections.abc import Sequence
+from typing import Final
+
+from wasi_http.client.config import ClientConfig
+from wasi_http.client.origin import Address, Admit, Origin
+from wasi_http.client.proxy import Proxy
+from wasi_http.client.tls import context_of
+from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError, error_code_of
+from wasi_http.wire.errors import RemoteProtocolError
+from wasi_http.wire.response import ResponseHead, ResponseParser
+
+__all__ = ["dial"]
+
+# asyncio wants to know; what counts is the connect timeout.
+_NEVER: Final = 365 * 86400.0
+
+# How long, in seconds, a server may take to agree that an encrypted connection ends.
+_SHUTDOWN: Final = 1.0
+
+
+async def dial(
+    config: ClientConfig, origin: Origin, protocol: asyncio.Protocol, deadline: float, admit: Admit | None
+) -> tuple[socket.socket, Address | None]:
+    """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises HttpError.
+
+    Gives the socket, which belongs to the protocol's transport, and the address; None if a proxy looks up the name.
+    ``deadline`` is in the loop's time.
+    """
+    proxy = config.proxies.proxy_for(origin) if config.proxies is not None else None
+    target = origin if proxy is None else proxy.origin
+    try:
+        async with asyncio.timeout_at(deadline):
+            addresses = await _resolve(config, target)
+    except TimeoutError as error:
+        raise HttpError(ErrorCode.DnsTimeout, f"looking up {target.host} took too long") from error
+    except OSError as error:
+        raise HttpError.of(error) from error
+    if proxy is None:
+        addresses = _admitted(addresses, origin.port, admit)
+    elif origin.address is not None:
+        _admitted([origin.address], origin.port, admit)
+    try:
+        async with asyncio.timeout_at(deadline):
+            sock = await _connect(addresses, target.port, config.attempt_delay)
+            try:
+                if proxy is not None and origin.tls:
+                    await _open_tunnel(sock, origin, proxy)
+            except BaseException:
+                sock.close()
+                raise
+            address = origin.address if proxy is not None else _peer(sock)
+            await _attach(config, origin, protocol, sock)
+            return sock, address
+    except OSError as error:  # time's end is one, too
+        raise HttpError.of(error) from error
+
+
+# Addresses
+
+
+async def _resolve(config: ClientConfig, origin: Origin) -> list[Address]:
+    if origin.address is not None:
+        return [origin.address]
+    if config.resolver is not None:
+        found: Sequence[str] = await config.resolver(origin.host)
+    else:
+        loop = asyncio.get_running_loop()
+        try:
+            entries = await loop.getaddrinfo(origin.host, None, type=socket.SOCK_STREAM)
+        except UnicodeError as error:
+            raise HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), str(error)) from error
+        found = [str(address[0]) for *_, address in entries]
+    addresses = [ipaddress.ip_address(text) for text in dict.fromkeys(found)]
+    if not addresses:
+        raise socket.gaierror(socket.EAI_NONAME, f"{origin.host} has no address")
+    first = addresses[0].version
+    turns = itertools.zip_longest(
+        [address for address in addresses if address.version == first],
+        [address for address in addresses if address.version != first],
+    )
+    return [address for turn in turns for address in turn if address is not None]
+
+
+def _admitted(addresses: list[Address], port: int, admit: Admit | None) -> list[Address]:
+    """The addresses that may be connected to; raises what the policy says of the first if none may."""
+    if admit is None:
+        return addresses
+    admitted = []
+    denied: HttpError | None = None
+    for address in addresses:
+        try:
+            admit(_without_zone(address), port)
+        except HttpError as error:
+            denied = denied or error
+        else:
+            admitted.append(address)
+    if denied is not None and not admitted:
+        raise denied
+    return admitted
+
+
+def _without_zone(address: Address) -> Address:
+    """Which of this machine's links an IPv6 address belongs to is no business of policies."""
+    return ipaddress.IPv6Address(int(address)) if address.version == 6 else address
+
+
+# Connections
+
+
+async def _connect(addresses: list[Address], port: int, delay: float) -> socket.socket:
+    """A socket connected to the first address that takes it; raises what the first of them said if none does."""
+    if len(addresses) == 1:
+        return await _attempt(addresses[0], port)
+    loop = asyncio.get_running_loop()
+    left = list(reversed(addresses))
+    attempts: list[asyncio.Task[socket.socket]] = []
+    pending: set[asyncio.Task[socket.socket]] = set()
+    winner: asyncio.Task[socket.socket] | None = None
+    try:
+        while winner is None and (left or pending):
+            if left:
+                attempt = loop.create_task(_attempt(left.pop(), port))
+                attempts.append(attempt)
+                pending.add(attempt)
+            done, pending = await asyncio.wait(
+                pending, timeout=delay if left else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            winner = next((attempt for attempt in attempts if attempt in done and attempt.exception() is None), None)
+    finally:
+        for attempt in attempts:
+            if not attempt.done():
+                attempt.cancel()  # which closes its socket
+            elif attempt is not winner and attempt.exception() is None:
+                attempt.result().close()
+    return attempts[0].result() if winner is None else winner.result()
+
+
+async def _attempt(address: Address, port: int) -> socket.socket:
+    sock = socket.socket(socket.AF_INET if address.version == 4 else socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await asyncio.get_running_loop().sock_connect(sock, (str(address), port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _peer(sock: socket.socket) -> Address:
+    return _without_zone(ipaddress.ip_address(sock.getpeername()[0]))
+
+
+async def _attach(config: ClientConfig, origin: Origin, protocol: asyncio.Protocol, sock: socket.socket) -> None:
+    loop = asyncio.get_running_loop()
+    # From here on the socket is the transport's.
+    if not origin.tls:
+        await loop.create_connection(lambda: protocol, sock=sock)
+        return
+    try:
+        context = context_of(config.tls)
+    except OSError as error:
+        sock.close()
+        raise HttpError(ErrorCode.ConfigurationError, f"TLS: {error}") from error
+    # For an address this says whom to expect, but is not sent.
+    await loop.create_connection(
+        lambda: protocol,
+        sock=sock,
+        ssl=context,
+        server_hostname=origin.host,
+        ssl_handshake_timeout=_NEVER,
+        ssl_shutdown_timeout=_SHUTDOWN,
+    )
+
+
+# Tunnels
+
+
+class _TunnelAnswer:
+    """The answer to CONNECT. To the parser it is one to HEAD: what follows it is not its business."""
+
+    status = 0
+
+    def on_informational(self, head: ResponseHead) -> None:
+        pass
+
+    def on_response(self, head: ResponseHead) -> None:
+        self.status = head.status
+
+    def on_body(self, data: bytes) -> None:
+        pass
+
+    def on_end(self, trailers: object) -> None:
+        pass
+
+
+async def _open_tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> None:
+    loop = asyncio.get_running_loop()
+    name = str(origin).encode()
+    request = b"CONNECT %b HTTP/1.1\r\nhost: %b\r\n" % (name, name)
+    if proxy.authorization is not None:
+        request += b"proxy-authorization: %b\r\n" % proxy.authorization
+    await loop.sock_sendall(sock, request + b"\r\n")
+    answer = _TunnelAnswer()
+    parser = ResponseParser(b"HEAD", answer)
+    try:
+        while not answer.status:
+            data = await loop.sock_recv(sock, 4096)
+            if not data:
+                parser.feed_eof()  # raises
+            parser.feed(data)
+    except RemoteProtocolError as error:
+        raise HttpError(error_code_of(error), f"the proxy: {error}") from error
+    if not 200 <= answer.status < 300 or parser.pending:
+        denied = answer.status in (403, 407)
+        code = ErrorCode.HttpRequestDenied if denied else ErrorCode.DestinationUnavailable
+        raise HttpError(code, f"the proxy answered {answer.status} to CONNECT {origin}")

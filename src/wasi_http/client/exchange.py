@@ -1,0 +1,327 @@
+"""One request and its response on a connection.
+
+    sending   ── head, body, trailers, as far as transport and guest let us ──────────► sent
+    waiting   ── first byte of a response, maybe informational ones ── head ──► reading ── end ──► ended
+
+Both go on side by side: a response may begin, and end, while the request is still being sent. An exchange that ended
+well after it was sent leaves a connection that can be used again; every other one takes the connection with it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.error import ErrorCode, HttpError, error_code_of
+from wasi_http.pipe import Pipe
+from wasi_http.wire.errors import BodyLengthError, ProtocolError
+from wasi_http.wire.limits import Limits
+from wasi_http.wire.response import ResponseHead, ResponseParser
+from wasi_http.wire.section import Field
+from wasi_http.wire.writer import RequestWriter
+
+if TYPE_CHECKING:
+    from wasi_http.client.connection import Connection
+
+__all__ = ["IDEMPOTENT", "Exchange", "Receiver", "Stale"]
+
+#: What is told the outcome of an exchange.
+Receiver = Callable[[ClientResponse | HttpError], None]
+
+#: The methods of requests that may be sent twice (RFC 9110 §9.2.2).
+IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_VISIBLE: Final = re.compile(r"[!-~]+").fullmatch
+
+# How much of a body is moved at once.
+_PIECE: Final = 256 * 1024
+
+
+class Stale(HttpError):
+    """The server had closed a connection before the request reached it: the request may be sent on another."""
+
+
+class Exchange:
+    """``receiver`` is called once, with the response when its head is there, or with what went wrong before."""
+
+    __slots__ = (
+        "_body",
+        "_connection",
+        "_quota",
+        "_source",
+        "_taken",
+        "_watching",
+        "between_bytes",
+        "ended",
+        "first_byte",
+        "heard",
+        "over",
+        "parser",
+        "receiver",
+        "request",
+        "responded",
+        "sent",
+        "stalled",
+        "writer",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        request: ClientRequest,
+        config: OutgoingRequestConfig,
+        limits: Limits,
+        receiver: Receiver,
+    ) -> None:
+        method = request.method.encode("utf-8", "surrogatepass")
+        self.request = request
+        self.receiver = receiver
+        self.parser = ResponseParser(method, self, limits)
+        self.writer = RequestWriter(method)
+        self.first_byte = config.first_byte_timeout
+        self.between_bytes = config.between_bytes_timeout
+        self._connection = connection
+        self._source = request.body
+        self._quota = config.quota
+        self._body: Pipe | None = None
+        self._taken = False
+        self._watching = False
+        self.sent = False
+        self.heard = False
+        self.responded = False
+        self.ended = False
+        self.over = False
+        #: How much was unsent when the transport stopped taking more, -1 while it takes.
+        self.stalled = -1
+
+    # The request
+
+    def start(self, target: bytes, host: bytes, headers: list[Field]) -> None:
+        """Sends what there is of the request. Raises HttpError for one that cannot be sent; then nothing was."""
+        source, writer, connection = self._source, self.writer, self._connection
+        if self.first_byte <= 0:
+            raise HttpError(ErrorCode.ConnectionReadTimeout, "no time to answer")
+        try:
+            if source is None:
+                data = writer.head(target, host, headers)
+                writer.end()
+                self.sent = True
+            else:
+                length = source.size if source.ended and not source.trailers else None
+                data = writer.head(target, host, headers, True, length)
+        except ProtocolError as error:
+            raise _unsendable(self.request, error) from error
+        if self._quota is not None:
+            self._quota.used += 1
+        connection.exchange = self
+        connection.set_due(connection.loop.time() + self.first_byte)
+        if source is None:
+            connection.transport.write(data)
+        else:
+            self._send(data)
+            if not self.sent and not self.over:
+                source.readable.add(self._resume)
+
+    def _resume(self) -> None:
+        if not self._connection.paused and not self.over:
+            self._send(b"")
+
+    def _send(self, data: bytes) -> None:
+        """Moves the request's body as far as the transport and the guest let it, in few large writes."""
+        source, connection, writer = self._source, self._connection, self.writer
+        assert source is not None
+        parts = [data] if data else []
+        try:
+            while True:
+                piece = source.take(_PIECE)
+                if piece is None:
+                    end = writer.end(source.trailers or ())
+                    if end:
+                        parts.append(end)
+                    self.sent = True
+                elif piece:
+                    self._taken = True
+                    parts.append(writer.body(piece))
+                if not piece or len(piece) >= 16384:
+                    if parts:
+                        # One system call for the head and a small body.
+                        connection.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
+                        parts.clear()
+                    if not piece or connection.paused or self.over:
+                        break
+        except (OSError, ProtocolError) as error:
+            # The guest's body failed: the server must not take what it got for the whole.
+            self.fail(HttpError.of(error))
+            return
+        if self.sent:
+            source.readable.remove(self._resume)
+        if not self.over and not connection.paused:
+            connection.due = connection.loop.time() + (self.between_bytes if self.responded else self.first_byte)
+
+    def pause(self) -> None:
+        """The transport is full: the server has to take something of it in time."""
+        connection = self._connection
+        self.stalled = connection.transport.get_write_buffer_size()
+        connection.set_due(connection.loop.time() + min(self.between_bytes, self.first_byte))
+
+    def resume(self) -> None:
+        self.stalled = -1
+        connection = self._connection
+        connection.due = connection.loop.time() + (self.between_bytes if self.responded else self.first_byte)
+        if not self.sent and not self.over:
+            self._send(b"")
+
+    # The response
+
+    def feed(self, data: bytes) -> None:
+        self.heard = True
+        try:
+            self.parser.feed(data)
+        except ProtocolError as error:
+            self.fail(HttpError.of(error))
+            return
+        if self.over:
+            return
+        connection = self._connection
+        if self.ended:
+            connection.finished(self)
+        elif self.responded:
+            assert self._body is not None
+            if not self._watching:
+                self._watching = True
+                self._body.writable.add(self._update_reading)
+            connection.set_due(connection.loop.time() + self.between_bytes)
+            self._update_reading()
+
+    def feed_eof(self) -> None:
+        try:
+            self.parser.feed_eof()
+        except ProtocolError as error:
+            self.fail(HttpError.of(error))
+        else:
+            if self.ended and not self.over:
+                self._connection.finished(self)
+
+    def on_informational(self, head: ResponseHead) -> None:
+        """Guests see final responses only."""
+
+    def on_response(self, head: ResponseHead) -> None:
+        body = self._body = Pipe()
+        self.responded = True
+        if not head.has_body:
+            body.end()
+            self.ended = True
+        self.receiver(ClientResponse(head.status, head.headers, body))
+
+    def on_body(self, data: bytes) -> None:
+        assert self._body is not None
+        self._body.write(data)
+
+    def on_end(self, trailers: list[Field]) -> None:
+        assert self._body is not None
+        self.ended = True
+        self._body.end(trailers or None)
+
+    def wants_more(self) -> bool:
+        """Whether there is room for more of the response."""
+        return self._body is None or self._body.size < self._body.limit
+
+    def _update_reading(self) -> None:
+        """Stops reading while the guest does, and gives up when nobody wants the rest."""
+        body, connection = self._body, self._connection
+        assert body is not None
+        if self.over or self.ended:
+            return
+        if body.cancelled:
+            self.abandon()
+        elif connection.reading:
+            if body.size >= body.limit:
+                connection.pause_reading()
+        elif body.size <= body.limit // 2:
+            connection.resume_reading()
+            connection.set_due(connection.loop.time() + self.between_bytes)
+
+    # The end
+
+    def expired(self, now: float) -> None:
+        """The connection's time is over, unless there is a reason to go on."""
+        connection = self._connection
+        unsent = connection.transport.get_write_buffer_size()
+        if self.stalled >= 0 and unsent < self.stalled:
+            self.stalled = unsent
+            connection.set_due(now + min(self.between_bytes, self.first_byte))
+        elif unsent and not self.ended:
+            self.fail(HttpError(ErrorCode.ConnectionWriteTimeout, "the server does not take the request"))
+        elif self.responded:
+            if connection.reading:
+                self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server sends nothing more of the response"))
+            else:
+                # It is the guest that takes its time.
+                connection.set_due(now + self.between_bytes)
+        elif self.heard:
+            self.fail(HttpError(ErrorCode.HttpResponseTimeout, "the head of the response took too long"))
+        else:
+            self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server does not answer"))
+
+    def fail(self, error: HttpError) -> None:
+        if self.over:
+            return
+        self.detach()
+        self._connection.abort()
+        if (
+            error.code is ErrorCode.ConnectionTerminated
+            and self._connection.served
+            and not self.heard
+            and not self._taken
+            and self.request.method in IDEMPOTENT
+        ):
+            self.receiver(Stale(error.code, str(error)))
+            return
+        if self._source is not None and not self.sent:
+            self._source.fail(error)
+        if self._body is not None:
+            self._body.fail(error)
+        if not self.responded:
+            self.receiver(error)
+
+    def abandon(self) -> None:
+        """Nobody wants the response, or the rest of it: the guest cannot send any more."""
+        if not self.over:
+            self.detach()
+            self._connection.abort()
+            self.stop_sending()
+            if self._body is not None:
+                # Whoever looks at it later must not wait.
+                self._body.fail(HttpError(ErrorCode.ConnectionTerminated, "the response was given up"))
+
+    def stop_sending(self) -> None:
+        if self._source is not None and not self.sent:
+            self._source.cancel()
+
+    def detach(self) -> None:
+        """Ends all that ties the exchange to others; it does nothing any more."""
+        self.over = True
+        del self.parser  # which has methods of this one: without a cycle both go at once
+        self._connection.exchange = None
+        if self._quota is not None:
+            self._quota.used -= 1
+        if self._watching:
+            assert self._body is not None
+            self._body.writable.remove(self._update_reading)
+        if self._source is not None:
+            self._source.readable.remove(self._resume)
+
+
+def _unsendable(request: ClientRequest, error: ProtocolError) -> HttpError:
+    """What is wrong with a request that the writer refuses."""
+    code = error_code_of(error)
+    if isinstance(error, BodyLengthError):
+        pass
+    elif _TOKEN(request.method) is None:
+        code = ErrorCode.HttpRequestMethodInvalid
+    elif _VISIBLE(request.path) is None:
+        code = ErrorCode.HttpRequestUriInvalid
+    return HttpError(code, str(error))

@@ -1,0 +1,97 @@
+"""Origins: where a request goes, in the one form that policies, pools and certificates compare.
+
+A host can be written in many ways: in capitals, with a dot at its end, in Unicode, and an IPv4 address in octal,
+hexadecimal or as one number. Whatever compares hosts compares what `Origin.parse` made of them.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError
+
+__all__ = ["Address", "Admit", "Origin", "canonical_host"]
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+#: A policy: it raises `HttpError` to forbid connections to an address and port.
+Admit = Callable[[Address, int], None]
+
+_AUTHORITY: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:@/?#\\\s]+))(?::([0-9]{1,5}))?").fullmatch
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME: Final = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*{_LABEL}")
+_NUMBER: Final = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
+
+
+class Origin:
+    """``host`` is canonical (see `canonical_host`), ``address`` is set if it is one; ``key`` identifies the origin."""
+
+    __slots__ = ("address", "host", "key", "port", "tls")
+
+    def __init__(self, tls: bool, host: str, port: int, address: Address | None = None) -> None:
+        self.tls = tls
+        self.host = host
+        self.port = port
+        self.address = address
+        self.key = (tls, host, port)
+
+    @classmethod
+    def parse(cls, authority: str, tls: bool) -> Origin:
+        """Of ``host[:port]``. Raises HttpError: HTTP-request-URI-invalid, or DNS-error for an impossible name."""
+        found = _AUTHORITY(authority)
+        port = 443 if tls else 80
+        if found is not None and found[3]:
+            port = int(found[3])
+        if found is None or port > 65535:
+            raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{authority!r} is no host[:port]")
+        if found[1] is not None:
+            try:
+                # Zones are this machine's business: a guest has no use for them.
+                address: Address | None = ipaddress.IPv6Address(found[1] if "%" not in found[1] else "")
+            except ValueError:
+                raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{authority!r} has no IPv6 address") from None
+            host = str(address)
+        else:
+            host, address = canonical_host(found[2])
+        return cls(tls, host, port, address)
+
+    @property
+    def scheme(self) -> str:
+        return "https" if self.tls else "http"
+
+    def __str__(self) -> str:
+        """``host:port``"""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def canonical_host(text: str) -> tuple[str, Address | None]:
+    """A name in lower-case ASCII without a dot at its end, or an IPv4 address in the usual form, and as an address.
+
+    Raises HttpError with DNS-error for what is neither.
+    """
+    name = text.lower()
+    try:
+        if not name.isascii():
+            name = name.encode("idna").decode("ascii").lower()
+    except UnicodeError as error:
+        raise _invalid(text) from error
+    if name.endswith("."):
+        name = name[:-1]
+    if _NUMBER.fullmatch(name.rpartition(".")[2]):
+        # No name ends in a number: this is an address, in whatever form the system's resolver would take it.
+        try:
+            address = ipaddress.IPv4Address(socket.inet_aton(name))
+        except OSError as error:
+            raise _invalid(text) from error
+        return str(address), address
+    if _NAME.fullmatch(name) is None:
+        raise _invalid(text)
+    return name, None
+
+
+def _invalid(text: str) -> HttpError:
+    return HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), f"{text!r} is no host name")

@@ -1,0 +1,92 @@
+"""HTTP proxies, and which requests go through them."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from wasi_http.client.origin import Origin, canonical_host
+from wasi_http.error import HttpError
+
+__all__ = ["Proxies", "Proxy"]
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """A proxy that is spoken to in plain HTTP; ``authorization`` is the value of Proxy-Authorization."""
+
+    host: str
+    port: int
+    authorization: bytes | None = None
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """Of ``http://[user:password@]host[:port]``; raises ValueError."""
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError(f"{parts.scheme}://{parts.hostname or ''} is no HTTP proxy: write http://HOST:PORT")
+        authorization = None
+        if parts.username is not None:
+            credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+            authorization = b"Basic " + base64.b64encode(credentials.encode())
+        return cls(parts.hostname, parts.port or 80, authorization)
+
+    @property
+    def origin(self) -> Origin:
+        """Where the proxy is; raises HttpError."""
+        return Origin.parse(f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}", False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxies:
+    """``http`` and ``https`` serve requests of that scheme; ``no_proxy`` has the hosts to reach without.
+
+    An entry of ``no_proxy`` is a name, which stands for everything below it as well, an address, a network, or ``*``; a
+    port may follow a name.
+    """
+
+    http: Proxy | None = None
+    https: Proxy | None = None
+    no_proxy: tuple[str, ...] = ()
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
+        """Of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in capitals or not; raises ValueError."""
+
+        def value(name: str) -> str:
+            return environment.get(name) or environment.get(name.upper()) or ""
+
+        def proxy(name: str) -> Proxy | None:
+            url = value(name) or value("all_proxy")
+            return Proxy.parse(url) if url else None
+
+        excluded = tuple(entry.strip().lower() for entry in value("no_proxy").split(",") if entry.strip())
+        return cls(http=proxy("http_proxy"), https=proxy("https_proxy"), no_proxy=excluded)
+
+    def proxy_for(self, origin: Origin) -> Proxy | None:
+        """The proxy through which to reach an origin, if any."""
+        proxy = self.https if origin.tls else self.http
+        if proxy is None or any(_excludes(entry, origin) for entry in self.no_proxy):
+            return None
+        return proxy
+
+
+def _excludes(entry: str, origin: Origin) -> bool:
+    if entry == "*":
+        return True
+    if origin.address is not None:
+        try:
+            return origin.address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+        except ValueError:
+            pass
+    name, colon, port = entry.partition(":")
+    if colon and port.isdecimal() and int(port) != origin.port:
+        return False
+    try:
+        name, _ = canonical_host(name.removeprefix("*").removeprefix("."))
+    except HttpError:
+        return False
+    return origin.host == name or (origin.address is None and origin.host.endswith(f".{name}"))
