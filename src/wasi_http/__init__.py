@@ -1,7 +1,16 @@
 """A host for WebAssembly components that speak ``wasi:http``."""
 
 from wasi_http.bindings import Proxy, ProxyPre
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.client import (
+    Client,
+    ClientConfig,
+    ClientRequest,
+    ClientResponse,
+    OutgoingRequestConfig,
+    Proxies,
+    TlsConfig,
+    default_send_request,
+)
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.egress import Egress, EgressDenied, EgressRule
@@ -21,6 +30,8 @@ from wasi_http.wasi.context import WasiCtx, WasiView
 __all__ = [
     "DEFAULT_FORBIDDEN_HEADERS",
     "Body",
+    "Client",
+    "ClientConfig",
     "ClientRequest",
     "ClientResponse",
     "Component",
@@ -36,6 +47,7 @@ __all__ = [
     "Linker",
     "NoResponse",
     "OutgoingRequestConfig",
+    "Proxies",
     "Proxy",
     "ProxyPre",
     "Request",
@@ -43,6 +55,7 @@ __all__ = [
     "Response",
     "Store",
     "StoreLimits",
+    "TlsConfig",
     "Trap",
     "WasiCtx",
     "WasiHttpCtx",
