@@ -37,8 +37,12 @@ class Connected:
 
 
 @asynccontextmanager
-async def connected(handler: RequestHandler, **options: Any) -> AsyncIterator[Connected]:
+async def connected(
+    handler: RequestHandler, writers: list[asyncio.StreamWriter] | None = None, **options: Any
+) -> AsyncIterator[Connected]:
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if writers is not None:
+            writers.append(writer)
         there.tasks.append(asyncio.create_task(serve_connection(reader, writer, handler, **options)))
 
     before = asyncio.all_tasks()
@@ -332,6 +336,31 @@ def test_nonsense_is_refused(data: bytes, status: bytes) -> None:
     assert serve(tell, test, limits=Limits(body=1000)) == []
 
 
+# The nonsense arrives before the handler is asked, or while it is at work.
+@pytest.mark.parametrize("together", [True, False])
+@pytest.mark.parametrize("rest", [b"", b"x" * 200_000])
+def test_nonsense_behind_a_request_is_refused_after_its_response(together: bool, rest: bytes) -> None:
+    async def handler(request: Request) -> Response:
+        begun.set()
+        if not together:
+            await go_on.wait()
+        return await tell(request)
+
+    async def test(client: Client) -> None:
+        nonsense = b"nonsense\r\n\r\n" + rest
+        await client.send(get("/a") + nonsense if together else get("/a"))
+        await begun.wait()
+        if not together:
+            await client.send(nonsense)
+            go_on.set()
+        reply = await client.reply()
+        assert (reply.status, reply.body) == (200, b"GET /a example.com 0 []")
+        assert (await client.rest()).startswith(b"HTTP/1.1 400 ")
+
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    assert serve(handler, test) == []
+
+
 @pytest.mark.parametrize("begun", [b"", b"GET / HT", get("/") + b"GET / HTTP/1.1\r\n"])
 def test_a_client_that_keeps_the_connection_waiting(begun: bytes) -> None:
     async def test(client: Client) -> None:
@@ -399,6 +428,27 @@ def test_the_handler_is_cancelled_when_the_client_goes_away(how: str, body: int)
         await until(lambda: handler.cancelled)
 
     assert serve(handler, test) == []
+    assert handler.cancelled == 1
+
+
+# Where no more of the request is read, that is found by looking at the connection.
+@pytest.mark.parametrize("body", [0, 600_000])
+def test_the_handler_is_cancelled_when_the_connection_is_closed_here(body: int) -> None:
+    handler = Waiting()
+    writers: list[asyncio.StreamWriter] = []
+
+    async def main() -> None:
+        async with connected(handler, writers=writers) as there:
+            client = await there.connect()
+            await client.send(post("/", bytes(body)))
+            await handler.started.wait()
+            (writer,) = writers
+            writer.transport.abort()
+            await asyncio.gather(*there.tasks)
+            client.close()
+        assert there.trouble == []
+
+    run("asyncio", main())
     assert handler.cancelled == 1
 
 

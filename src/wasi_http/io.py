@@ -58,9 +58,12 @@ _DATES: Final = DateCache()
 
 
 def hung_up(transport: asyncio.BaseTransport) -> bool:
-    """Whether the client has closed a connection from which nothing is read at the moment."""
+    """Whether a connection from which nothing is read at the moment is closed, by the client or on this side."""
+    descriptor = transport.get_extra_info("socket").fileno()
+    if descriptor < 0:
+        return True
     poll = select.poll()
-    poll.register(transport.get_extra_info("socket").fileno(), _HANG_UP)
+    poll.register(descriptor, _HANG_UP)
     return bool(poll.poll(0))
 
 
@@ -85,7 +88,7 @@ async def serve_connection(
     connection = _Connection(reader, writer, handler, limits or Limits(), idle_timeout)
     receiving = asyncio.ensure_future(connection.receive())
     try:
-        await connection.serve()
+        await connection.serve(receiving)
     except BaseException:
         connection.reset()
         raise
@@ -193,8 +196,8 @@ class _Connection:
 
     # Exchanges
 
-    async def serve(self) -> None:
-        """Handles one request after another until there are no more."""
+    async def serve(self, receiving: asyncio.Task[None]) -> None:
+        """Handles one request after another until there are no more; ``receiving`` is the task of `receive`."""
         while True:
             request = await self._next_request()
             if request is None:
@@ -220,6 +223,9 @@ class _Connection:
                 await self._linger()
                 return
         if self._error is not None:
+            # Requests that wait for their turn are read here, and then the other task does not know yet.
+            receiving.cancel()
+            await asyncio.wait([receiving])
             text = f"{self._error.status} {self._error}\n".encode()
             self._writer.write(render_response(self._error.status, _TEXT, text, _date(), keep_alive=False))
             await self._linger()
