@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
 from wasi_http.error import ErrorCode, HttpError, error_code_of
@@ -67,7 +67,7 @@ class Body:
         if demand is not None:
             demand()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.demand()
         pipe = self.pipe
         while True:

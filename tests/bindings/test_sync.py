@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import gc
+import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -164,12 +168,164 @@ def test_closing_unwinds_the_guest(engine: Engine, path: str) -> None:
         exchange.wait()
 
 
-def test_an_exchange_that_nobody_closes_ends_with_its_guest(engine: Engine) -> None:
-    start(engine, "c_sleep", get("/sleep/10"))
-    deadline = time.monotonic() + PATIENCE
-    while any(thread.name == "wasi-http-guest" for thread in threading.enumerate()):
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
+@pytest.fixture
+def _torn() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    yield
+    sys.setswitchinterval(before)
+
+
+def read_until_refused(body: sync.Body) -> None:
+    with contextlib.suppress(HttpError):
+        while True:
+            body.read()
+
+
+@pytest.mark.usefixtures("_torn")
+@pytest.mark.parametrize("path", ["/big/8", "/drip/20", "/empty"])
+def test_those_who_read_learn_that_the_exchange_is_closed(engine: Engine, path: str) -> None:
+    for number in range(40):
+        exchange = start(engine, "c_kitchen", get(path))
+        body = exchange.response().body
+        readers = [threading.Thread(target=read_until_refused, args=(body,), daemon=True) for _ in range(3)]
+        for reader in readers:
+            reader.start()
+        time.sleep(number * 1e-4)  # a different moment each time
+        exchange.close()
+        for reader in readers:
+            reader.join(PATIENCE / 10)
+            assert not reader.is_alive()
+
+
+def test_a_body_is_not_read_after_the_end(engine: Engine) -> None:
+    with start(engine, "c_kitchen", get("/drip/3")) as exchange:
+        body = exchange.response().body
+        chunks = iter(body)
+        assert next(chunks) == b"tick 0\n"
+    for read in (chunks.__next__, body.read):
+        with pytest.raises(HttpError, match="the exchange is closed"):
+            read()
+
+
+def test_those_who_read_do_not_wait_for_the_source_of_the_request(engine: Engine) -> None:
+    go_on = threading.Event()
+    asked = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        asked.set()
+        assert go_on.wait(PATIENCE)
+
+    exchange = start(engine, "c_echo", Request("POST", "/echo", body=pieces(), authority="example.com"))
+    body = exchange.response().body
+    assert next(iter(body)) == b"first"
+    assert asked.wait(PATIENCE)
+    closing = threading.Thread(target=exchange.close)
+    closing.start()
+    read_until_refused(body)
+    assert closing.is_alive()
+    go_on.set()
+    closing.join(PATIENCE)
+
+
+def second(store: Store, handler: sync.IncomingHandlerGuest, engine: Engine, surface: str) -> None:
+    _, *arguments = call(engine, get("/empty"))
+    with pytest.raises(RuntimeError, match="the store is busy with another call"):
+        getattr(handler, surface)(store, *arguments)
+
+
+@pytest.mark.parametrize("surface", ["call_handle", "start_handle"])
+def test_a_store_in_use_is_refused_and_left_alone(engine: Engine, surface: str) -> None:
+    arguments = call(engine, get("/drip/3"))
+    handler = link(engine, "c_kitchen").instantiate(arguments[0]).wasi_http_incoming_handler
+    with handler.start_handle(*arguments) as exchange:
+        for _ in range(2):
+            second(arguments[0], handler, engine, surface)
+        assert exchange.response().body.read() == b"tick 0\ntick 1\ntick 2\n"
+        exchange.wait()
+        # The store is closed now, and no call uses it.
+        with pytest.raises(RuntimeError, match="no instance"):
+            getattr(handler, surface)(*arguments)
+
+
+@pytest.mark.parametrize("surface", ["call_handle", "start_handle"])
+def test_a_store_that_an_event_loop_uses_is_refused_and_left_alone(engine: Engine, surface: str) -> None:
+    heard: list[Any] = []
+    arguments = call(engine, get("/sleep/300"), receiver=heard.append)
+    handler = link(engine, "c_sleep").instantiate(arguments[0]).wasi_http_incoming_handler
+
+    async def main() -> None:
+        going = handler._handler.start_handle(*arguments)
+        assert not going.poll()
+        await asyncio.to_thread(second, arguments[0], handler, engine, surface)
+        await going
+
+    asyncio.run(main())
+    arguments[0].close()
+    assert heard[0].body_.take_all() == b"slept 300\n"
+
+
+def guests() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "wasi-http-guest"]
+
+
+def until_guests_have_ended() -> None:
+    for thread in guests():
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def test_a_call_that_cannot_begin_leaves_no_thread(engine: Engine) -> None:
+    arguments = call(engine, get("/"))
+    handler = link(engine, "hello").instantiate(arguments[0]).wasi_http_incoming_handler
+    arguments[0].close()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="no instance"):
+            handler.start_handle(*arguments)
+        assert guests() == []
+
+
+@pytest.mark.parametrize("path", ["/drip/3", "/big/64"])
+@pytest.mark.parametrize("asked", [False, True])
+def test_an_exchange_that_nobody_closes_ends_with_its_guest(engine: Engine, path: str, asked: bool) -> None:
+    exchange = start(engine, "c_kitchen", get(path))
+    if asked:
+        assert exchange.response().status == 200
+    del exchange
+    until_guests_have_ended()
+
+
+def test_a_body_is_read_without_its_exchange(engine: Engine) -> None:
+    body = start(engine, "c_kitchen", get("/big/8")).response().body
+    chunks = iter(body)
+    del body
+    assert b"".join(chunks) == bytes(range(256)) * (8 << 12)
+    del chunks
+    until_guests_have_ended()
+
+
+@pytest.mark.parametrize("surface", ["call_handle", "response", "wait", "read"])
+def test_whoever_waits_can_be_interrupted(engine: Engine, surface: str) -> None:
+    arguments = call(engine, get("/sleep-after-head" if surface == "read" else "/sleep-forever"))
+    handler = link(engine, "c_kitchen").instantiate(arguments[0]).wasi_http_incoming_handler
+    exchange = None
+    if surface == "call_handle":
+        wait: Callable[[], object] = functools.partial(handler.call_handle, *arguments)
+    else:
+        exchange = handler.start_handle(*arguments)
+        wait = exchange.response().body.read if surface == "read" else getattr(exchange, surface)
+    timer = threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait()
+    timer.join()
+    if exchange is not None:
+        exchange.close()
+    # The store is closed, or was by the exchange.
+    with pytest.raises(RuntimeError, match="no instance"):
+        handler.call_handle(*arguments)
 
 
 def test_several_threads_run_guests_at_once(engine: Engine) -> None:
@@ -214,7 +370,7 @@ def test_outgoing_requests(engine: Engine) -> None:
     listener.close()
 
 
-@pytest.mark.parametrize("surface", ["call_handle", "start_handle", "response", "wait"])
+@pytest.mark.parametrize("surface", ["call_handle", "start_handle", "response", "wait", "read"])
 def test_a_thread_with_an_event_loop_is_refused(engine: Engine, surface: str) -> None:
     arguments = call(engine, get("/"))
     handler = link(engine, "hello").instantiate(arguments[0]).wasi_http_incoming_handler
@@ -224,6 +380,7 @@ def test_a_thread_with_an_event_loop_is_refused(engine: Engine, surface: str) ->
         "start_handle": lambda: handler.start_handle(*arguments),
         "response": exchange.response,
         "wait": exchange.wait,
+        "read": exchange.response().body.read,
     }
 
     async def main() -> None:

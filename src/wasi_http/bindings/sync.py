@@ -13,16 +13,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from wasi_http import message
 from wasi_http.bindings import proxy
 from wasi_http.component import InstancePre
 from wasi_http.engine import Store
+from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
 from wasi_http.types import IncomingRequest, ResponseOutparam
 
@@ -42,8 +43,32 @@ def _refuse_event_loop() -> None:
     )
 
 
+def _closed() -> HttpError:
+    return HttpError(ErrorCode.ConnectionTerminated, "the exchange is closed")
+
+
+class _Claim:
+    """Says that a store is used by one call: of two at once, one would close it under the other."""
+
+    _lock = threading.Lock()
+    _claimed: ClassVar[set[int]] = set()
+
+    def __init__(self, store: Store) -> None:
+        with self._lock:
+            if id(store) in self._claimed:
+                raise RuntimeError("the store is busy with another call")
+            self._claimed.add(id(store))
+        self._store: Store | None = store
+
+    def release(self) -> None:
+        """Idempotent."""
+        store, self._store = self._store, None
+        if store is not None:
+            self._claimed.discard(id(store))
+
+
 class _Thread:
-    """One call and its event loop, on a thread of its own."""
+    """One call and its event loop, on a thread of its own. Raises what keeps the call from beginning."""
 
     def __init__(
         self,
@@ -54,37 +79,79 @@ class _Thread:
     ) -> None:
         self.response: Future[message.Response] = Future()
         self.end: Future[None] = Future()
+        self._begun: Future[None] = Future()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._released = asyncio.Event()
+        self._cancelled = False
         self._guest: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._steps: set[Future[Any]] | None = set()
+        claim = _Claim(store)
         self._thread = threading.Thread(
-            target=self._run, args=(handler, store, request, response_out), name="wasi-http-guest", daemon=True
+            target=self._run, args=(claim, handler, store, request, response_out), name="wasi-http-guest", daemon=True
         )
-        self._thread.start()
-
-    def _run(self, *call: Any) -> None:
         try:
-            asyncio.run(self._main(*call))
+            self._thread.start()
+            self._begun.result()
+        except BaseException:
+            # The call does not begin, or this is a KeyboardInterrupt, and nobody will know of the call.
+            self.release(cancel=True)
+            if self._begun.done():
+                self._thread.join()
+            elif not self._thread.is_alive():
+                claim.release()
+            raise
+
+    def _run(self, claim: _Claim, *call: Any) -> None:
+        try:
+            try:
+                asyncio.run(self._main(claim, *call))
+            finally:
+                claim.release()
         except BaseException as error:
             # A KeyboardInterrupt of a host function, say: it is for those who wait, and this thread has nobody else.
-            for future in (self.response, self.end):
+            for future in (self._begun, self.response, self.end):
                 if not future.done():
                     future.set_exception(error)
 
     async def _main(
         self,
+        claim: _Claim,
         handler: proxy.IncomingHandlerGuest,
         store: Store,
         request: IncomingRequest,
         response_out: ResponseOutparam,
     ) -> None:
+        def over(_: object) -> None:
+            store.close()
+            claim.release()
+
         self._loop = asyncio.get_running_loop()
-        guest = self._guest = asyncio.ensure_future(handler.call_handle(store, request, response_out))
-        guest.add_done_callback(lambda _: store.close())
         try:
-            self.response.set_result(await response_out.response(guest))
+            call = handler.start_handle(store, request, response_out)
+            guest = self._guest = asyncio.ensure_future(call.wait())
+            guest.add_done_callback(over)
+            if self._cancelled:  # before there was a loop to say so
+                self.release(cancel=True)
+            self._begun.set_result(None)
+            await self._follow(guest, response_out)
+        finally:
+            # Before the loop closes: that waits for the sources of requests, which may block.
+            self._refuse_steps()
+
+    async def _follow(self, guest: asyncio.Task[None], response_out: ResponseOutparam) -> None:
+        released = asyncio.ensure_future(self._released.wait())
+        response = None
+        try:
+            response = await response_out.response(guest)
         except Exception as error:
             self.response.set_exception(error)
+        else:
+            self.response.set_result(response)
+        await asyncio.wait([guest, released], return_when=asyncio.FIRST_COMPLETED)
+        if response is not None and not guest.done():
+            # Nobody reads any more: the guest may go on, and need not wait for that.
+            response.body.pipe.cancel()
         await asyncio.wait([guest])
         if guest.cancelled():
             self.end.set_exception(asyncio.CancelledError())
@@ -93,28 +160,58 @@ class _Thread:
         else:
             self.end.set_result(None)
         # What is left of the response can be read until it is not wanted any more.
-        await self._released.wait()
+        await released
 
-    def do(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        """Runs a coroutine on the loop."""
+    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs a coroutine on the loop, and waits for it. Raises HttpError when the exchange is closed meanwhile."""
+        _refuse_event_loop()
         loop = self._loop
-        assert loop is not None  # there is a response, so there was a loop
+        assert loop is not None  # the call has begun, so there was a loop
+        future: Future[T] = Future()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def run() -> None:
+            try:
+                result = await step()
+            except BaseException as error:
+                if not future.done():
+                    future.set_exception(_closed() if isinstance(error, asyncio.CancelledError) else error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        with self._lock:
+            if self._steps is None:
+                raise _closed()
+            self._steps.add(future)
+            loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(run())))
         try:
-            return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
-        except RuntimeError:
-            coroutine.close()
+            return future.result()
+        except BaseException:
+            # A KeyboardInterrupt, say: what arrives is not for this step any more.
+            self._call(lambda: [task.cancel() for task in tasks])
             raise
+        finally:
+            with self._lock:
+                if self._steps is not None:
+                    self._steps.discard(future)
+
+    def _refuse_steps(self) -> None:
+        with self._lock:
+            steps, self._steps = self._steps, None
+        for future in steps or ():
+            if not future.done():
+                future.set_exception(_closed())
 
     def release(self, cancel: bool) -> None:
         """Ends the loop when the guest has finished; ``cancel`` does not wait for that. From any thread."""
         if cancel:
+            self._cancelled = True
             self._call(lambda: self._guest is not None and self._guest.cancel())
         self._call(self._released.set)
 
-    def _call(self, function: Any) -> None:
+    def _call(self, function: Callable[[], object]) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed already
-            while self._loop is None and self._thread.is_alive():
-                self._thread.join(0.001)
             if self._loop is not None:
                 self._loop.call_soon_threadsafe(function)
 
@@ -122,27 +219,38 @@ class _Thread:
         self._thread.join()
 
 
+class _Reader:
+    """Whoever may still read: an `Exchange` and the body of its response, which end the loop when both are gone."""
+
+    def __init__(self, thread: _Thread) -> None:
+        self.thread = thread
+
+    def __del__(self) -> None:
+        # The guest may go on.
+        self.thread.release(cancel=False)
+
+
 class Body:
     """The body of a response: iterate over it once, or `read` it whole. Each step blocks until there is more.
 
-    Raises HttpError where the body failed. ``trailers`` are there afterwards.
+    Raises HttpError where the body failed, and when the exchange is closed, also on another thread. ``trailers`` are
+    there afterwards.
     """
 
-    def __init__(self, body: message.Body, thread: _Thread) -> None:
+    def __init__(self, body: message.Body, reader: _Reader) -> None:
         self._body = body
-        self._thread = thread
+        self._reader = reader
 
     @property
     def trailers(self) -> list[Field]:
         return self._body.trailers
 
     def __iter__(self) -> Iterator[bytes]:
-        chunks = aiter(self._body)
-
         async def step() -> bytes | None:
-            return await anext(chunks, None)
+            async with contextlib.aclosing(aiter(self._body)) as chunks:
+                return await anext(chunks, None)
 
-        while (chunk := self._thread.do(step())) is not None:
+        while (chunk := self._reader.thread.do(step)) is not None:
             yield chunk
 
     def read(self) -> bytes:
@@ -160,10 +268,16 @@ class Response:
 
 
 class Exchange:
-    """A guest at work on a request. Use it in a ``with`` statement, or `close` it."""
+    """A guest at work on a request. Use it in a ``with`` statement, or `close` it.
+
+    Otherwise the guest goes on to its end, and its thread ends when neither the exchange nor the body of the response
+    is in use any more.
+    """
 
     def __init__(self, thread: _Thread) -> None:
+        self._reader = _Reader(thread)
         self._thread = thread
+        self._lock = threading.Lock()
         self._response: Response | None = None
 
     def response(self) -> Response:
@@ -173,9 +287,10 @@ class Exchange:
         """
         _refuse_event_loop()
         response = self._thread.response.result()
-        if self._response is None:
-            self._response = Response(response.status, response.headers, body=Body(response.body, self._thread))
-        return self._response
+        with self._lock:
+            if self._response is None:
+                self._response = Response(response.status, response.headers, body=Body(response.body, self._reader))
+            return self._response
 
     def wait(self) -> None:
         """Waits for the guest to finish; raises what stopped it. Who waits for a guest has to read its response."""
@@ -183,7 +298,11 @@ class Exchange:
         self._thread.end.result()
 
     def close(self) -> None:
-        """Ends the exchange. A guest that is still at work is unwound. Idempotent."""
+        """Ends the exchange. A guest that is still at work is unwound, and those who wait get an error. Idempotent.
+
+        A request whose body comes from an iterable that blocks has to be given what it waits for: no thread can be
+        stopped, and this one waits for it.
+        """
         self._thread.release(cancel=True)
         self._thread.join()
 
@@ -194,10 +313,6 @@ class Exchange:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        # Nobody reads any more; the guest may go on.
-        self._thread.release(cancel=False)
 
 
 class IncomingHandlerGuest:
@@ -212,22 +327,31 @@ class IncomingHandlerGuest:
         """Runs the guest's handler to its end, here; raises what stops it.
 
         The response goes to the receiver of ``response_out`` (see `WasiHttpView.new_response_outparam`). A body beyond
-        what is buffered has to be read meanwhile: that is what `start_handle` is for.
+        what is buffered has to be read meanwhile: that is what `start_handle` is for. Raises RuntimeError, and leaves
+        the store alone, when another call uses it.
         """
         _refuse_event_loop()
 
-        async def call() -> None:
+        async def run() -> None:
+            call = self._handler.start_handle(store, request, response_out)
             try:
-                await self._handler.call_handle(store, request, response_out)
+                await call.wait()
             finally:
                 store.close()
                 await asyncio.sleep(0)  # connections that were dropped close in the loop's next turn
 
-        with asyncio.Runner() as runner:
-            runner.run(call())
+        claim = _Claim(store)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(run())
+        finally:
+            claim.release()
 
     def start_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Exchange:
-        """Starts the guest's handler on a thread of its own."""
+        """Starts the guest's handler on a thread of its own.
+
+        Raises RuntimeError, and leaves the store alone, when another call uses it.
+        """
         _refuse_event_loop()
         return Exchange(_Thread(self._handler, store, request, response_out))
 
