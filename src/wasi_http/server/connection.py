@@ -14,19 +14,17 @@ import asyncio
 import contextlib
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from wasi_http.fields import Field
 from wasi_http.io import hung_up
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
+from wasi_http.server.instances import Instances
 from wasi_http.types import Scheme
 from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.request import RequestHead, RequestParser
 from wasi_http.wire.writer import render_response
-
-if TYPE_CHECKING:
-    from wasi_http.server.server import Worker
 
 __all__ = ["Connection"]
 
@@ -40,6 +38,27 @@ _MAX_BURST: Final = 32
 
 # SO_LINGER: on, for no time at all.
 _RESET: Final = struct.pack("ii", 1, 0)
+
+
+class Owner(Protocol):
+    """What a connection needs of the worker that it belongs to."""
+
+    handler: Handler
+    instances: Instances
+    loop: asyncio.AbstractEventLoop
+    now: float
+    date: bytes
+    stopping: bool
+
+    def connected(self, connection: Connection) -> None: ...
+
+    def disconnected(self, connection: Connection) -> None: ...
+
+    def admit(self, exchange: Exchange) -> None: ...
+
+    def withdraw(self, exchange: Exchange) -> None: ...
+
+    def dismiss(self, exchange: Exchange) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -56,18 +75,20 @@ class Connection(asyncio.Protocol):
         "_receiving",
         "_transport",
         "_unsent",
+        "_worker",
         "closed",
         "handler",
+        "instances",
         "loop",
         "scheme",
         "since",
-        "worker",
         "write_paused",
     )
 
-    def __init__(self, worker: Worker) -> None:
-        self.worker = worker
-        self.handler: Handler = worker.handler
+    def __init__(self, worker: Owner) -> None:
+        self._worker = worker
+        self.handler = worker.handler
+        self.instances = worker.instances
         self.loop = worker.loop
         self.scheme = Scheme.HTTP
         self._transport: asyncio.Transport | None = None
@@ -90,7 +111,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are no subclasses of asyncio's.
         self._transport = transport = cast(asyncio.Transport, transport)
-        self.worker.connected(self)
+        self._worker.connected(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self.closed = True
@@ -98,7 +119,7 @@ class Connection(asyncio.Protocol):
         self._transport = None
         exchange, self._exchange = self._exchange, None
         receiving, self._receiving = self._receiving, None
-        self.worker.disconnected(self)
+        self._worker.disconnected(self)
         if exchange is not None:
             exchange.cancel()
         elif receiving is not None:
@@ -108,7 +129,7 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             return
         if not self._parser.pending or self._receiving is not None:
-            self.since = self.worker.now
+            self.since = self._worker.now
         self._burst = 0
         try:
             self._parser.feed(data)
@@ -150,7 +171,7 @@ class Connection(asyncio.Protocol):
         if head.has_body:
             self._receiving = exchange
             self._discarded = 0
-        self.worker.admit(exchange)
+        self._worker.admit(exchange)
 
     def on_body(self, data: bytes) -> None:
         exchange = self._receiving
@@ -184,14 +205,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def date(self) -> bytes:
-        return self.worker.date
+        return self._worker.date
 
     def keeps_alive(self, exchange: Exchange) -> bool:
         """Whether the connection may carry another request after this one."""
         if exchange.awaited and self._receiving is exchange:
             # The client may send the body or may not: there is no telling what comes next.
             return False
-        return exchange.head.keep_alive and not self._closing and not self.worker.stopping
+        return exchange.head.keep_alive and not self._closing and not self._worker.stopping
 
     def receives(self, exchange: Exchange) -> bool:
         """Whether there is more to come of the exchange's request."""
@@ -214,12 +235,12 @@ class Connection(asyncio.Protocol):
             transport.pause_reading()
         elif not full and not self._reading:
             self._reading = True
-            self.since = self.worker.now
+            self.since = self._worker.now
             transport.resume_reading()
 
     def response_complete(self, exchange: Exchange, keep_alive: bool) -> None:
         """The response is written; the guest may still be at work."""
-        self.since = self.worker.now
+        self.since = self._worker.now
         if exchange is not self._exchange:
             return
         self._exchange = None
@@ -241,9 +262,13 @@ class Connection(asyncio.Protocol):
 
     def exchange_done(self, exchange: Exchange) -> None:
         """The guest has finished."""
-        self.worker.dismiss(exchange)
+        self._worker.dismiss(exchange)
         if self._receiving is exchange and self._exchange is None:
             self._read_past(exchange)
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """The exchange does not wait for its turn any more."""
+        self._worker.withdraw(exchange)
 
     def _read_past(self, exchange: Exchange) -> None:
         """Guest and response are done, but the request is not."""
@@ -298,7 +323,7 @@ class Connection(asyncio.Protocol):
         if self._lingering or self.closed or self._transport is None:
             return
         self._lingering = self._closing = True
-        self.since = self.worker.now
+        self.since = self._worker.now
         self._write_eof(self._transport)
         self.update_reading()
 

@@ -11,22 +11,19 @@ the current one for all that the next guest does, and outlive its time with it.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import Protocol
 
-from wasi_http.component import Err
+from wasi_http.component import Call, Err
 from wasi_http.error import ErrorCode, HttpError, status_of
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.server.handler import Handler
+from wasi_http.server.instances import Instance, Instances
+from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.cli import Exit
 from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.request import RequestHead
 from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
-
-if TYPE_CHECKING:
-    from wasi_http.component import Call
-    from wasi_http.server.connection import Connection
-    from wasi_http.server.instances import Instance
 
 __all__ = ["Exchange"]
 
@@ -37,6 +34,36 @@ _NEVER_SET = "guest never invoked `response-outparam::set` method"
 
 def _raise(error: BaseException) -> None:
     raise error
+
+
+class Carrier(Protocol):
+    """What an exchange needs of the connection that it came over."""
+
+    handler: Handler
+    instances: Instances
+    loop: asyncio.AbstractEventLoop
+    scheme: Scheme
+    #: Whether nothing can be written any more, and whether nothing should be for the moment.
+    closed: bool
+    write_paused: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    def date(self) -> bytes: ...
+
+    def keeps_alive(self, exchange: Exchange) -> bool: ...
+
+    def receives(self, exchange: Exchange) -> bool: ...
+
+    def update_reading(self) -> None: ...
+
+    def response_complete(self, exchange: Exchange, keep_alive: bool) -> None: ...
+
+    def exchange_done(self, exchange: Exchange) -> None: ...
+
+    def withdraw(self, exchange: Exchange) -> None: ...
+
+    def break_off(self) -> None: ...
 
 
 class Exchange:
@@ -63,7 +90,7 @@ class Exchange:
         "outgoing",
     )
 
-    def __init__(self, connection: Connection, head: RequestHead) -> None:
+    def __init__(self, connection: Carrier, head: RequestHead) -> None:
         self._connection = connection
         self.head = head
         self.body = Pipe() if head.has_body else None
@@ -87,7 +114,7 @@ class Exchange:
             body.writable.add(connection.update_reading)
         error: BaseException | None = None
         try:
-            instance = self._instance = connection.worker.instances.take()
+            instance = self._instance = connection.instances.take()
             request = IncomingRequest(
                 instance.state,
                 head.method.decode("ascii"),
@@ -305,7 +332,7 @@ class Exchange:
             body.fail(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
             body.cancel()
             body.writable.remove(self._connection.update_reading)
-        self._connection.worker.instances.give_back(instance, intact)
+        self._connection.instances.give_back(instance, intact)
 
     def cancel(self) -> None:
         """The client has gone, or the server does not wait any longer: the guest is unwound, and nothing is written."""
@@ -316,7 +343,7 @@ class Exchange:
         if self._task is not None:
             self._task.cancel()
         else:
-            self._connection.worker.withdraw(self)
+            self._connection.withdraw(self)
 
     def cut_short(self) -> None:
         """The rest of the request will not come."""

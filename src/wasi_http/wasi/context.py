@@ -10,12 +10,11 @@ import io
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import Any, Final, Protocol
 
-if TYPE_CHECKING:
-    from wasi_http.component.resources import ResourceTable
-    from wasi_http.wasi.io.inputs import Source
-    from wasi_http.wasi.io.outputs import Sink
+from wasi_http.component.resources import ResourceTable
+from wasi_http.wasi.io.inputs import Source
+from wasi_http.wasi.io.outputs import Sink
 
 __all__ = ["MAX_POLLABLES", "MAX_RANDOM_BYTES", "WasiCtx", "WasiView", "monotonic"]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from wasi_http.component.interface import Borrow, Interface, Resource, State, func, method, u32
 from wasi_http.engine import Trap
-from wasi_http.wasi.context import WasiView
 from wasi_http.wasi.io.signal import SILENT, Signal, until
 
 __all__ = ["Poll", "Pollable"]
@@ -43,11 +43,21 @@ class Pollable(Resource, name="pollable"):
         await until(self.is_ready, self.signal)
 
 
+class _Context(Protocol):
+    max_pollables: int
+
+
+class _View(Protocol):
+    """What `Poll` needs of a store's ``data``: a context with this limit."""
+
+    ctx: _Context
+
+
 class Poll(Interface, name="wasi:io/poll@0.2.12"):
     resources = (Pollable,)
 
     @func
-    def poll(state: State[WasiView], in_: list[Borrow[Pollable]]) -> list[u32] | Awaitable[list[u32]]:
+    def poll(state: State[_View], in_: list[Borrow[Pollable]]) -> list[u32] | Awaitable[list[u32]]:
         """The positions of all that are ready, as soon as one is.
 
         Traps on an empty list and on one that is longer than the context's ``max_pollables``.
