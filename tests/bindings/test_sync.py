@@ -209,27 +209,6 @@ def test_a_body_is_not_read_after_the_end(engine: Engine) -> None:
             read()
 
 
-def test_those_who_read_do_not_wait_for_the_source_of_the_request(engine: Engine) -> None:
-    go_on = threading.Event()
-    asked = threading.Event()
-
-    def pieces() -> Iterator[bytes]:
-        yield b"first"
-        asked.set()
-        assert go_on.wait(PATIENCE)
-
-    exchange = start(engine, "c_echo", Request("POST", "/echo", body=pieces(), authority="example.com"))
-    body = exchange.response().body
-    assert next(iter(body)) == b"first"
-    assert asked.wait(PATIENCE)
-    closing = threading.Thread(target=exchange.close)
-    closing.start()
-    read_until_refused(body)
-    assert closing.is_alive()
-    go_on.set()
-    closing.join(PATIENCE)
-
-
 def second(store: Store, handler: sync.IncomingHandlerGuest, engine: Engine, surface: str) -> None:
     _, *arguments = call(engine, get("/empty"))
     with pytest.raises(RuntimeError, match="the store is busy with another call"):
@@ -326,6 +305,29 @@ def test_whoever_waits_can_be_interrupted(engine: Engine, surface: str) -> None:
     # The store is closed, or was by the exchange.
     with pytest.raises(RuntimeError, match="no instance"):
         handler.call_handle(*arguments)
+
+
+def test_whoever_was_interrupted_reads_on(engine: Engine) -> None:
+    go_on = threading.Event()
+
+    def pieces() -> Iterator[bytes]:
+        yield b"first"
+        assert go_on.wait(PATIENCE)
+        yield b"second"
+
+    request = Request("POST", "/echo", body=pieces(), authority="example.com")
+    with start(engine, "c_echo", request) as exchange:
+        body = exchange.response().body
+        assert next(iter(body)) == b"first"
+        timer = threading.Timer(0.05, signal.pthread_kill, (threading.get_ident(), signal.SIGINT))
+        timer.start()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                body.read()
+        finally:
+            go_on.set()
+        timer.join()
+        assert body.read() == b"second"
 
 
 def test_several_threads_run_guests_at_once(engine: Engine) -> None:

@@ -496,6 +496,26 @@ def test_a_call_is_polled_awaited_or_closed(world: World) -> None:
 
 
 @needs_abi
+def test_a_call_of_a_busy_store_does_not_disturb_the_other(world: World) -> None:
+    with world.guest() as guest:
+        call = guest.start("guest", "echo-string", "first")
+        with pytest.raises(RuntimeError, match="the store is busy with another call"):
+            guest.start("guest", "echo-string", "second")
+        assert call.poll()
+        assert call.result == "first"
+
+
+def test_a_call_of_a_busy_store_takes_no_arguments(items: Fixture) -> None:
+    item = items.make(5)
+    call = items.functions["call"].start(items.store)
+    with pytest.raises(RuntimeError, match="the store is busy with another call"):
+        items.functions["[static]item.take"].start(items.store, item)
+    assert call.poll()
+    items.call("[static]item.take", item)
+    assert items.host.reps == [5]
+
+
+@needs_abi
 def test_a_store_without_an_instance_has_nothing_to_call(world: World, engine: Engine) -> None:
     lifted = world.linked("abi").functions["guest"]["echo-u8"]
     store = Store(engine)

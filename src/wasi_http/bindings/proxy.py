@@ -18,11 +18,18 @@ class IncomingHandlerGuest:
         self._handle = handle
 
     def start_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Call:
-        """A call that has not begun: poll it once, and make a task of it only when it has to wait."""
+        """A call that has not begun: poll it once, and make a task of it only when it has to wait.
+
+        One that waits may not be forgotten, it has to be ended: see `wasi_http.component.Call`.
+        """
         return self._handle.start(store, request, response_out)
 
     async def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
-        """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``."""
+        """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``.
+
+        Cancelled, the guest is unwound. A task of it may not be forgotten, nor its loop closed, before it is done: see
+        `wasi_http.component.Call`.
+        """
         await self._handle.start(store, request, response_out)
 
 

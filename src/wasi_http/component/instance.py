@@ -287,6 +287,9 @@ class Lifted:
         fiber: Fiber = Fiber.__new__(Fiber)
         if store.instance is None:
             raise RuntimeError(f"the store has no instance to call {self.name} of")
+        if store.future != cython.NULL:
+            # Before anything is given to the guest, which has a call of its own under way.
+            raise RuntimeError("the store is busy with another call")
         state: State = _state(store)
         call.store = store
         call.function = self
@@ -316,7 +319,14 @@ class Lifted:
 @cython.final
 @cython.cclass
 class Call:
-    """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own."""
+    """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own.
+
+    A call that waits has to be ended: await it to its end, or cancel the task that awaits it and let its event loop run
+    until that task is done (as `asyncio.run` does with what is left), or `close` it, all in the thread in which it
+    began. To forget it, or to close the loop under it, is not enough: the guest's stack holds what the guest waits for,
+    and that holds who waits for the guest, where no garbage collector can see it. The store, its memory and its slot in
+    the engine's pool are lost then.
+    """
 
     def poll(self) -> bool:
         """Runs the guest until it is done (True) or has to wait. Raises what ended it."""
