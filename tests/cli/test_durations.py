@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+
 import click
 import pytest
 
-from wasi_http.cli.durations import DURATION
+from wasi_http.cli.durations import DURATION, LONGEST, POSITIVE_DURATION
 
 
 @pytest.mark.parametrize(
@@ -21,6 +23,7 @@ from wasi_http.cli.durations import DURATION
         ("0s", 0.0),
         (2.5, 2.5),
         (3, 3.0),
+        ("8760h", LONGEST),
     ],
 )
 def test_durations(text: str | float, seconds: float) -> None:
@@ -31,3 +34,29 @@ def test_durations(text: str | float, seconds: float) -> None:
 def test_no_durations(text: str) -> None:
     with pytest.raises(click.BadParameter, match="is no duration"):
         DURATION.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["8761h", "9" * 400, "31536000.5", 1e9])
+def test_too_long(text: str | float) -> None:
+    for kind in (DURATION, POSITIVE_DURATION):
+        with pytest.raises(click.BadParameter, match="it must be at most a year, 8760h"):
+            kind.convert(text, None, None)
+
+
+@pytest.mark.parametrize("text", ["0", "0s", "0.0ms", 0])
+def test_positive_durations(text: str | float) -> None:
+    assert POSITIVE_DURATION.convert("1ns", None, None) == 1e-9
+    with pytest.raises(click.BadParameter, match="it must be longer than 0"):
+        POSITIVE_DURATION.convert(text, None, None)
+
+
+def test_event_loops_have_timers_for_the_longest() -> None:
+    async def main() -> None:
+        async with asyncio.timeout(LONGEST):
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(LONGEST, print).cancel()
+
+    asyncio.run(main())
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())

@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.server.processes import COMMAND
 from wasi_http.cli import main
+from wasi_http.cli.serve import serve
 from wasi_http.client.proxy import Proxy
-from wasi_http.engine import wat_to_wasm
+from wasi_http.engine import EngineConfig, wat_to_wasm
 from wasi_http.server import process
 from wasi_http.server.process import Setup
 
@@ -160,6 +162,20 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--allow-egress", "example.com", "--allow-egress", "127.1"], "'127.1' is no egress rule: an IPv4 address is"),
         (["--allow-egress", "10.1.0.0/8"], "'10.1.0.0/8' is no egress rule: the network of this address is 10.0.0.0/8"),
         (["--allow-egress", "ftp://example.com"], "the scheme is http or https"),
+        (["--allow-egress", ""], "'' is no egress rule"),
+        (["--timeout", "0"], "'--timeout': it must be longer than 0"),
+        (["--header-timeout", "0s"], "'--header-timeout': it must be longer than 0"),
+        (["--idle-timeout", "0ms"], "'--idle-timeout': it must be longer than 0"),
+        (["--timeout", "8761h"], "'--timeout': it must be at most a year"),
+        (["--shutdown-timeout", "9" * 400], "'--shutdown-timeout': it must be at most a year"),
+        (["--idle-instance-timeout", "1000000000000000s"], "it must be at most a year"),
+        (["--max-memory-size", "0"], "'--max-memory-size': it must be 64KiB to 4GiB"),
+        (["--max-memory-size", "4097MiB"], "'--max-memory-size': it must be 64KiB to 4GiB"),
+        (["--max-request-body", "9" * 5000], "is no size"),
+        (["--max-concurrent-requests", "10001"], "10001 is not in the range 1<=x<=10000"),
+        (["--max-concurrent-connections", "1000000000"], "is not in the range 1<=x<=1000000"),
+        (["--max-resources", "268435456"], "is not in the range 1<=x<=268435455"),
+        (["--max-instance-reuse-count", "9" * 5000], "is not a valid integer"),
         (["--workers", "0"], "0 is not in the range"),
         (["--max-concurrent-requests", "0"], "0 is not in the range"),
         (["--egress-ca-bundle", "no-such-file"], "does not exist"),
@@ -176,7 +192,16 @@ def test_wrong_options(
     result = invoke("app.wasm", *arguments)
     assert result.exit_code == 2
     assert reason in result.stderr
+    assert len(result.stderr.splitlines()) == 4, "usage, where help is, nothing, and one line that says it"
     assert not setups
+
+
+def test_as_many_requests_as_can_be_asked_for_fit_into_the_address_space() -> None:
+    (option,) = [option for option in serve.params if option.name == "max_concurrent_requests"]
+    assert isinstance(option.type, click.IntRange)
+    assert option.type.max is not None
+    memories = (option.type.max + 16) * EngineConfig().memories_per_instance
+    assert memories * ((4 << 30) + (64 << 20)) < 1 << 47
 
 
 def test_help() -> None:

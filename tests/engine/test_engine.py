@@ -10,7 +10,14 @@ from wasi_http.engine import Engine, EngineConfig, library
 
 @pytest.mark.parametrize(
     ("setting", "value"),
-    [("max_instances", 0), ("time_slice", 0.0), ("async_stack_size", 1), ("max_memory_size", 5 << 30)],
+    [
+        ("max_instances", 0),
+        ("max_instances", 1 << 30),
+        ("core_instances_per_instance", 1 << 32),
+        ("time_slice", 0.0),
+        ("async_stack_size", 1),
+        ("max_memory_size", 5 << 30),
+    ],
 )
 def test_settings_out_of_range_are_named(setting: str, value: float) -> None:
     with pytest.raises(ValueError, match=setting):

@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from wasi_http.cli.durations import DURATION
-from wasi_http.cli.sizes import SIZE
+from wasi_http.cli.durations import DURATION, POSITIVE_DURATION
+from wasi_http.cli.sizes import MEMORY_SIZE, SIZE
 
 if TYPE_CHECKING:
     from wasi_http.client import ClientConfig
 
 __all__ = ["serve"]
+
+# What the options may be at most: the memories of so many instances (see `Engine`) are 80 TiB of the 128 TiB of address
+# space that a process has, no system opens more descriptors, and a table of handles has 28 bits.
+_MAX_REQUESTS = 10_000
+_MAX_CONNECTIONS = 1_000_000
+_MAX_HANDLES = (1 << 28) - 1
 
 _FILE = click.Path(exists=True, dir_okay=False)
 
@@ -123,25 +129,25 @@ def _text(value: str) -> str:
               help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
               help="Processes that share the port.")
-@click.option("--timeout", type=DURATION, metavar="DURATION",
+@click.option("--timeout", type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a request's guest may run, as in 500ms, 1s, 2m.  [default: no limit]")
-@click.option("--max-concurrent-requests", default=1000, show_default=True, type=click.IntRange(1),
+@click.option("--max-concurrent-requests", default=1000, show_default=True, type=click.IntRange(1, _MAX_REQUESTS),
               help="Requests that run at once, in each worker; more have to wait.")
-@click.option("--max-concurrent-connections", default=1000, show_default=True, type=click.IntRange(1),
+@click.option("--max-concurrent-connections", default=1000, show_default=True, type=click.IntRange(1, _MAX_CONNECTIONS),
               help="Connections that are open at once, in each worker; more have to wait.")
 @click.option("--max-instance-reuse-count", default=1, show_default=True, type=click.IntRange(1),
               help="Requests that an instance serves, one after another.")
 @click.option("--idle-instance-timeout", default="1s", show_default=True, type=DURATION, metavar="DURATION",
               help="How long an instance waits for another request.")
-@click.option("--max-memory-size", default="256MiB", show_default=True, type=SIZE, metavar="SIZE",
+@click.option("--max-memory-size", default="256MiB", show_default=True, type=MEMORY_SIZE, metavar="SIZE",
               help="The largest linear memory of a guest.")
-@click.option("--max-resources", default=100_000, show_default=True, type=click.IntRange(1),
+@click.option("--max-resources", default=100_000, show_default=True, type=click.IntRange(1, _MAX_HANDLES),
               help="Handles that a guest may hold.")
 @click.option("--max-request-body", type=SIZE, metavar="SIZE",
               help="The largest body of a request.  [default: no limit]")
-@click.option("--header-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
+@click.option("--header-timeout", default="30s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a client may take for the head of a request.")
-@click.option("--idle-timeout", default="60s", show_default=True, type=DURATION, metavar="DURATION",
+@click.option("--idle-timeout", default="60s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a connection may be idle.")
 @click.option("--shutdown-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
               help="How long requests may take to finish after SIGINT or SIGTERM.")
@@ -152,7 +158,7 @@ def _text(value: str) -> str:
 @click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]", callback=_egress,
               help="Where guests may send requests: a host, *.DOMAIN, an address or network, 'all' for every public "
                    "address.  [default: nowhere]")
-@click.option("--max-egress-connections", default=100, show_default=True, type=click.IntRange(1),
+@click.option("--max-egress-connections", default=100, show_default=True, type=click.IntRange(1, _MAX_CONNECTIONS),
               help="Connections that a guest may use at once for requests.")
 @click.option("--egress-ca-bundle", type=_FILE, metavar="FILE",
               help="Certificates (PEM) that guests' requests trust beside the system's.")

@@ -6,24 +6,41 @@ import re
 
 import click
 
-__all__ = ["SIZE", "Size"]
+__all__ = ["MEMORY_SIZE", "SIZE", "Size"]
 
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kib": 1 << 10, "m": 1 << 20, "mib": 1 << 20, "g": 1 << 30, "gib": 1 << 30}
-_PATTERN = re.compile(r"(\d+)\s*([a-z]*)").fullmatch
+_PATTERN = re.compile(r"([0-9]{1,18})\s*([a-z]*)").fullmatch
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, with a unit if need be."""
+    """A number of bytes, with a unit if need be: from ``least`` to ``most``."""
 
     name = "size"
 
+    def __init__(self, least: int = 0, most: int = 1 << 62) -> None:
+        self._least = least
+        self._most = most
+
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
-            return value
-        found = _PATTERN(str(value).strip().lower())
-        if found is None or found[2] not in _UNITS:
-            self.fail(f"{value!r} is no size: write 4096, 64MiB, 1GiB", param, ctx)
-        return int(found[1]) * _UNITS[found[2]]
+            size = value
+        else:
+            found = _PATTERN(str(value).strip().lower())
+            if found is None or found[2] not in _UNITS:
+                self.fail(f"{value!r} is no size: write 4096, 64MiB, 1GiB", param, ctx)
+            size = int(found[1]) * _UNITS[found[2]]
+        if not self._least <= size <= self._most:
+            self.fail(f"it must be {_written(self._least)} to {_written(self._most)}", param, ctx)
+        return size
+
+
+def _written(size: int) -> str:
+    """A size as it can be written on the command line."""
+    unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _UNITS[unit.lower()] == 0), "")
+    return f"{size // _UNITS[unit.lower()]}{unit}"
 
 
 SIZE = Size()
+
+#: Of a linear memory: a page of WebAssembly at least, and no more than 32 bits reach.
+MEMORY_SIZE = Size(64 << 10, 4 << 30)

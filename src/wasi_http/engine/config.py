@@ -54,6 +54,9 @@ class EngineConfig:
         for name in ("max_instances", "memories_per_instance", "tables_per_instance", "core_instances_per_instance"):
             if getattr(self, name) < 1:
                 raise ValueError(f"EngineConfig.{name} must be at least 1, not {getattr(self, name)}")
+            # The pool counts with 32 bits.
+            if name != "max_instances" and self.max_instances * getattr(self, name) >= 1 << 31:
+                raise ValueError(f"EngineConfig.max_instances times {name} must be less than {1 << 31}")
         if not 0.001 <= self.time_slice <= 1:
             raise ValueError(f"EngineConfig.time_slice must be between 0.001 and 1 s, not {self.time_slice}")
         if self.async_stack_size < self.max_wasm_stack + 512 * KIB:
