@@ -20,6 +20,8 @@ from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 __all__ = [
     "DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS",
     "DEFAULT_OUTGOING_BODY_CHUNK_SIZE",
+    "BodyInput",
+    "BodyOutput",
     "FutureTrailers",
     "IncomingBody",
     "OutgoingBody",

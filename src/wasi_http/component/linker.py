@@ -30,7 +30,7 @@ from wasi_http.component.types import (
 )
 from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 
-__all__ = ["InstancePre", "Linker"]
+__all__ = ["InstancePre", "Linker", "semver_track"]
 
 _VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<major>\d+)(?:\.(?P<minor>\d+)(?:\.(?P<patch>\d+))?)?(?P<rest>.*)\Z")
 

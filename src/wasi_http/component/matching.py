@@ -37,7 +37,7 @@ from wasi_http.component.types import (
     VariantType,
 )
 
-__all__ = ["MAX_TYPE_DEPTH", "MAX_TYPE_SIZE", "MAX_TYPE_WORK", "TypeFault", "TypeMatcher", "sort_of"]
+__all__ = ["MAX_TYPE_DEPTH", "MAX_TYPE_SIZE", "MAX_TYPE_WORK", "Facts", "TypeFault", "TypeMatcher", "sort_of"]
 
 MAX_TYPE_DEPTH = 100
 """How deep types nest: a list of lists has depth 3."""

@@ -47,6 +47,7 @@ from wasi_http.engine import CoreType, Module, ModuleBinary
 __all__ = [
     "Builtin",
     "ContextSpec",
+    "CoreItem",
     "ImportedFunc",
     "LiftedFunc",
     "LoweredFunc",

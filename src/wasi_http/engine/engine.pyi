@@ -1,5 +1,10 @@
 from wasi_http.engine.config import EngineConfig
 
+class Clock:
+    def __init__(self, slice_: float) -> None: ...
+    def run(self) -> None: ...
+    def stop(self) -> None: ...
+
 class Engine:
     config: EngineConfig
     pooling: bool

@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from wasi_http.engine.module import Export, Import
 
 FUSION: int
+START: bytes
 
 class Unreadable(Exception): ...
 

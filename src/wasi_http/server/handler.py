@@ -20,7 +20,7 @@ from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
 from wasi_http.wasi.io import LinePrefix
 
-__all__ = ["Handler", "ServerState"]
+__all__ = ["Handler", "PrefixedCtx", "ServerState"]
 
 # Guests could fill the log with the names of hosts.
 _MAX_WARNINGS: Final = 100

@@ -35,7 +35,18 @@ from wasi_http.wire.errors import LocalProtocolError, Reason, RemoteProtocolErro
 from wasi_http.wire.limits import Limits
 from wasi_http.wire.section import Field, check_partial
 
-__all__ = ["BodyHandler", "MessageParser", "connection_options"]
+__all__ = [
+    "CHUNKED",
+    "CLOSED",
+    "COMPLETE",
+    "DEAD",
+    "HEAD",
+    "LENGTH",
+    "UNTIL_CLOSE",
+    "BodyHandler",
+    "MessageParser",
+    "connection_options",
+]
 
 HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, COMPLETE, CLOSED, DEAD = range(7)
 
