@@ -116,7 +116,7 @@ def test_imports_run_downwards(name: str) -> None:
     # Who puts HTTP on the wire is no part of WASI or of what is below.
     assert "wire" not in theirs or floor(mine) >= FLOORS.index("http")
     if mine == "client":
-        assert theirs <= {"error", "fields", "pipe", "wire"}
+        assert theirs <= {"error", "pipe", "wire"}
 
 
 def test_contributing_draws_these_floors() -> None:

@@ -26,7 +26,7 @@ from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.request import RequestHead, RequestParser
 from wasi_http.wire.writer import render_response
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "Owner"]
 
 _TEXT: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 

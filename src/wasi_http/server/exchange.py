@@ -25,7 +25,7 @@ from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.request import RequestHead
 from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
 
-__all__ = ["Exchange"]
+__all__ = ["Carrier", "Exchange"]
 
 _ERROR_HEADERS: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
