@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import re
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+import httpx2
 import pytest
 
+from tests.client.peers import answering, serving
 from tests.embedding import State, component
 from tests.server.serving import run
 from wasi_http import ClientRequest, Engine, HttpError, Linker, OutgoingRequestConfig, Request, add_to_linker_sync
@@ -64,25 +64,9 @@ def test_the_program_of_the_readme(engine: Engine) -> None:
 # ---- docs/embedding.md ----------------------------------------------------------------------------------------------
 
 
-def stand_in() -> ModuleType:
-    """As much of httpx as the guide uses, for where it is not installed."""
-    module = ModuleType("httpx")
-
-    class Request:
-        def __init__(self, method: str, url: str, headers: Any, content: Any) -> None:
-            self.method, self.url, self.headers, self.stream = method, url, headers, content
-
-    vars(module).update(Request=Request, AsyncBaseTransport=object)
-    return module
-
-
 @pytest.fixture(scope="module")
 def guide() -> Any:
     """What the programs of the guide define, one after the other."""
-    try:
-        importlib.import_module("httpx")
-    except ImportError:
-        sys.modules["httpx"] = stand_in()
     defined: dict[str, Any] = {"__name__": "guide"}
     for code in re.findall(r"```python\n(.*?)```", (DOCS / "embedding.md").read_text(), re.DOTALL):
         exec(compile(code, "embedding.md", "exec", dont_inherit=True), defined)
@@ -189,32 +173,46 @@ def test_an_asgi_application_is_cancelled_when_its_response_is_not_wanted(guide:
     run("asyncio", main())
 
 
-class Transport:
-    """A transport of httpx that answers with what it is sent."""
-
-    def __init__(self) -> None:
-        self.closed = False
-
-    async def handle_async_request(self, request: Any) -> Any:
-        async def stream() -> AsyncIterator[bytes]:
-            yield f"{request.method} {request.url} ".encode()
-            async for chunk in request.stream:
-                yield chunk
-
-        async def close() -> None:
-            self.closed = True
-
-        raw = [(b"A", b"b"), (b"Transfer-Encoding", b"chunked")]
-        return SimpleNamespace(status_code=202, headers=SimpleNamespace(raw=raw), stream=stream(), aclose=close)
+# ---- httpx2
 
 
-def test_a_transport_of_httpx(guide: Any) -> None:
+def sent(authority: str, body: Pipe | None = None) -> ClientRequest:
+    return ClientRequest("GET" if body is None else "POST", "http", authority, "/a?b", [(b"c", b"d")], body)
+
+
+def test_a_transport_of_httpx2_that_needs_no_socket(guide: Any) -> None:
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        timeout = request.extensions["timeout"]
+        assert timeout == {"pool": 1.0, "connect": 1.0, "write": 3.0, "read": 2.0}
+        said = f"{request.method} {request.url} {request.headers['c']} ".encode() + await request.aread()
+        return httpx2.Response(202, headers=[("A", "b"), ("Connection", "close")], content=said)
+
     async def main() -> None:
-        transport = Transport()
-        request = ClientRequest("POST", "https", "app:8443", "/a?b", [(b"c", b"d")], Pipe.of(b"sent"))
-        response = await guide.call_httpx(transport, request)
-        assert (response.status, response.headers) == (202, [(b"A", b"b")])
-        assert await response.body.read() == b"POST https://app:8443/a?b sent"
-        assert transport.closed
+        config = OutgoingRequestConfig(False, 1.0, 2.0, 3.0)
+        response = await guide.call_httpx(httpx2.MockTransport(answer), sent("app:81", Pipe.of(b"sent")), config)
+        assert (response.status, response.headers[0]) == (202, (b"A", b"b"))
+        assert b"connection" not in dict((name.lower(), value) for name, value in response.headers)
+        assert await response.body.read() == b"POST http://app:81/a?b d sent"
+
+    run("asyncio", main())
+
+
+def test_a_transport_of_httpx2_over_the_network(guide: Any) -> None:
+    async def main() -> None:
+        transport, config = httpx2.AsyncHTTPTransport(), OutgoingRequestConfig()
+        good = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
+        cut = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"
+        async with transport, serving(answering(good, cut)) as server:
+            response = await guide.call_httpx(transport, sent(server.authority), config)
+            assert (response.status, response.headers, await response.body.read()) == (200, [], b"hello")
+            response = await guide.call_httpx(transport, sent(server.authority), config)
+            with pytest.raises(HttpError) as caught:
+                await response.body.read()
+            assert caught.value.code is ErrorCode.HttpResponseIncomplete
+            free = server.authority
+            await transport.aclose()
+        with pytest.raises(HttpError) as caught:
+            await guide.call_httpx(transport, sent(free), config)
+        assert caught.value.code is ErrorCode.ConnectionRefused
 
     run("asyncio", main())
