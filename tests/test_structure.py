@@ -119,6 +119,26 @@ def test_imports_run_downwards(name: str) -> None:
         assert theirs <= {"error", "pipe", "wire"}
 
 
+def test_no_module_needs_itself() -> None:
+    """Not even for its annotations."""
+    needs = {
+        name: {
+            module
+            for source, taken in imports(path)
+            for module in (f"{source}.{taken}", source)
+            # A package's face stands above its modules, and hands on what is theirs.
+            if module in FILES and module != name and FILES[module].name != "__init__.py"
+        }
+        for name, path in FILES.items()
+        if path.name != "__init__.py"
+    }
+    # Compiled modules need what their declarations do, which is theirs alone.
+    while free := [name for name in needs if not needs[name] & needs.keys()]:
+        for name in free:
+            del needs[name]
+    assert not needs
+
+
 def test_contributing_draws_these_floors() -> None:
     (drawn,) = re.findall(r"Imports run downwards only: `(.*?)`", CONTRIBUTING, re.DOTALL)
     names = re.findall(r"[\w]+", drawn.replace("(wasi:http modules, client)", "http"))

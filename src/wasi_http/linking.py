@@ -6,7 +6,7 @@ from typing import Final
 
 from wasi_http.component import Interface, Linker
 from wasi_http.outgoing import OutgoingHandler
-from wasi_http.types import Types
+from wasi_http.resources import Types
 from wasi_http.wasi import imports
 
 __all__ = [

@@ -11,7 +11,7 @@ from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode
 from wasi_http.message import Response
 from wasi_http.pipe import BODY_BUFFER
-from wasi_http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+from wasi_http.resources import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
 
 __all__ = ["OutgoingHandler"]
 

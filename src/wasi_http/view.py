@@ -10,7 +10,7 @@ from wasi_http.component import ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.error import ErrorCode
 from wasi_http.message import Request, Response
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.resources import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["WasiHttpView"]

@@ -557,6 +557,8 @@ def test_many_dead_connections(loop: str) -> None:
             await asyncio.sleep(0)
             last = await asyncio.get_running_loop().run_in_executor(None, lambda: listener.accept()[0])
             with last:
+                last.settimeout(PATIENCE)
+                await asyncio.get_running_loop().run_in_executor(None, last.recv, 65536)
                 last.sendall(ok(b"again"))
                 assert (await task).body == b"again"
                 await client.close()

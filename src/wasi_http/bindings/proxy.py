@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from wasi_http.component import Call, InstancePre, Lifted
 from wasi_http.engine import Store
-from wasi_http.types import IncomingHandler, IncomingRequest, ResponseOutparam
+from wasi_http.resources import IncomingHandler, IncomingRequest, ResponseOutparam
 
 __all__ = ["IncomingHandlerGuest", "Proxy", "ProxyPre"]
 

@@ -25,7 +25,7 @@ from wasi_http.component import InstancePre
 from wasi_http.engine import Store
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
-from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.resources import IncomingRequest, ResponseOutparam
 
 __all__ = ["Body", "Exchange", "IncomingHandlerGuest", "Proxy", "ProxyPre", "Response"]
 

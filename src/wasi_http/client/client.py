@@ -156,8 +156,8 @@ class Client:
             exchange.start(target, host, headers)
         except BaseException:
             # Nothing was sent.
-            if connection.pool is not None:
-                connection.pool.release(connection)
+            if connection.owner is not None:
+                connection.owner.release(connection)
             raise
         return exchange
 
@@ -187,6 +187,7 @@ class Client:
                     pool.vacate(found)
                     raise
                 connection.sock, connection.address = dialled
+                connection.port = route.origin.port
                 if connection.closed:
                     pool.vacate(found)
                     raise HttpError(ErrorCode.ConnectionTerminated, "the server closed the connection at once")

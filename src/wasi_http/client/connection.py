@@ -10,16 +10,13 @@ import asyncio
 import math
 import select
 import socket
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, Protocol, cast
 
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Address, Admit
 from wasi_http.error import ErrorCode, HttpError
 
-if TYPE_CHECKING:
-    from wasi_http.client.pool import Place, Pool
-
-__all__ = ["Connection"]
+__all__ = ["Connection", "Owner"]
 
 # Timers overflow on times that 64 bits of nanoseconds can say.
 _LONGEST: Final = 86400.0
@@ -28,10 +25,18 @@ _LONGEST: Final = 86400.0
 _SLACK: Final = 0.001
 
 
-class Connection(asyncio.Protocol):
-    """``served`` says how many exchanges it has had, ``place`` what it occupies in a pool once it is in one.
+class Owner(Protocol):
+    """Who is told of a connection that is idle again, and of one that has ended."""
 
-    ``address`` is what it leads to, None if a proxy has looked that up.
+    def release(self, connection: Connection) -> None: ...
+
+    def lost(self, connection: Connection) -> None: ...
+
+
+class Connection(asyncio.Protocol):
+    """``served`` says how many exchanges it has had, ``owner`` to whom it goes back.
+
+    ``address`` and ``port`` are what it leads to; no address if a proxy has looked that up.
     """
 
     __slots__ = (
@@ -43,9 +48,9 @@ class Connection(asyncio.Protocol):
         "due",
         "exchange",
         "loop",
+        "owner",
         "paused",
-        "place",
-        "pool",
+        "port",
         "reading",
         "served",
         "sock",
@@ -56,9 +61,9 @@ class Connection(asyncio.Protocol):
         self.loop = loop
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.sock: socket.socket | None = None
-        self.pool: Pool | None = None
-        self.place: Place | None = None
+        self.owner: Owner | None = None
         self.address: Address | None = None
+        self.port = 0
         self._admitted_by: Admit | None = None
         self.exchange: Exchange | None = None
         self.served = 0
@@ -86,8 +91,8 @@ class Connection(asyncio.Protocol):
             else:
                 exchange.fail(HttpError.of(error))
         self._stop_timer()
-        if self.pool is not None:
-            self.pool.lost(self)
+        if self.owner is not None:
+            self.owner.lost(self)
 
     def _read_rest(self, exchange: Exchange) -> None:
         """A server that does not read on may have answered before it closed: what arrived by then is still there."""
@@ -144,10 +149,10 @@ class Connection(asyncio.Protocol):
 
     def is_admitted(self, admit: Admit | None) -> bool:
         """Whether a policy lets requests have this connection; one that did once is not asked again."""
-        if admit is None or admit is self._admitted_by or self.address is None or self.place is None:
+        if admit is None or admit is self._admitted_by or self.address is None:
             return True
         try:
-            admit(self.address, self.place.key[2])
+            admit(self.address, self.port)
         except HttpError:
             return False
         self._admitted_by = admit
@@ -161,11 +166,11 @@ class Connection(asyncio.Protocol):
             and exchange.writer.keep_alive
             and not self.closed
             and not self.transport.get_write_buffer_size()
-            and self.pool is not None
+            and self.owner is not None
         ):
             exchange.detach()
             self.served += 1
-            self.pool.release(self)
+            self.owner.release(self)
         else:
             exchange.detach()
             exchange.stop_sending()

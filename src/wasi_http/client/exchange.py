@@ -9,9 +9,10 @@ well after it was sent leaves a connection that can be used again; every other o
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.error import ErrorCode, HttpError, error_code_of
@@ -22,10 +23,7 @@ from wasi_http.wire.response import ResponseHead, ResponseParser
 from wasi_http.wire.section import Field
 from wasi_http.wire.writer import RequestWriter
 
-if TYPE_CHECKING:
-    from wasi_http.client.connection import Connection
-
-__all__ = ["IDEMPOTENT", "Exchange", "Receiver", "Stale"]
+__all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Receiver", "Stale"]
 
 #: What is told the outcome of an exchange.
 Receiver = Callable[[ClientResponse | HttpError], None]
@@ -42,6 +40,31 @@ _PIECE: Final = 256 * 1024
 
 class Stale(HttpError):
     """The server had closed a connection before the request reached it: the request may be sent on another."""
+
+
+class Carrier(Protocol):
+    """What an exchange needs of the connection that carries it."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+    exchange: Exchange | None
+    #: How many exchanges it has carried before.
+    served: int
+    #: Whether the transport takes no more for the moment, and whether it reads.
+    paused: bool
+    reading: bool
+    #: When `Exchange.expired` is called, in the loop's time. It may be put off like this, else see `set_due`.
+    due: float
+
+    def set_due(self, due: float) -> None: ...
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def finished(self, exchange: Exchange) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 class Exchange:
@@ -70,7 +93,7 @@ class Exchange:
 
     def __init__(
         self,
-        connection: Connection,
+        connection: Carrier,
         request: ClientRequest,
         config: OutgoingRequestConfig,
         limits: Limits,

@@ -33,7 +33,7 @@ class Pool:
         self._config = config
         self._places: dict[tuple[bool, str, int], Place] = {}
         self._waiting: deque[tuple[Place, Admit | None, asyncio.Future[Connection | None]]] = deque()
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, Place] = {}
         self._closed = False
         self._gone: asyncio.Future[None] | None = None
         #: How many connections there are, those under way included, and how many of them are idle.
@@ -125,9 +125,8 @@ class Pool:
             connection.close()
 
     def occupy(self, place: Place, connection: Connection) -> None:
-        connection.pool = self
-        connection.place = place
-        self._connections.add(connection)
+        connection.owner = self
+        self._connections[connection] = place
 
     def vacate(self, place: Place) -> None:
         """A place, or a connection, is not there any more."""
@@ -155,8 +154,7 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """A connection is idle again."""
-        place, config = connection.place, self._config
-        assert place is not None
+        place, config = self._connections[connection], self._config
         if place.waiting:
             for entry in self._waiting:
                 wanted, admit, waiter = entry
@@ -173,9 +171,7 @@ class Pool:
 
     def lost(self, connection: Connection) -> None:
         """A connection has ended."""
-        place = connection.place
-        assert place is not None
-        self._connections.discard(connection)
+        place = self._connections.pop(connection)
         if not self._connections and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
         if connection in place.idle:

@@ -18,10 +18,10 @@ from typing import Final, Protocol, cast
 
 from wasi_http.fields import Field
 from wasi_http.io import hung_up
+from wasi_http.resources import Scheme
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
-from wasi_http.types import Scheme
 from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.request import RequestHead, RequestParser
 from wasi_http.wire.writer import render_response

@@ -17,9 +17,9 @@ from wasi_http.component import Call, Err
 from wasi_http.error import ErrorCode, HttpError, status_of
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
+from wasi_http.resources import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instance, Instances
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.cli import Exit
 from wasi_http.wire.errors import ProtocolError
 from wasi_http.wire.request import RequestHead

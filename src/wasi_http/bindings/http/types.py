@@ -3,7 +3,7 @@
 from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody
 from wasi_http.error import DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload
 from wasi_http.fields import Fields, HeaderError
-from wasi_http.types import (
+from wasi_http.resources import (
     FutureIncomingResponse,
     IncomingRequest,
     IncomingResponse,

@@ -17,7 +17,7 @@ from wasi_http.error import ErrorCode, HttpError, NoResponse
 from wasi_http.fields import Fields, HeaderError
 from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import BODY_BUFFER, Pipe
-from wasi_http.types import (
+from wasi_http.resources import (
     FutureIncomingResponse,
     IncomingRequest,
     IncomingResponse,
