@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.serving import Client, chunked, get, post, run, until
+from tests.server.serving import LOOPS, Client, chunked, get, post, run, until
 from wasi_http.bindings.http.types import ErrorCode
 from wasi_http.error import HttpError
 from wasi_http.io import MAX_UNREAD_BODY, RequestHandler, serve_connection
@@ -274,15 +276,39 @@ def test_what_a_handler_raises_is_answered(error: Exception, status: int, heard:
     assert [context["exception"] for context in serve(handler, test)] == ([error, error] if heard else [])
 
 
-@pytest.mark.parametrize("headers", [[(b"connection", b"close")], [(b"a", b"b\r\nc: d")], [(b"content-length", b"x")]])
-def test_a_response_that_cannot_be_sent(headers: list[tuple[bytes, bytes]]) -> None:
+# What a handler returns; the last ones only where no type checker looks.
+UNFIT: list[Any] = [
+    Response(200, [(b"connection", b"close")], Body.of(b"x")),
+    Response(200, [(b"a", b"b\r\nc: d")], Body.of(b"x")),
+    Response(200, [(b"content-length", b"x")], Body.of(b"x")),
+    Response(200, [("a", "b")], Body.of(b"x")),  # type: ignore[list-item]
+    Response("200", [], Body.of(b"x")),  # type: ignore[arg-type]
+]
+
+
+@pytest.mark.parametrize("response", UNFIT)
+def test_a_response_that_cannot_be_sent(response: Response) -> None:
     async def handler(request: Request) -> Response:
-        return Response(200, headers, Body.of(b"x"))
+        return response
 
     async def test(client: Client) -> None:
         assert (await client.ask(get("/"))).status == 500
 
     assert [context["message"] for context in serve(handler, test)] == ["a response cannot be sent"]
+
+
+def test_a_handler_that_returns_no_response() -> None:
+    async def handler(request: Request) -> Any:
+        return None
+
+    async def test(client: Client) -> None:
+        for _ in range(2):
+            assert (await client.ask(get("/"))).status == 500
+
+    trouble = serve(handler, test)
+    assert [repr(context["exception"]) for context in trouble] == [
+        "TypeError('a handler returns a Response, not None')"
+    ] * 2
 
 
 @pytest.mark.parametrize("length", [b"2", b"20"])
@@ -391,6 +417,55 @@ def test_a_client_that_does_not_read() -> None:
     assert serve(handler, test, idle_timeout=0.1) == []
 
 
+def fill(descriptor: int) -> int:
+    """Writes until the system takes no more; how much that was."""
+    written = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            written += os.write(descriptor, bytes(1 << 16))
+    return written
+
+
+# The first is less than is held for a client before anybody waits for it.
+@pytest.mark.parametrize("size", [20_000, 1 << 20])
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_does_not_read_a_response_in_one_piece(version: str, size: int) -> None:
+    writers: list[asyncio.StreamWriter] = []
+
+    async def handler(request: Request) -> Response:
+        await until(lambda: fill(writers[0].get_extra_info("socket").fileno()) == 0)
+        return Response(200, [], Body.of(bytes(size)))
+
+    async def main() -> None:
+        async with connected(handler, writers=writers, idle_timeout=0.1) as there:
+            client = await there.connect()
+            await client.send(f"GET / HTTP/{version}\r\nhost: a\r\n\r\n".encode())
+            await until(lambda: there.tasks and there.tasks[0].done())
+            client.close()
+        assert there.trouble == []
+
+    run("asyncio", main())
+
+
+def test_a_client_that_reads_slowly_gets_a_response_in_one_piece() -> None:
+    size = 24 << 20
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], Body.of(bytes(size)))
+
+    async def test(client: Client) -> None:
+        loop = asyncio.get_running_loop()
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+        await client.send(get("/"))
+        received, start = 0, loop.time()
+        while received < size:
+            received += len(await loop.sock_recv(client.sock, 1 << 18))
+            await asyncio.sleep(0.002)
+        assert loop.time() - start > 0.1
+
+    assert serve(handler, test, idle_timeout=0.1) == []
+
+
 class Waiting:
     """A handler that never answers; `cancelled` is how often it was made to stop."""
 
@@ -433,7 +508,8 @@ def test_the_handler_is_cancelled_when_the_client_goes_away(how: str, body: int)
 
 # Where no more of the request is read, that is found by looking at the connection.
 @pytest.mark.parametrize("body", [0, 600_000])
-def test_the_handler_is_cancelled_when_the_connection_is_closed_here(body: int) -> None:
+@pytest.mark.parametrize("loop", LOOPS)
+def test_the_handler_is_cancelled_when_the_connection_is_closed_here(loop: str, body: int) -> None:
     handler = Waiting()
     writers: list[asyncio.StreamWriter] = []
 
@@ -448,7 +524,7 @@ def test_the_handler_is_cancelled_when_the_connection_is_closed_here(body: int) 
             client.close()
         assert there.trouble == []
 
-    run("asyncio", main())
+    run(loop, main())
     assert handler.cancelled == 1
 
 

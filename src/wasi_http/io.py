@@ -24,7 +24,7 @@ from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.signal import Signal, until
 from wasi_http.wire.date import DateCache
-from wasi_http.wire.errors import ProtocolError, RemoteProtocolError
+from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.limits import Limits
 from wasi_http.wire.request import RequestHead, RequestParser
 from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
@@ -59,11 +59,12 @@ _DATES: Final = DateCache()
 
 def hung_up(transport: asyncio.BaseTransport) -> bool:
     """Whether a connection from which nothing is read at the moment is closed, by the client or on this side."""
-    descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
+    sock = transport.get_extra_info("socket")
+    # What a closed transport says differs between event loops.
+    if sock is None or sock.fileno() < 0:
         return True
     poll = select.poll()
-    poll.register(descriptor, _HANG_UP)
+    poll.register(sock.fileno(), _HANG_UP)
     return bool(poll.poll(0))
 
 
@@ -98,8 +99,14 @@ async def serve_connection(
         await asyncio.wait([receiving])
     if not receiving.cancelled():
         receiving.result()
-    with contextlib.suppress(OSError):
-        await writer.wait_closed()
+    try:
+        async with asyncio.timeout(idle_timeout):
+            await writer.wait_closed()
+    except TimeoutError:
+        # There is something that it could read, and it does not.
+        connection.reset()
+    except OSError:
+        pass
 
 
 class _Connection:
@@ -283,6 +290,8 @@ class _Connection:
         )
         try:
             response = await self._handler(request)
+            if not isinstance(response, Response):
+                raise TypeError(f"a handler returns a Response, not {response!r}")
         except HttpError as error:
             response = _plain(status_of(error.code))
         except Exception as error:
@@ -302,8 +311,9 @@ class _Connection:
     async def _send(self, head: RequestHead, body: Pipe | None, response: Response) -> bool:
         try:
             return await self._write(head, body, response)
-        except (OSError, ProtocolError) as error:
-            if isinstance(error, ProtocolError):
+        except Exception as error:
+            # Headers that are no bytes, for example.
+            if not isinstance(error, OSError):
                 self._report("a response cannot be sent", error)
             if not self._begun:
                 return await self._write(head, body, _plain(500))
@@ -343,11 +353,17 @@ class _Connection:
         return writer.keep_alive
 
     async def _drain(self) -> None:
-        try:
-            async with asyncio.timeout(self._idle_timeout):
-                await self._writer.drain()
-        except TimeoutError:
-            raise ConnectionResetError("the client does not read its response") from None
+        transport = self._writer.transport
+        left = transport.get_write_buffer_size()
+        while True:
+            try:
+                async with asyncio.timeout(self._idle_timeout):
+                    return await self._writer.drain()
+            except TimeoutError:
+                # A response in one piece may be large, and its client slow.
+                before, left = left, transport.get_write_buffer_size()
+                if left >= before:
+                    raise ConnectionResetError("the client does not read its response") from None
 
     def _report(self, message: str, error: BaseException) -> None:
         asyncio.get_running_loop().call_exception_handler({"message": message, "exception": error})
@@ -372,8 +388,10 @@ class _Connection:
 
     def reset(self) -> None:
         """Ends the connection so that the client can tell that something is missing, whatever the framing."""
-        with contextlib.suppress(OSError):
-            self._writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        sock = self._writer.get_extra_info("socket")
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._writer.transport.abort()
 
 
