@@ -266,6 +266,16 @@ def test_a_call_that_cannot_begin_leaves_no_thread(engine: Engine) -> None:
         assert guests() == []
 
 
+@pytest.mark.parametrize("surface", ["call_handle", "start_handle"])
+def test_a_call_that_cannot_begin_leaves_the_store_alone(engine: Engine, surface: str) -> None:
+    store, request, out = call(engine, get("/drip/3"))
+    handler = link(engine, "c_kitchen").instantiate(store).wasi_http_incoming_handler
+    with pytest.raises(TypeError):
+        getattr(handler, surface)(store, None, out)
+    with handler.start_handle(store, request, out) as exchange:
+        assert exchange.response().body.read() == b"tick 0\ntick 1\ntick 2\n"
+
+
 @pytest.mark.parametrize("path", ["/drip/3", "/big/64"])
 @pytest.mark.parametrize("asked", [False, True])
 def test_an_exchange_that_nobody_closes_ends_with_its_guest(engine: Engine, path: str, asked: bool) -> None:
