@@ -328,6 +328,40 @@ def test_a_closed_store_is_refused_everywhere(engine: Engine) -> None:
         guest.assembly.instantiate(fiber.store)
 
 
+@pytest.mark.parametrize("what", ["the store", "the fiber"])
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_closing_a_store_ends_the_wait_of_its_call(engine: Engine, what: str, turns: int) -> None:
+    events: list[str] = []
+
+    async def forever() -> int:
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            events.append("closed")
+        return 0
+
+    async def scenario() -> None:
+        guest = Guest(engine, lambda store, number: forever())
+        fiber = guest.start("run", NUMBER, 1)
+        assert not fiber.poll()
+        call = asyncio.ensure_future(fiber.drive())
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        if what == "the store":
+            fiber.store.close()
+        else:
+            fiber.close()
+        done, _ = await asyncio.wait([call], timeout=10)
+        assert done
+        # The task was not cancelled by those whom it belongs to.
+        assert call.cancelling() == 0
+        with pytest.raises(RuntimeError, match="closed while its guest waited"):
+            call.result()
+
+    asyncio.run(scenario())
+    assert events == ["closed"]
+
+
 def test_a_cancelled_host_function_sees_guest_cancelled(engine: Engine) -> None:
     assert issubclass(GuestCancelled, BaseException)
     assert not issubclass(GuestCancelled, Exception)

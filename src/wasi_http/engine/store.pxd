@@ -27,6 +27,7 @@ cdef class Store:
     cdef object assembly                   # keeps the host functions' environments alive
     cdef list items                        # Memory and Func objects that the assembly was asked for
     cdef object failure                    # the exception of a host function, on its way to whoever awaits the call
+    cdef object waiter                     # the task that awaits it
     cdef object pending                    # the awaitable that the suspended guest waits for
     cdef object answer                     # its value, or with `answered_error` the exception that it raised
     cdef bint answer_is_error

@@ -55,6 +55,7 @@ _live_fibers = cython.declare(int64_t, 0)
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
+_CLOSED = "the store was closed while its guest waited"
 _DEFAULT_LIMITS = StoreLimits()
 
 
@@ -184,6 +185,9 @@ class Store:
         self.failure = None
         if pending is not None:
             _discard(pending)
+        waiter, self.waiter = self.waiter, None
+        if waiter is not None and not abandon:
+            waiter.cancel()  # of which `drive` makes an error
         return 0
 
     def enable_fibers(self) -> cython.int:
@@ -483,21 +487,35 @@ class Fiber:
     async def drive(self) -> None:
         """Steps until the call is done. Cancelled, or when it fails, the guest is unwound and the store is spent."""
         store: Store = self.store
+        waiting: cython.bint = False
         try:
             while not self.step():
                 pending = store.pending
+                waiting = True
                 if pending is None:
                     await asyncio.sleep(0)
-                    continue
-                store.pending = None
-                try:
-                    store.answer = await pending
-                    store.answer_is_error = False
-                except Exception as error:
-                    store.answer = error
-                    store.answer_is_error = True
-                store.resumed = True
-        except BaseException:
+                else:
+                    store.pending = None
+                    store.waiter = asyncio.current_task()
+                    try:
+                        store.answer = await pending
+                        store.answer_is_error = False
+                    except Exception as error:
+                        store.answer = error
+                        store.answer_is_error = True
+                    store.waiter = None
+                    store.resumed = True
+                waiting = False
+                if store.future == cython.NULL:
+                    raise RuntimeError(_CLOSED)
+        except BaseException as error:
+            if waiting and store.future == cython.NULL:
+                # Somebody else has closed the store, which is no cancellation of this task.
+                task = asyncio.current_task()
+                if task is not None and isinstance(error, asyncio.CancelledError):
+                    task.uncancel()
+                raise RuntimeError(_CLOSED) from None
+            store.waiter = None
             self.close()
             raise
 
