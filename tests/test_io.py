@@ -225,6 +225,33 @@ def test_clients_are_held_back_while_a_body_is_not_read() -> None:
     assert sizes[0] <= 256 * 1024 + 65536
 
 
+def test_clients_are_held_back_while_their_requests_wait() -> None:
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def handler(request: Request) -> Response:
+            begun.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        server, client = socket.socketpair()
+        _, writer = await asyncio.open_connection(sock=server)
+        reader = asyncio.StreamReader()
+        requests = get("/", "A: " + "x" * 10_000) * 200
+        reader.feed_data(requests)
+        serving = asyncio.create_task(serve_connection(reader, writer, handler))
+        await begun.wait()
+        for _ in range(1000):
+            await asyncio.sleep(0)
+        taken = len(requests) - len(reader._buffer)  # type: ignore[attr-defined]
+        assert 64 * 1024 < taken <= 3 * 64 * 1024
+        serving.cancel()
+        await asyncio.wait([serving])
+        client.close()
+
+    run("asyncio", main())
+
+
 def test_a_body_is_made_as_fast_as_the_client_reads_it() -> None:
     made = 0
     closed = asyncio.Event()

@@ -355,6 +355,15 @@ def test_the_small_shim_would_be_bypassed(engine: Engine) -> None:
     Component(engine, small(small_shim(ONE), small_fixup(FILLED)))
 
 
+@pytest.mark.parametrize(("size", "left"), [(256 * 1024, 0), (256 * 1024 + 1, 2)])
+def test_a_shim_is_small(size: int, left: int) -> None:
+    shim = small_shim(ONE)
+    rest = size - len(shim) - 4
+    shim += b"\0" + unsigned(rest) + bytes(rest)
+    assert len(shim) == size
+    assert len(planned(small(shim, small_fixup(FILLED)))[0].steps) == left
+
+
 # How many instances there are of a shim, of a fixup for each, and how often shim and fixup are read.
 MANY = [(1, 300, 0), (300, 1, 1), (20, 20, 0)]
 

@@ -2,10 +2,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
-from wasi_http.engine import Engine, EngineConfig, library
+from wasi_http.engine import (
+    Assembly,
+    Engine,
+    EngineConfig,
+    InvalidModule,
+    Module,
+    Store,
+    Trap,
+    library,
+    wat_to_wasm,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +47,39 @@ def test_where_address_space_is_short_instances_are_allocated_on_demand() -> Non
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert (result.stdout, result.returncode) == ("served\n", 0), result.stderr
+
+
+# What the pool is too small for, and what is said about it when a module is compiled.
+TOO_LARGE: list[tuple[dict[str, int], str, str]] = [
+    ({"max_memory_size": 1 << 20}, "(module (memory 17))", "exceeds the limit of 0x100000 bytes"),
+    ({"table_elements": 100}, "(module (table 101 funcref))", "exceeds the limit of 100"),
+    ({"memories_per_instance": 1}, "(module (memory 1) (memory 1))", "exceeds the per-instance limit of 1"),
+    ({"tables_per_instance": 1}, "(module (table 1 funcref) (table 1 funcref))", "exceeds the per-instance limit of 1"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text", "said"), TOO_LARGE)
+def test_modules_that_the_pool_has_no_room_for(settings: dict[str, int], text: str, said: str) -> None:
+    engine = Engine(EngineConfig(max_instances=1, cache=False, **settings))  # type: ignore[arg-type]
+    assert engine.pooling
+    with pytest.raises(InvalidModule, match=said):
+        Module.compile(engine, wat_to_wasm(text))
+
+
+@pytest.mark.parametrize(("instances", "each", "fit"), [(1, 1, 1), (2, 1, 2), (1, 3, 3)])
+def test_instances_beyond_the_pool_trap(instances: int, each: int, fit: int) -> None:
+    engine = Engine(EngineConfig(max_instances=instances, core_instances_per_instance=each, cache=False))
+    assembly = Assembly(engine, [], [(Module.compile(engine, wat_to_wasm("(module)")), [])], [])
+    stores = [Store(engine) for _ in range(fit + 1)]
+    for store in stores[:fit]:
+        assembly.instantiate(store)
+    with pytest.raises(Trap, match=f"maximum concurrent limit of {fit} for core instances reached"):
+        assembly.instantiate(stores[fit])
+    stores[0].close()
+    with closing(Store(engine)) as again:
+        assembly.instantiate(again)
+    for store in stores:
+        store.close()
 
 
 def test_engines_come_and_go() -> None:

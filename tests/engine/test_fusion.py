@@ -358,6 +358,19 @@ def test_globals_made_of_globals_do_not_double() -> None:
     assert fuse(wire([ModuleBinary(wat_to_wasm(text)) for text in texts]), []) is None
 
 
+def test_modules_with_many_names_are_not_fused() -> None:
+    def exporting(count: int) -> bytes:
+        exports = "".join(f'(export "{i}" (func $f))' for i in range(count))
+        return wat_to_wasm(f"(module (func $f) {exports})")
+
+    assert len(ModuleBinary(exporting(100_000)).exports) == 100_000
+    with pytest.raises(Unreadable):
+        ModuleBinary(exporting(100_001))
+    imports = "".join(f'(import "" "{i}" (func))' for i in range(100_001))
+    with pytest.raises(Unreadable):
+        ModuleBinary(wat_to_wasm(f"(module {imports})"))
+
+
 def test_functions_stay_declared_whose_exports_are_not_wanted(engine: Engine) -> None:
     text = """(module (func $one (export "one") (result i32) (i32.const 1)) (table 1 funcref)
       (func (export "run") (result i32)

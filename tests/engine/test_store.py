@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -248,6 +249,45 @@ def test_memory_beyond_the_limit_is_refused_the_way_wasm_has_for_it(engine: Engi
 def test_a_memory_that_is_born_too_large_is_not_instantiated(engine: Engine) -> None:
     with pytest.raises(Trap, match="memory"):
         Guest(engine, lambda store, number: 0).start("boom", NOTHING, limits=StoreLimits(memory_size=100))
+
+
+# The limit, a module that is just within it, one that is beyond.
+COUNTS = [
+    ("table_elements", "(module (table 2 funcref))", "(module (table 3 funcref))"),
+    ("tables", "(module (table 1 funcref) (table 1 funcref))", f"(module {'(table 1 funcref)' * 3})"),
+    ("memories", "(module (memory 1) (memory 1))", "(module (memory 1) (memory 1) (memory 1))"),
+    ("instances", "(module)", None),
+]
+
+
+@pytest.mark.parametrize(("limit", "within", "beyond"), COUNTS, ids=[limit for limit, _, _ in COUNTS])
+def test_what_a_store_may_hold(limit: str, within: str, beyond: str | None) -> None:
+    engine = Engine(EngineConfig(max_instances=1, pooling=False, cache=False))
+    limits = StoreLimits(**{limit: 2})
+
+    def instantiate(*texts: str) -> None:
+        modules = [Module.compile(engine, wat_to_wasm(text)) for text in texts]
+        with closing(Store(engine, None, limits)) as store:
+            Assembly(engine, [], [(module, []) for module in modules], []).instantiate(store)
+
+    instantiate(within)
+    with pytest.raises(Trap, match=r"limit"):
+        instantiate(*([within] * 3 if beyond is None else [beyond]))
+
+
+def test_tables_beyond_the_limit_do_not_grow(engine: Engine) -> None:
+    text = """(module (table $t 1 funcref)
+      (func (export "grow") (param i32) (result i32) (table.grow $t (ref.null func) (local.get 0))))"""
+    assembly = Assembly(engine, [], [(Module.compile(engine, wat_to_wasm(text)), [])], [(0, 0)])
+
+    async def grow(more: int) -> Any:
+        with closing(Store(engine, None, StoreLimits(table_elements=3))) as store:
+            assembly.instantiate(store)
+            fiber = Fiber.of(store, 0, NUMBER, more)
+            await fiber.drive()
+            return fiber.result
+
+    assert [asyncio.run(grow(more)) for more in (2, 3)] == [1, -1]
 
 
 def test_a_store_in_use_refuses_another_thread(engine: Engine) -> None:
