@@ -103,6 +103,24 @@ def test_pipelined_requests_wait_for_a_client_that_does_not_read(guests: Guests,
     serve(loop, guests.handler("c_kitchen"), test)
 
 
+def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get("/sleep-forever"))
+        connection = await the_connection(server)
+        await until(lambda: server.worker.active)
+        sending = asyncio.create_task(client.send(get("/", "X-Padding: " + "x" * 10_000) * 3000))
+        await until(lambda: not connection._reading)
+        assert 64 * 1024 < connection._parser.pending < 1_000_000
+        assert not sending.done()
+        sending.cancel()
+        await asyncio.wait([sending])
+        client.reset()
+        await until(lambda: not server.worker.active)
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
 def next_number(server: Serving) -> int:
     """How many guests there were, and one more: each has a number."""
     return next(server.worker.handler.numbers)
@@ -466,6 +484,17 @@ def test_a_slow_head(guests: Guests, loop: str, head: bytes) -> None:
         assert await client.rest() == b""
 
     serve(loop, guests.handler("c_kitchen", header_timeout=0.1, **QUICK), test)
+
+
+def test_a_client_that_stays_after_its_refusal(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(b"nonsense\r\n\r\n")).status == 400
+        assert await client.rest() == b""
+        # Our side is closed; the client's, which it keeps open, is waited for no longer than that.
+        await until(lambda: not server.worker.connections)
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
 
 
 def test_a_head_that_drips(guests: Guests, loop: str) -> None:
