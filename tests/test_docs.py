@@ -1,9 +1,11 @@
-"""What the documents promise: every Python name in docs/rust.md exists, and the programs of docs/embedding.md run."""
+"""What the documents promise: names exist, numbers are those of the code, and the programs run."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import importlib
+import inspect
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,10 +17,28 @@ import pytest
 from tests.client.peers import answering, serving
 from tests.embedding import State, component
 from tests.server.serving import run
-from wasi_http import ClientRequest, Engine, HttpError, Linker, OutgoingRequestConfig, Request, add_to_linker_sync
+from wasi_http import (
+    ClientConfig,
+    ClientRequest,
+    Engine,
+    EngineConfig,
+    HttpError,
+    Linker,
+    OutgoingRequestConfig,
+    Request,
+    ResourceTable,
+    StoreLimits,
+    WasiCtx,
+    WasiHttpCtx,
+    add_to_linker_sync,
+    serve_connection,
+)
 from wasi_http.bindings import sync
 from wasi_http.bindings.http.types import ErrorCode
+from wasi_http.cli.serve import serve
 from wasi_http.pipe import Pipe
+from wasi_http.server.config import ServerConfig
+from wasi_http.wire import Limits
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -38,6 +58,119 @@ def test_every_name_exists(name: str) -> None:
             importlib.import_module(".".join(parts[:position]))
         found = getattr(found, part)
     assert found is not None
+
+
+# ---- docs/limits.md -------------------------------------------------------------------------------------------------
+
+CLASSES = {
+    cls.__name__: cls
+    for cls in (
+        StoreLimits,
+        EngineConfig,
+        ServerConfig,
+        ClientConfig,
+        OutgoingRequestConfig,
+        Limits,
+        WasiCtx,
+        WasiHttpCtx,
+        ResourceTable,
+    )
+}
+
+UNITS = {"": 1, "ms": 0.001, "s": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+#: Numbers in the fields of the classes that are no limits.
+NO_LIMITS = {
+    "EngineConfig.memory_keep_resident": "what a pool keeps of an instance for the next one",
+    "EngineConfig.table_keep_resident": "the same",
+    "EngineConfig.stack_keep_resident": "the same",
+    "EngineConfig.async_stack_size": "the guest's stack and what host functions need",
+}
+
+#: Constants that are called as limits are.
+OTHERS = {
+    "component.layout.MAX_FLAT_PARAMS": "the canonical ABI",
+    "component.layout.MAX_FLAT_RESULTS": "the canonical ABI",
+    "component.shims._MAX_SHIFT": "LEB128",
+    "component.interface._MAX_FLAGS": "WIT: of declarations in Python",
+    "component.abi.DEFAULT_LIMIT": "`ResourceTable.value_limit` takes its place",
+    "context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
+    "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
+    "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",
+    "wasi.clocks._MAX_U64": "a type",
+}
+
+
+def rows() -> list[list[str]]:
+    """The tables of limits with all columns: limit, default, name, what happens, test."""
+    lines = (DOCS / "limits.md").read_text().splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("|")]
+    return [row for row in cells if len(row) == 5 and row[0] != "limit" and row[0].strip("-")]
+
+
+def default(name: str) -> Any:
+    """The value of a limit, by the name that the document gives it."""
+    owner, _, last = name.rpartition(".")
+    if owner in CLASSES:
+        made = CLASSES[owner]()
+        return getattr(made, last)
+    if owner == "io.serve_connection":
+        return inspect.signature(serve_connection).parameters[last].default
+    return getattr(importlib.import_module(f"wasi_http.{owner}"), last)
+
+
+@pytest.mark.parametrize("row", rows(), ids=lambda row: row[0])
+def test_a_limit_is_what_is_written(row: list[str]) -> None:
+    _, written, names, _, tests = row
+    name = re.findall(r"`(.*?)`", names)[0]
+    option = re.search(r"`--(.*?)`", names)
+    if option is not None:
+        (parameter,) = [found for found in serve.params if f"--{option[1]}" in found.opts]
+        if not name.startswith("--"):
+            assert serve.make_context("serve", ["app.wasm"]).params[parameter.name] == default(name)
+    if not name.startswith("--"):
+        number = re.match(r"([\d,]+)(?: (ms|s|KiB|MiB|GiB))?(?: less (\d))?", written)
+        if number is None:
+            assert (written, default(name)) == ("none", None)
+        else:
+            value = int(number[1].replace(",", "")) * UNITS[number[2] or ""] - int(number[3] or 0)
+            assert value == pytest.approx(default(name))
+    found = re.findall(r"`(.*?)`", tests)
+    assert found or tests == "none"
+    assert not [test for test in found if test not in TESTS]
+
+
+TESTS = {
+    name
+    for path in Path(__file__).parent.rglob("test_*.py")
+    for name in re.findall(r"def (test_\w+)", path.read_text())
+}
+
+
+def test_every_limit_is_written_down() -> None:
+    written = {name for row in rows() for name in re.findall(r"`(.*?)`", row[2])}
+    classes = (StoreLimits, EngineConfig, ServerConfig, ClientConfig, OutgoingRequestConfig, Limits)
+    fields = {
+        f"{cls.__name__}.{field.name}"
+        for cls in classes
+        for field in dataclasses.fields(cls)
+        if field.type.split(" | ")[0] in ("int", "float", "ConnectionQuota")
+    }
+    assert len(fields) > 30
+    assert fields - NO_LIMITS.keys() == {
+        name
+        for name in written
+        if name.split(".")[0] in [cls.__name__ for cls in classes]
+    }
+    source = DOCS.parent / "src" / "wasi_http"
+    called = r"^(_?(?:MAX_\w+|\w+_(?:LIMIT|PERMIT|BUFFER)|LONGEST|LINGER))(?:: Final)? = [\d(]"
+    constants = {
+        ".".join((*path.relative_to(source).with_suffix("").parts, name))
+        for path in source.rglob("*.py")
+        for name in re.findall(called, path.read_text(), re.MULTILINE)
+    }
+    assert len(constants) > 30
+    assert constants - OTHERS.keys() - written == set()
 
 
 # ---- README.md ------------------------------------------------------------------------------------------------------

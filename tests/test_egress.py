@@ -411,6 +411,15 @@ def test_the_check_is_for_one_target() -> None:
     assert not admits(everything, request, config, ipaddress.ip_address("8.8.4.4"), 81)
 
 
+def test_targets_are_not_remembered_without_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wasi_http.egress._MAX_CHECKED", 3)
+    egress, config = Egress.parse("all"), OutgoingRequestConfig()
+    for number in range(8):
+        request = request_to(f"8.8.8.{number}")
+        assert egress.check(request, config) is egress.check(request, config)
+        assert len(egress._checked) == 1 + number % 3
+
+
 def test_a_prohibition_of_the_system_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     resolved(monkeypatch, PUBLIC)
 

@@ -424,6 +424,19 @@ def test_a_client_that_keeps_the_connection_waiting(begun: bytes) -> None:
     assert serve(tell, test, idle_timeout=0.1) == []
 
 
+def test_a_client_that_stays_after_its_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wasi_http.io._LINGER", 0.05)
+
+    async def main() -> None:
+        async with connected(tell) as there:
+            client = await there.connect()
+            assert (await client.ask(b"nonsense\r\n\r\n")).status == 400
+            await there.tasks[0]  # ends although the client keeps its side open
+            client.close()
+
+    run("asyncio", main())
+
+
 def test_a_client_that_does_not_read() -> None:
     failed = asyncio.Event()
 

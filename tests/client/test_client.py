@@ -765,3 +765,19 @@ def test_informational_responses_are_limited(loop: str) -> None:
                 await client.close()
 
     run(loop, main())
+
+
+def test_authorities_are_not_remembered_without_bound(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("wasi_http.client.client._MAX_ROUTES", 3)
+
+    async def main() -> None:
+        async with serving(forever) as server, using(Client()) as client:
+            for number in range(1, 8):
+                # Many ways to write one address are one origin all the same.
+                host = "127.0.0." + "0" * number + "1"
+                assert (await ask(client, get(f"{host}:{server.port}"))).body == b"hello"
+                assert len(client._routes) == 1 + (number - 1) % 3
+            assert server.connections == 1
+            await client.close()
+
+    run(loop, main())

@@ -229,8 +229,6 @@ def test_the_system_looks_up_names(loop: str) -> None:
     async def main() -> None:
         async with serving(forever) as server, using(Client()) as client:
             assert (await ask(client, get(f"localhost:{server.port}"))).body == b"hello"
-            code = await code_of(ask(client, get("no-such-host.invalid")))
-            assert isinstance(code, ErrorCode.DnsError) or code is ErrorCode.DnsTimeout
             await client.close()
 
     run(loop, main())

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import sys
 
 import pytest
+
+from tests.client.peers import Peer
+from tests.client.peers import run as run_client
+from tests.client.peers import serving as other
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.error import ErrorCode, HttpError
+from wasi_http.server.handler import ServerState
 
 from .serving import Guests, Log, Serving, get, serve
 
@@ -101,3 +109,35 @@ def test_a_log_that_nobody_reads(
         assert (await server.ask(get("/trap"))).status == 500
 
     serve(loop, handler, test)
+
+
+def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
+    async def silence(peer: Peer) -> None:
+        await peer.closed()
+
+    async def main() -> None:
+        handler = guests.handler("c_kitchen", allow_egress=("127.0.0.1",), max_egress_connections=2)
+        async with other(silence) as origin:
+
+            def send(state: ServerState) -> asyncio.Future[ClientResponse]:
+                return state.send_request(ClientRequest("GET", "http", origin.authority, "/"), OutgoingRequestConfig())
+
+            one, another = (ServerState(handler, handler.context()) for _ in range(2))
+            waiting = [send(one), send(one), send(another)]
+            while origin.open < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+            with pytest.raises(HttpError) as caught:
+                await send(one)
+            assert caught.value.code is ErrorCode.ConnectionLimitReached
+            for response in waiting:
+                response.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+            # What was given up does not count any more.
+            again = send(one)
+            while origin.connections < 4:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+            again.cancel()
+            await asyncio.gather(again, return_exceptions=True)
+        await handler.client.close()
+
+    run_client(loop, main())
