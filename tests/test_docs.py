@@ -36,6 +36,7 @@ from wasi_http import (
 from wasi_http.bindings import sync
 from wasi_http.bindings.http.types import ErrorCode
 from wasi_http.cli.serve import serve
+from wasi_http.engine.cache import cache_directory
 from wasi_http.pipe import Pipe
 from wasi_http.server.config import ServerConfig
 from wasi_http.wire import Limits
@@ -171,6 +172,36 @@ def test_every_limit_is_written_down() -> None:
     }
     assert len(constants) > 30
     assert constants - OTHERS.keys() - written == set()
+
+
+# ---- docs/serve.md --------------------------------------------------------------------------------------------------
+
+
+def test_every_option_that_is_written_about_is_there() -> None:
+    options = {name for option in serve.params for name in option.opts}
+    # The table of docs/serve.md is about the options of `wasmtime serve`, too.
+    texts = [(DOCS / name).read_text() for name in ("limits.md", "egress.md", "embedding.md")]
+    texts += re.findall(r"^(?!\|).*", (DOCS / "serve.md").read_text(), re.MULTILINE)
+    texts += re.findall(r"wasi-http serve.*", (DOCS.parent / "README.md").read_text())
+    found = {name for text in texts for name in re.findall(r"(?<![\w-])--[a-z][a-z-]+", text)}
+    assert len(found) > 15
+    assert found - options - {"--help"} == set()
+
+
+def test_the_cache_is_where_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    text = (DOCS / "serve.md").read_text()
+    for platform, said, home in (
+        ("linux", "`~/.cache/wasi-http`", ".cache/wasi-http"),
+        ("darwin", "`~/Library/Caches/wasi-http`", "Library/Caches/wasi-http"),
+    ):
+        monkeypatch.setattr(sys, "platform", platform)
+        monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+        assert said in text
+        assert cache_directory() == Path.home() / home
+    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert "`$XDG_CACHE_HOME/wasi-http`" in text
+    assert cache_directory() == tmp_path / "wasi-http"
 
 
 # ---- README.md ------------------------------------------------------------------------------------------------------
