@@ -99,6 +99,9 @@ OTHERS = {
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",
     "wasi.clocks._MAX_U64": "a type",
+    "client.client._LONGEST": "what timers take: for guests no different from for ever",
+    "client.connection._LONGEST": "the same: they are set anew",
+    "outgoing._LONGEST": "the same",
 }
 
 
@@ -159,9 +162,7 @@ def test_every_limit_is_written_down() -> None:
     }
     assert len(fields) > 30
     assert fields - NO_LIMITS.keys() == {
-        name
-        for name in written
-        if name.split(".")[0] in [cls.__name__ for cls in classes]
+        name for name in written if name.split(".")[0] in [cls.__name__ for cls in classes]
     }
     source = DOCS.parent / "src" / "wasi_http"
     called = r"^(_?(?:MAX_\w+|\w+_(?:LIMIT|PERMIT|BUFFER)|LONGEST|LINGER))(?:: Final)? = [\d(]"
