@@ -6,15 +6,17 @@ decide themselves what a guest may do, and what happens around it.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
-import contextlib
 import sys
 
 from wasi_http import (
     Body,
     Component,
     Engine,
+    InvalidComponent,
     Linker,
+    LinkError,
     NoResponse,
     ProxyPre,
     Request,
@@ -57,16 +59,21 @@ class Server:
         store = Store(self.engine, state)
         req = state.new_incoming_request(Scheme.HTTP, request)
         out = state.new_response_outparam()
-        proxy = await self.pre.instantiate_async(store)
+
+        async def run() -> None:
+            try:
+                proxy = await self.pre.instantiate_async(store)
+                await proxy.wasi_http_incoming_handler.call_handle(store, req, out)
+            finally:
+                # What the guest holds goes with it; a response that it left unfinished is broken off.
+                store.close()
 
         # A task of its own: the guest may go on after its response started, and after it ended.
-        guest = asyncio.create_task(proxy.wasi_http_incoming_handler.call_handle(store, req, out))
+        guest = asyncio.create_task(run())
         self.tasks.add(guest)
 
         def done(guest: asyncio.Task[None]) -> None:
             self.tasks.discard(guest)
-            # What the guest holds goes with it; a response that it left unfinished is broken off.
-            store.close()
             if not guest.cancelled() and (error := guest.exception()) is not None:
                 print(f"error: the guest failed: {error}", file=sys.stderr, flush=True)
 
@@ -82,15 +89,30 @@ class Server:
         connection.add_done_callback(self.tasks.discard)
 
 
-async def main(path: str, address: str) -> None:
-    host, _, port = address.rpartition(":")
-    server = await asyncio.start_server(Server(path).handle_connection, host, int(port))
+async def main(path: str, host: str, port: int) -> None:
+    server = await asyncio.start_server(Server(path).handle_connection, host, port)
     host, port = server.sockets[0].getsockname()[:2]
     print(f"Serving HTTP on http://{host}:{port}/", file=sys.stderr, flush=True)
     async with server:
         await server.serve_forever()
 
 
+def address(text: str) -> tuple[str, int]:
+    """HOST:PORT; the host may be in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no address: write HOST:PORT")
+    return host.strip("[]"), int(port)
+
+
 if __name__ == "__main__":
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(main(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else "127.0.0.1:8080"))
+    parser = argparse.ArgumentParser(description="Serves a component of the world wasi:http/proxy.")
+    parser.add_argument("file", help="the component, binary or text")
+    parser.add_argument("address", nargs="?", type=address, default="127.0.0.1:8080", help="HOST:PORT")
+    arguments = parser.parse_args()
+    try:
+        asyncio.run(main(arguments.file, *arguments.address))
+    except KeyboardInterrupt:
+        pass
+    except (OSError, UnicodeError, InvalidComponent, LinkError) as error:
+        sys.exit(f"error: {str(error).splitlines()[0]}")

@@ -223,6 +223,33 @@ def test_the_guest_is_cancelled_when_the_client_goes_away(
     serve(example, engine, "c_kitchen", test)
 
 
+# Arguments, exit code, the last line on standard error.
+WRONG = [
+    ([], 2, "error: the following arguments are required: file"),
+    (["a.wasm", "localhost"], 2, "error: argument address: 'localhost' is no address: write HOST:PORT"),
+    (["a.wasm", "localhost:65536"], 2, "error: argument address: 'localhost:65536' is no address: write HOST:PORT"),
+    (["missing.wasm"], 1, "error: [Errno 2] No such file or directory: 'missing.wasm'"),
+    ([str(EXAMPLE)], 1, "error: invalid character in string"),
+    ([str(EXAMPLE.parent / "hello.wat"), "a..b:80"], 1, "error: "),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "said"), WRONG)
+def test_wrong_arguments(tmp_path: Path, arguments: list[str], code: int, said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), *arguments],
+        capture_output=True,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        cwd=tmp_path,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    *usage, line = done.stderr.splitlines()
+    assert line.startswith(said if code == 1 else f"server.py: {said}")
+    assert all(line.startswith("usage: ") for line in usage)
+
+
 def test_the_example_as_a_process(tmp_path: Path) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
     process = subprocess.Popen(
