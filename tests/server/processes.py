@@ -15,7 +15,7 @@ from pathlib import Path
 
 from .serving import PATIENCE
 
-COMMAND = [sys.executable, "-c", "from wasi_http.cli import main; main()"]
+COMMAND = [sys.executable, "-m", "wasi_http"]
 
 
 class Process:
