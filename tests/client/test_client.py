@@ -781,3 +781,21 @@ def test_authorities_are_not_remembered_without_bound(loop: str, monkeypatch: py
             await client.close()
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("pause", [0, 0.05])
+def test_a_server_that_answers_before_it_is_asked(loop: str, authority: Authority, pause: float) -> None:
+    """As those do that have too many connections."""
+
+    async def refuse(peer: Peer) -> None:
+        await peer.send(b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\nconnection: close\r\n\r\nbusy")
+        await asyncio.sleep(pause)
+
+    async def main() -> None:
+        for context in (None, authority.server()):
+            client = Client(ClientConfig(tls=authority.tls))
+            async with serving(refuse, context) as server, using(client):
+                reply = await ask(client, get(server.authority), use_tls=context is not None)
+                assert (reply.status, reply.body) == (503, b"busy")
+
+    run(loop, main())

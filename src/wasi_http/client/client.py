@@ -159,6 +159,7 @@ class Client:
             if connection.owner is not None:
                 connection.owner.release(connection)
             raise
+        connection.catch_up()
         return exchange
 
     async def _dial(
@@ -189,9 +190,10 @@ class Client:
                 connection.sock, connection.address = dialled
                 connection.port = route.origin.port
                 if connection.closed:
+                    # At once; but the server may have said why.
                     pool.vacate(found)
-                    raise HttpError(ErrorCode.ConnectionTerminated, "the server closed the connection at once")
-                pool.occupy(found, connection)
+                else:
+                    pool.occupy(found, connection)
             else:
                 connection = found
         finally:

@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_admitted_by",
+        "_early",
         "_timer",
         "_timer_at",
         "address",
@@ -65,6 +66,8 @@ class Connection(asyncio.Protocol):
         self.address: Address | None = None
         self.port = 0
         self._admitted_by: Admit | None = None
+        #: What arrived before the first exchange, None afterwards.
+        self._early: list[bytes] | None = []
         self.exchange: Exchange | None = None
         self.served = 0
         self.paused = False
@@ -120,6 +123,8 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             exchange.feed(data)
+        elif self._early is not None:
+            self._early.append(data)
         else:
             # Nothing was asked for, so this is the answer to nothing.
             self.abort()
@@ -146,6 +151,15 @@ class Connection(asyncio.Protocol):
         return bool(poll.poll(0))
 
     # Exchanges
+
+    def catch_up(self) -> None:
+        """The first exchange has begun. Servers that refuse connections may have said so before they were asked."""
+        early, self._early = self._early, None
+        for data in early or ():
+            if self.exchange is not None:
+                self.exchange.feed(data)
+        if self.closed and self.exchange is not None:
+            self.exchange.feed_eof()
 
     def is_admitted(self, admit: Admit | None) -> bool:
         """Whether a policy lets requests have this connection; one that did once is not asked again."""
