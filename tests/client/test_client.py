@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import socket
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -18,6 +20,7 @@ from wasi_http.message import Body
 from wasi_http.pipe import Pipe
 from wasi_http.wire.limits import Limits
 
+from .conftest import Authority
 from .peers import (
     LOOPS,
     PATIENCE,
@@ -799,3 +802,49 @@ def test_a_server_that_answers_before_it_is_asked(loop: str, authority: Authorit
                 assert (reply.status, reply.body) == (503, b"busy")
 
     run(loop, main())
+
+
+def test_a_client_serves_many_threads() -> None:
+    client = Client()
+    interval = sys.getswitchinterval()
+    wrong: list[BaseException] = []
+
+    def answer() -> None:
+        with contextlib.suppress(OSError):  # the end of the test
+            while True:
+                peer = listener.accept()[0]
+                threading.Thread(target=speak, args=(peer,), daemon=True).start()
+
+    def speak(peer: socket.socket) -> None:
+        with peer:
+            while peer.recv(65536):
+                peer.sendall(ok(b"hello"))
+
+    async def main() -> None:
+        request = get(f"127.0.0.1:{listener.getsockname()[1]}")
+        for _ in range(2):
+            assert (await ask(client, request)).body == b"hello"
+
+    def loops() -> None:
+        try:
+            for _ in range(50):
+                asyncio.run(main())
+        except BaseException as error:
+            wrong.append(error)
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        server = threading.Thread(target=answer, daemon=True)
+        server.start()
+        threads = [threading.Thread(target=loops) for _ in range(8)]
+        sys.setswitchinterval(1e-6)
+        try:
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join(PATIENCE)
+        finally:
+            sys.setswitchinterval(interval)
+        listener.shutdown(socket.SHUT_RDWR)
+        server.join(PATIENCE)
+    assert not wrong
+    assert not client._pools

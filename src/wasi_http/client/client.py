@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import weakref
 from collections.abc import AsyncGenerator
 from typing import Any, Final
@@ -55,6 +56,8 @@ class Client:
         self.config = config if config is not None else ClientConfig()
         self._routes: dict[tuple[bool, str], _Route] = {}
         self._pools: _Pools = weakref.WeakKeyDictionary()
+        # For the pools: each thread may have a loop, and loops come and go.
+        self._lock = threading.Lock()
 
     def send_request(
         self, request: ClientRequest, config: OutgoingRequestConfig, *, admit: Admit | None = None
@@ -215,15 +218,16 @@ class Client:
         found = self._pools.get(loop)
         if found is not None:
             return found[0]
-        for other in list(self._pools):
-            if other.is_closed():
-                # Closed without a word to its generators.
-                self._pools.pop(other)[0].drop()
         pool = Pool(self.config)
-        closing = _close_with(loop, pool, self._pools)
+        closing = _close_with(loop, pool, self._pools, self._lock)
         with contextlib.suppress(StopIteration):
             closing.__anext__().send(None)
-        self._pools[loop] = pool, closing
+        with self._lock:
+            # Those that were closed without a word to their generators.
+            dropped = [self._pools.pop(other)[0] for other in list(self._pools) if other.is_closed()]
+            self._pools[loop] = pool, closing
+        for other in dropped:
+            other.drop()
         return pool
 
     async def close(self) -> None:
@@ -236,12 +240,15 @@ class Client:
 _Pools = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Pool, AsyncGenerator[None, None]]]
 
 
-async def _close_with(loop: asyncio.AbstractEventLoop, pool: Pool, pools: _Pools) -> AsyncGenerator[None, None]:
+async def _close_with(
+    loop: asyncio.AbstractEventLoop, pool: Pool, pools: _Pools, lock: threading.Lock
+) -> AsyncGenerator[None, None]:
     """A generator that has nothing to give. But loops tell those that began on them when they come to their end."""
     try:
         yield
     finally:
-        pools.pop(loop, None)
+        with lock:
+            pools.pop(loop, None)
         await pool.close()
 
 
