@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -243,6 +244,68 @@ def test_dropping_the_future_gives_the_exchange_up(loop: str, phase: str) -> Non
             while server.open:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
             assert body.cancelled
+
+    run(loop, main())
+
+
+class Faulty(View):
+    """Whatever `answer` does is done at once."""
+
+    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Awaitable[ClientResponse]:
+        assert self.answer is not None
+        return self.answer()
+
+
+def divide() -> Any:
+    raise ZeroDivisionError
+
+
+async def soon(response: Any) -> Any:
+    return response
+
+
+# What the hook does, which kind of exception that is for whoever wrote it.
+FAULTS: list[tuple[Callable[[], Any], type[Exception]]] = [
+    (divide, ZeroDivisionError),
+    (lambda: ClientResponse(200), TypeError),
+    (lambda: None, TypeError),
+    (lambda: soon(None), AttributeError),
+    (lambda: soon(ClientResponse(200, [("x", "y")])), AttributeError),  # type: ignore[list-item]
+]
+
+
+@pytest.mark.parametrize(("answer", "kind"), FAULTS)
+@pytest.mark.parametrize("has_body", [False, True])
+def test_a_faulty_hook_is_no_fault_of_the_guest(
+    loop: str, answer: Callable[[], Any], kind: type[Exception], has_body: bool
+) -> None:
+    async def main() -> None:
+        reported: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
+        view, body = Faulty(answer), Pipe() if has_body else None
+        outcome = await result_of(handle(view, request_of(view, body_=body)))
+        assert outcome == Err(ErrorCode.InternalError(kind.__name__))
+        assert [type(error) for error in reported] == [kind]
+        assert body is None or isinstance(body.error, HttpError)
+
+    run(loop, main())
+
+
+def test_a_hook_that_does_not_mind_to_be_cancelled(loop: str) -> None:
+    pipe = Pipe()
+
+    async def stubborn() -> ClientResponse:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return ClientResponse(200, [], pipe)
+
+    async def main() -> None:
+        view = View(stubborn)
+        future = handle(view, request_of(view))
+        await asyncio.sleep(0)
+        future.release()
+        while not pipe.cancelled:  # noqa: ASYNC110
+            await asyncio.sleep(0)
 
     run(loop, main())
 
