@@ -152,6 +152,13 @@ TESTS = {
 }
 
 
+def test_every_test_that_conformance_names_exists() -> None:
+    tables = [line.split("|")[-2] for line in (DOCS / "conformance.md").read_text().splitlines() if line[:1] == "|"]
+    named = {name for cell in tables for name in re.findall(r"`(test_\w+)`", cell)}
+    assert len(named) > 80
+    assert named - TESTS == set()
+
+
 def test_every_limit_is_written_down() -> None:
     written = {name for row in rows() for name in re.findall(r"`(.*?)`", row[2])}
     classes = (StoreLimits, EngineConfig, ServerConfig, ClientConfig, OutgoingRequestConfig, Limits)

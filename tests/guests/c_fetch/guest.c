@@ -3,6 +3,9 @@
 //   /fetch       a request without a body, with the method of the request
 //   /fetch-post  the request's body is piped into the one that goes out, its content-type with it
 //   /fetch-head  as /fetch, but answers with the status and the headers as text and drops the body
+//   /duplex      as /fetch-post, but what comes back is streamed while the request's body still arrives
+//   /fan-out     there may be 16 URLs: all are requested at once, and each is answered with a line as soon as it is
+//                there, "NUMBER STATUS BYTES" or "NUMBER error-code CODE"
 //
 // A request that cannot be made or fails answers 502 with the number of the error-code's case.
 #include "guest.h"
@@ -114,16 +117,227 @@ static void stream_back(handle outparam, handle response) {
   }
 }
 
+// One direction of a duplex: what can be moved without waiting. False when there is nothing more to come.
+typedef struct {
+  handle from, to;
+  bool failed;
+} direction;
+
+static bool move(direction *d) {
+  for (;;) {
+    output_check_write(d->to, ret);
+    if (ret[0]) return !(d->failed = true);
+    u64 room = ret_u64(8);
+    if (!room) return true;
+    u32 mark = heap_mark();
+    input_read(d->from, room < CHUNK ? room : CHUNK, ret);
+    if (ret[0]) {
+      d->failed = ret[4] == 0;
+      if (d->failed) error_drop(ret_u32(8));
+      return false;
+    }
+    text part = ret_text(4);
+    if (!part.size) return true;
+    output_write(d->to, part.at, part.size, ret);
+    heap_reset(mark);
+    if (ret[0]) return !(d->failed = true);
+  }
+}
+
+// What a direction waits for: room, or else bytes.
+static handle wait_for(const direction *d) {
+  output_check_write(d->to, ret);
+  return !ret[0] && !ret_u64(8) ? output_subscribe(d->to) : input_subscribe(d->from);
+}
+
+static handle stream_of(handle body) {
+  incoming_body_stream(body, ret);
+  return ok_handle();
+}
+
+static void duplex(handle outparam, handle request, handle to_body, handle future) {
+  request_consume(request, ret);
+  handle from_body = ok_handle();
+  direction up = {stream_of(from_body), output_of(to_body), false}, down = {0, 0, false};
+  handle back_body = 0, answer_body = 0;
+  bool rising = true, falling = false;
+  while (rising || falling || future) {
+    u32 mark = heap_mark();
+    if (rising && !(rising = move(&up))) {
+      input_drop(up.from);
+      incoming_body_drop(from_body);
+      if (up.failed) {
+        output_drop(up.to);
+        outgoing_body_drop(to_body);
+      } else {
+        finish(to_body, up.to);
+      }
+    }
+    if (future) {
+      future_response_get(future, ret);
+      if (ret[0]) {
+        if (ret[8]) __builtin_trap();
+        u32 response = ret_u32(24), code = ret[24];
+        bool error = ret[16];
+        future_response_drop(future);
+        future = 0;
+        if (error) {
+          failed(outparam, code);
+          return;
+        }
+        u32 status = incoming_response_status(response);
+        incoming_response_consume(response, ret);
+        back_body = ok_handle();
+        incoming_response_drop(response);
+        answer_body = respond(outparam, status, fields_new());
+        down.from = stream_of(back_body);
+        down.to = output_of(answer_body);
+        falling = true;
+      }
+    }
+    if (falling && !(falling = move(&down))) {
+      input_drop(down.from);
+      incoming_body_drop(back_body);
+      if (down.failed) {
+        output_drop(down.to);
+        outgoing_body_drop(answer_body);
+      } else {
+        finish(answer_body, down.to);
+      }
+    }
+    handle waits[2];
+    u32 count = 0;
+    if (rising) waits[count++] = wait_for(&up);
+    if (falling) waits[count++] = wait_for(&down);
+    if (future) waits[count++] = future_response_subscribe(future);
+    if (count) poll(waits, count, ret);
+    while (count) pollable_drop(waits[--count]);
+    heap_reset(mark);
+  }
+}
+
+enum { MOST = 16 };
+
+// One of many requests: its future, then its body.
+typedef struct {
+  handle future, body, stream, ready;
+  u32 status;
+  u64 size;
+} fetched;
+
+static bool note(handle to, u32 number, text said, u64 first, const u64 *second) {
+  out.size = 0;
+  add_number(&out, number);
+  add(&out, said);
+  add_number(&out, first);
+  if (second) {
+    add(&out, TEXT(" "));
+    add_number(&out, *second);
+  }
+  add(&out, TEXT("\n"));
+  return write_all(to, out.at, out.size);
+}
+
+// Goes as far as it can without waiting; true when the request is done.
+static bool advance(fetched *one, handle to, u32 number) {
+  if (one->future) {
+    future_response_get(one->future, ret);
+    if (!ret[0]) return false;
+    if (ret[8]) __builtin_trap();
+    u32 response = ret_u32(24), code = ret[24];
+    bool error = ret[16];
+    pollable_drop(one->ready);
+    future_response_drop(one->future);
+    one->future = 0;
+    if (error) {
+      note(to, number, TEXT(" error-code "), code, 0);
+      return true;
+    }
+    one->status = incoming_response_status(response);
+    incoming_response_consume(response, ret);
+    one->body = ok_handle();
+    incoming_response_drop(response);
+    one->stream = stream_of(one->body);
+    one->ready = input_subscribe(one->stream);
+  }
+  for (;;) {
+    u32 mark = heap_mark();
+    input_read(one->stream, CHUNK, ret);
+    heap_reset(mark);
+    if (ret[0]) break;
+    u32 size = ret_u32(8);
+    if (!size) return false;
+    one->size += size;
+  }
+  if (ret[4] == 0) error_drop(ret_u32(8));
+  pollable_drop(one->ready);
+  input_drop(one->stream);
+  incoming_body_drop(one->body);
+  note(to, number, TEXT(" "), one->status, &one->size);
+  return true;
+}
+
+static void fan_out(handle outparam, handle fields) {
+  static fetched all[MOST];
+  bool left[MOST] = {false};
+  fields_get(fields, "x-url", 5, ret);
+  const u32 *urls = (const u32 *)ret_u32(0);
+  u32 count = ret_u32(4) < MOST ? ret_u32(4) : MOST;
+  handle body = respond(outparam, 200, fields_new());
+  handle to = output_of(body);
+  u32 waiting = 0;
+  for (u32 i = 0; i < count; i++) {
+    handle outgoing = request_for((text){(const char *)urls[2 * i], urls[2 * i + 1]}, fields_new());
+    if (!outgoing) __builtin_trap();
+    outgoing_handle(outgoing, 0, 0, ret);
+    if (ret[0]) {
+      note(to, i, TEXT(" error-code "), ret[8], 0);
+      continue;
+    }
+    all[i].future = ret_u32(8);
+    all[i].ready = future_response_subscribe(all[i].future);
+    left[i] = true;
+    waiting++;
+  }
+  while (waiting) {
+    u32 mark = heap_mark();
+    handle pollables[MOST];
+    u32 numbers[MOST], size = 0;
+    for (u32 i = 0; i < count; i++) {
+      if (!left[i]) continue;
+      pollables[size] = all[i].ready;
+      numbers[size++] = i;
+    }
+    poll(pollables, size, ret);
+    const u32 *ready = (const u32 *)ret_u32(0);
+    for (u32 n = ret_u32(4), i = 0; i < n; i++) {
+      u32 number = numbers[ready[i]];
+      if (advance(&all[number], to, number)) {
+        left[number] = false;
+        waiting--;
+      }
+    }
+    heap_reset(mark);
+  }
+  finish(body, to);
+}
+
 void handle_request(handle request, handle outparam) {
   text path = path_of(request);
-  bool post = equal(path, TEXT("/fetch-post"));
+  bool both_ways = equal(path, TEXT("/duplex"));
+  bool post = both_ways || equal(path, TEXT("/fetch-post"));
   bool head_only = equal(path, TEXT("/fetch-head"));
-  if (!post && !head_only && !equal(path, TEXT("/fetch"))) {
+  bool many = equal(path, TEXT("/fan-out"));
+  if (!post && !head_only && !many && !equal(path, TEXT("/fetch"))) {
     answer(outparam, 404, TEXT("no such path\n"));
     return;
   }
 
   handle fields = request_headers(request);
+  if (many) {
+    fan_out(outparam, fields);
+    return;
+  }
   fields_get(fields, "x-url", 5, ret);
   if (!ret_u32(4)) {
     answer(outparam, 400, TEXT("no x-url\n"));
@@ -154,6 +368,10 @@ void handle_request(handle request, handle outparam) {
     return;
   }
   handle future = ret_u32(8);
+  if (both_ways) {
+    duplex(outparam, request, to_body, future);
+    return;
+  }
   if (post) {
     request_consume(request, ret);
     handle from_body = ok_handle();
