@@ -120,7 +120,11 @@ class FutureTrailers(Resource, name="future-trailers"):
         pipe = self._pipe
         if pipe.error is not None:
             return Ok(Err(error_code_of(pipe.error)))
-        return Ok(Ok(Fields.received(self._view, pipe.trailers) if pipe.trailers else None))
+        if not pipe.trailers:
+            return Ok(Ok(None))
+        trailers = Fields.received(self._view, pipe.trailers)
+        trailers.charge_received()
+        return Ok(Ok(trailers))
 
     def drop(self) -> None:
         self._pipe.cancel()

@@ -311,7 +311,8 @@ class Egress:
 
 
 def _denied(code: ErrorCode, authority: str, why: str, rule: str | None) -> EgressDenied:
-    return EgressDenied(code, f"a guest's request to {authority!r} was denied{why}", rule)
+    shown = authority if len(authority) <= 300 else f"{authority[:300]}…"
+    return EgressDenied(code, f"a guest's request to {shown!r} was denied{why}", rule)
 
 
 def _prohibited(authority: str, target: _Target, address: Address) -> EgressDenied:

@@ -68,13 +68,14 @@ def _count(entries: Iterable[Field]) -> int:
 class Fields(Resource, name="fields"):
     """A collection of fields; ``entries_`` is what goes on the wire."""
 
-    __slots__ = ("_mutable", "_size", "entries_", "view")
+    __slots__ = ("_mutable", "_original", "_size", "entries_", "view")
 
     def __init__(self, view: HttpState, entries: list[Field], mutable: bool = True, size: int = -1) -> None:
         """``size`` is what the entries count; -1 has them counted."""
         self.view = view
         self.entries_ = entries
         self._mutable = mutable
+        self._original: Fields | None = None
         self._size = _count(entries) if size < 0 else size
 
     @classmethod
@@ -86,7 +87,14 @@ class Fields(Resource, name="fields"):
 
     def freeze(self) -> Fields:
         """An immutable view of the same entries."""
-        return Fields(self.view, self.entries_, False, self._size)
+        frozen = Fields(self.view, self.entries_, False, self._size)
+        # Who is charged for them is so for as long as there is a view.
+        frozen._original = self._original or self
+        return frozen
+
+    def charge_received(self) -> None:
+        """Charges the guest for what arrived: it may keep that for as long as it likes, and let more arrive."""
+        self.charge(self.view.table, _count(self.entries_))
 
     def _writable(self, name: str) -> bytes:
         key = name.encode("utf-8").lower()

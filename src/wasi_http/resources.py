@@ -41,6 +41,7 @@ from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
 
 __all__ = [
+    "MAX_PART",
     "FutureIncomingResponse",
     "IncomingHandler",
     "IncomingRequest",
@@ -53,6 +54,9 @@ __all__ = [
     "Scheme",
     "Types",
 ]
+
+#: The most characters of a method, scheme, authority or path of a guest's request.
+MAX_PART: Final = 65_534
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
@@ -282,8 +286,9 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_method(self, method: Method) -> None:
-        if isinstance(method, Method.Other) and _TOKEN(method.value) is None:
+        if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or _TOKEN(method.value) is None):
             raise Err(None)
+        self._keep(str(method), str(self.verb))
         self.verb = method
 
     @method
@@ -293,8 +298,9 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query and _PATH(path_with_query) is None:
+        if path_with_query and (len(path_with_query) > MAX_PART or _PATH(path_with_query) is None):
             raise Err(None)
+        self._keep(path_with_query, self.path_)
         self.path_ = path_with_query
 
     @method
@@ -304,8 +310,9 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_scheme(self, scheme: Scheme | None) -> None:
-        if isinstance(scheme, Scheme.Other) and _SCHEME(scheme.value) is None:
+        if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or _SCHEME(scheme.value) is None):
             raise Err(None)
+        self._keep(str(scheme), str(self.scheme_))
         self.scheme_ = scheme
 
     @method
@@ -316,10 +323,15 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @raises()
     def set_authority(self, authority: str | None) -> None:
         if authority is not None:
-            found = _AUTHORITY(authority)
+            found = _AUTHORITY(authority) if len(authority) <= MAX_PART else None
             if found is None or int(found["port"] or 0) > 65535 or not _is_ipv6(found["ipv6"]):
                 raise Err(None)
+        self._keep(authority, self.authority_)
         self.authority_ = authority
+
+    def _keep(self, new: str | None, old: str | None) -> None:
+        """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
+        self.charge(self.fields.view.table, len(new or "") - len(old or ""))
 
     @method
     def headers(self) -> Own[Fields]:
@@ -462,6 +474,9 @@ class IncomingResponse(Resource, name="incoming-response"):
             body = body.pipe
         return cls(view, response.status, response.headers, body)
 
+    def charge_headers(self) -> None:
+        self._fields.charge_received()
+
     @method
     def status(self) -> u16:
         return self._status
@@ -544,6 +559,7 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
         if not isinstance(outcome, IncomingResponse):
             return Ok(Err(outcome))
         outcome.take_charge(self, self._view.table)
+        outcome.charge_headers()
         return Ok(Ok(outcome))
 
     def drop(self) -> None:

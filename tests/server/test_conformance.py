@@ -322,7 +322,7 @@ def test_too_many_fields_stop_the_guest_alone(guests: Guests, loop: str, path: s
     serve(loop, guests.handler("c_rules"), test)
 
 
-@pytest.mark.parametrize("what", ["fields", "clones", "bodies"])
+@pytest.mark.parametrize("what", ["fields", "clones", "bodies", "views", "paths"])
 def test_hoarding_stops_the_guest_alone(guests: Guests, what: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()

@@ -111,6 +111,13 @@ def test_a_log_that_nobody_reads(
     serve(loop, handler, test)
 
 
+def test_what_guests_say_of_themselves_is_bounded(guests: Guests) -> None:
+    handler = guests.handler("c_kitchen")
+    log = handler._write = Log()
+    handler.log("x" * 100_000_000)
+    assert log.err == "x" * 8192 + " …\n"
+
+
 def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
     async def silence(peer: Peer) -> None:
         await peer.closed()

@@ -42,7 +42,9 @@ class Origin:
     @classmethod
     def parse(cls, authority: str, tls: bool) -> Origin:
         """Of ``host[:port]``. Raises HttpError: HTTP-request-URI-invalid, or DNS-error for an impossible name."""
-        found = _AUTHORITY(authority)
+        # Longer than any name is, brackets and port included.
+        found = _AUTHORITY(authority) if len(authority) <= 300 else None
+        authority = authority[:300]
         port = 443 if tls else 80
         if found is not None and found[3]:
             port = int(found[3])

@@ -25,6 +25,9 @@ __all__ = ["Handler", "PrefixedCtx", "ServerState"]
 # Guests could fill the log with the names of hosts.
 _MAX_WARNINGS: Final = 100
 
+# Nor should they with what they say of themselves, in characters.
+_MAX_TEXT: Final = 8192
+
 
 class ServerState(WasiHttpView):
     """The state of one store: of one request, or of several, one after another."""
@@ -107,7 +110,9 @@ class Handler:
             self.log(f"{denied}; allow it with --allow-egress {denied.rule}" if denied.rule else str(denied))
 
     def log(self, text: str) -> None:
-        """One line on the server's standard error; control characters are made visible."""
+        """Lines on the server's standard error; control characters are made visible, and what is too long is cut."""
+        if len(text) > _MAX_TEXT:
+            text = f"{text[:_MAX_TEXT]} …"
         lines = ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in text.splitlines()]
         self._write(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
 

@@ -264,7 +264,7 @@ static void grow(call c) {
   say_and_answer(c);
 }
 
-// /hoard/fields, clones or bodies/COUNT: all of them kept, each as large as it may be
+// /hoard/fields, clones, bodies, views or paths/COUNT: all of them kept, each as large as it may be
 static void hoard(call c) {
   text what = segment(c.path, 1);
   u8 *value = allocate(262144, 1);
@@ -277,6 +277,17 @@ static void hoard(call c) {
       fields_clone(first);
     } else if (equal(what, TEXT("fields"))) {
       fields_append(fields_new(), "n", 1, (const char *)value, 100000, ret);
+    } else if (equal(what, TEXT("views"))) {
+      handle fields = fields_new();
+      fields_append(fields, "n", 1, (const char *)value, 100000, ret);
+      handle request = outgoing_request_new(fields);
+      outgoing_request_headers(request);
+      outgoing_request_drop(request);
+    } else if (equal(what, TEXT("paths"))) {
+      value[0] = '/';
+      handle request = outgoing_request_new(fields_new());
+      if (outgoing_request_set_path(request, 1, (const char *)value, 65534)) __builtin_trap();
+      if (!outgoing_request_set_path(request, 1, (const char *)value, 65535)) __builtin_trap();
     } else {
       response_body(response_new(fields_new()), ret);
       write_all(output_of(ok_handle()), value, 262144);
