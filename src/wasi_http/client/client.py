@@ -134,9 +134,9 @@ class Client:
             if again or not isinstance(outcome, Stale):
                 raise outcome
             again = True
-            self.flush(loop, request, config)
+            self._flush(loop, request, config)
 
-    def flush(self, loop: asyncio.AbstractEventLoop, request: ClientRequest, config: OutgoingRequestConfig) -> None:
+    def _flush(self, loop: asyncio.AbstractEventLoop, request: ClientRequest, config: OutgoingRequestConfig) -> None:
         """Closes the idle connections to a request's origin."""
         self._pool(loop).flush(self._route(request, config).origin)
 
@@ -287,7 +287,7 @@ class _Reply(asyncio.Future[ClientResponse]):
         elif isinstance(outcome, Stale):
             # What else is idle may be as dead as this one was.
             loop = self.get_loop()
-            self._client.flush(loop, *self._arguments[:2])
+            self._client._flush(loop, *self._arguments[:2])
             task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments))
             task.add_done_callback(self._take)
         else:
