@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -17,7 +20,7 @@ from tests.guests.build import GuestUnavailable, build
 from wasi_http.server import ServerConfig
 from wasi_http.server.process import ServeError, Setup, _supervise
 
-from .processes import Process, rest, started
+from .processes import COMMAND, Process, rest, started
 from .serving import PATIENCE, get
 
 HELLO = get("/status/200", "Connection: close")
@@ -118,6 +121,35 @@ def test_the_second_signal_waits_for_nobody(cache: Path, kitchen: Path) -> None:
         with pytest.raises(ConnectionResetError):
             rest(client)
         assert server.end() == 0
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_nobody_has_to_read_what_the_server_says(
+    cache: Path, kitchen: Path, workers: int, number: signal.Signals
+) -> None:
+    arguments = ["serve", str(kitchen), "--addr", "127.0.0.1:0", "--workers", str(workers)]
+    with subprocess.Popen(
+        [*COMMAND, *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stderr is not None
+            found = re.search(rb":(\d+)/", process.stderr.readline())
+            assert found is not None
+            process.stderr.close()
+            with socket.create_connection(("127.0.0.1", int(found[1])), PATIENCE) as client:
+                # The reason of the failure goes nowhere, and the server goes on.
+                client.sendall(get("/trap") + get("/status/200", "Connection: close"))
+                assert rest(client).endswith(b"status\n")
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def test_what_guests_print_goes_to_the_servers_streams(cache: Path, kitchen: Path) -> None:

@@ -125,7 +125,10 @@ def _watch(door: socket.socket | None, shut_down: Callable[[], None]) -> None:
 
 
 def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    # Whoever read it may have gone, which stops nothing that is under way.
+    with contextlib.suppress(OSError, ValueError):
+        if sys.stderr is not None:
+            print(text, file=sys.stderr, flush=True)
 
 
 def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
