@@ -578,6 +578,32 @@ def test_a_guest_with_too_many_connections(loop: str) -> None:
     run(loop, main())
 
 
+def test_requests_at_once_have_no_more_connections_than_the_guest_may(loop: str) -> None:
+    quota = ConnectionQuota(4)
+
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        await go_on.wait()
+        await peer.send(ok(b"hello"))
+        await peer.closed()
+
+    async def main() -> None:
+        nonlocal go_on
+        go_on = asyncio.Event()
+        async with serving(script) as server, using(Client()) as client:
+            config = OutgoingRequestConfig(quota=quota)
+            replies = [client.send_request(get(server.authority), config) for _ in range(50)]
+            denied = [await code_of(reply) for reply in replies[4:]]
+            assert denied == [ErrorCode.ConnectionLimitReached] * 46
+            go_on.set()
+            assert [(await read(await reply)).body for reply in replies[:4]] == [b"hello"] * 4
+            assert (server.connections, quota.used) == (4, 0)
+            await client.close()
+
+    go_on: asyncio.Event
+    run(loop, main())
+
+
 def test_a_quota_counts_what_is_used(loop: str) -> None:
     quota = ConnectionQuota(1)
 

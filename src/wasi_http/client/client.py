@@ -15,7 +15,7 @@ from wasi_http.client.dial import dial
 from wasi_http.client.exchange import IDEMPOTENT, Exchange, Receiver, Stale
 from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
-from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.wire.section import Field
 
@@ -95,9 +95,7 @@ class Client:
         HttpError for a request that cannot be sent anywhere.
         """
         route = self._route(request, config)
-        quota = config.quota
-        if quota is not None and quota.used >= quota.limit:
-            raise HttpError(ErrorCode.ConnectionLimitReached, f"the guest has {quota.used} connections already")
+        _check(config.quota)
         pool = self._pool(loop)
         while (connection := pool.take(route.origin, admit)) is not None:
             if (request.body is not None or request.method not in IDEMPOTENT) and connection.readable():
@@ -180,6 +178,7 @@ class Client:
         pool = self._pool(loop)
         quota = config.quota
         if quota is not None:
+            _check(quota)  # once more: none of the requests that a guest made at once had a connection then
             quota.used += 1  # also while it is being made
         try:
             found = await pool.acquire(route.origin, deadline, admit)
@@ -250,6 +249,11 @@ async def _close_with(
         with lock:
             pools.pop(loop, None)
         await pool.close()
+
+
+def _check(quota: ConnectionQuota | None) -> None:
+    if quota is not None and quota.used >= quota.limit:
+        raise HttpError(ErrorCode.ConnectionLimitReached, f"the guest has {quota.used} connections already")
 
 
 def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
