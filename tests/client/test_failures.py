@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import math
 import os
 import socket
 import ssl
@@ -12,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, ClientRequest, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import (
+    Client,
+    ClientConfig,
+    ClientRequest,
+    ClientResponse,
+    ConnectionQuota,
+    OutgoingRequestConfig,
+)
 from wasi_http.client.connection import Connection
 from wasi_http.client.exchange import Exchange
 from wasi_http.error import (
@@ -413,6 +421,56 @@ def test_a_guest_that_sends_slowly_gets_its_time(loop: str) -> None:
     run(loop, main())
 
 
+def test_a_guest_that_stops_sending_takes_its_own_time(loop: str) -> None:
+    async def script(peer: Peer) -> None:
+        assert await peer.head()
+        await peer.reader.readuntil(b"0\r\n\r\n")
+        await peer.closed()
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client()) as client:
+            source = Pipe()
+            source.write(b"begun")
+            task = asyncio.ensure_future(
+                ask(client, get(server.authority, method="POST", body=source), first_byte_timeout=SHORT)
+            )
+            await asyncio.sleep(4 * SHORT)
+            assert not task.done()
+            source.end()
+            # From now on it is the server's.
+            assert await code_of(task) is ErrorCode.ConnectionReadTimeout
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("timeout", [0.0, 1e-9, SHORT])
+def test_a_guest_that_does_not_read_costs_no_time(loop: str, timeout: float) -> None:
+    """Nothing is due until it reads again, however short the time between bytes."""
+
+    async def main() -> None:
+        connection = Connection(asyncio.get_running_loop())
+        transport = connection.transport = FullTransport()  # type: ignore[assignment]
+        outcomes: list[object] = []
+        config = OutgoingRequestConfig(between_bytes_timeout=timeout)
+        exchange = Exchange(connection, get("a.example"), config, Limits(), outcomes.append)
+        exchange.start(b"/", b"a.example", [])
+        transport.unsent = 0
+        connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(300_000))
+        (response,) = outcomes
+        assert isinstance(response, ClientResponse)
+        assert not connection.reading
+        await asyncio.sleep(2 * timeout + 0.01)
+        assert connection.due == math.inf
+        while response.body.size:
+            assert response.body.take(100_000)
+        assert connection.reading
+        await asyncio.sleep(2 * timeout + 0.01)
+        assert isinstance(response.body.error, HttpError)
+        assert response.body.error.code is ErrorCode.ConnectionReadTimeout
+
+    run(loop, main())
+
+
 @pytest.mark.parametrize("timeout", ["between_bytes_timeout", "first_byte_timeout"])
 def test_a_server_that_takes_nothing(loop: str, timeout: str) -> None:
     go_on = asyncio.Event()
@@ -481,6 +539,12 @@ class FullTransport:
 
     def abort(self) -> None:
         self.aborted = True
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
 
 
 def test_a_server_that_takes_little_by_little(loop: str) -> None:

@@ -10,6 +10,7 @@ well after it was sent leaves a connection that can be used again; every other o
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -182,7 +183,12 @@ class Exchange:
         if self.sent:
             source.readable.remove(self._resume)
         if not self.over and not connection.paused:
-            connection.due = connection.loop.time() + (self.between_bytes if self.responded else self.first_byte)
+            self._give_time()
+
+    def _give_time(self) -> None:
+        """The server has had something of the request, and as long from now on to answer, or to go on doing so."""
+        connection = self._connection
+        connection.set_due(connection.loop.time() + (self.between_bytes if self.responded else self.first_byte))
 
     def pause(self) -> None:
         """The transport is full: the server has to take something of it in time."""
@@ -192,8 +198,7 @@ class Exchange:
 
     def resume(self) -> None:
         self.stalled = -1
-        connection = self._connection
-        connection.due = connection.loop.time() + (self.between_bytes if self.responded else self.first_byte)
+        self._give_time()
         if not self.sent and not self.over:
             self._send(b"")
 
@@ -278,12 +283,11 @@ class Exchange:
             connection.set_due(now + min(self.between_bytes, self.first_byte))
         elif unsent and not self.ended:
             self.fail(HttpError(ErrorCode.ConnectionWriteTimeout, "the server does not take the request"))
+        elif not connection.reading or not (self.sent or self.responded):
+            # It is the guest that takes its time: the server's begins when it reads or sends.
+            connection.due = math.inf
         elif self.responded:
-            if connection.reading:
-                self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server sends nothing more of the response"))
-            else:
-                # It is the guest that takes its time.
-                connection.set_due(now + self.between_bytes)
+            self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server sends nothing more of the response"))
         elif self.heard:
             self.fail(HttpError(ErrorCode.HttpResponseTimeout, "the head of the response took too long"))
         else:
