@@ -278,6 +278,47 @@ def test_a_guest_is_held_back(loop: str) -> None:
     run(loop, main())
 
 
+@pytest.mark.parametrize("size", [1000, 40_000])
+def test_a_body_that_is_filled_as_soon_as_there_is_room(loop: str, size: int) -> None:
+    """It arrives in order, and is not held until it is complete."""
+    total = 400 * 40_000
+    arrived = arrived_before_the_end = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal arrived
+        assert await peer.head()
+        for number in range(total // size):
+            arrived += size
+            assert await peer.reader.readexactly(size) == number.to_bytes(4, "big") * (size // 4)
+        await peer.send(ok(b"hello"))
+        await peer.closed()
+
+    async def main() -> None:
+        source = Pipe()
+        numbers = iter(range(total // size))
+
+        def fill() -> None:
+            nonlocal arrived_before_the_end
+            while not source.ended and source.room() >= size:
+                number = next(numbers, None)
+                if number is None:
+                    arrived_before_the_end = arrived
+                    source.end()
+                else:
+                    source.write(number.to_bytes(4, "big") * (size // 4))
+
+        async with serving(script) as server, using(Client()) as client:
+            source.writable.add(fill)
+            fill()
+            request = get(server.authority, method="POST", body=source)
+            request.headers.append((b"content-length", b"%d" % total))
+            assert (await ask(client, request)).body == b"hello"
+            assert arrived_before_the_end
+            await client.close()
+
+    run(loop, main())
+
+
 def test_an_answer_before_the_request_is_complete(loop: str) -> None:
     """The rest is not wanted, and the connection is of no use any more."""
 

@@ -75,6 +75,7 @@ class Exchange:
         "_body",
         "_connection",
         "_quota",
+        "_sending",
         "_source",
         "_taken",
         "_watching",
@@ -111,6 +112,7 @@ class Exchange:
         self._source = request.body
         self._quota = config.quota
         self._body: Pipe | None = None
+        self._sending = False
         self._taken = False
         self._watching = False
         self.sent = False
@@ -150,7 +152,7 @@ class Exchange:
                 source.readable.add(self._resume)
 
     def _resume(self) -> None:
-        if not self._connection.paused and not self.over:
+        if not (self._connection.paused or self.over or self._sending):
             self._send(b"")
 
     def _send(self, data: bytes) -> None:
@@ -158,6 +160,8 @@ class Exchange:
         source, connection, writer = self._source, self._connection, self.writer
         assert source is not None
         parts = [data] if data else []
+        gathered = 0
+        self._sending = True  # whoever fills the body as soon as there is room need not call for it
         try:
             while True:
                 piece = source.take(_PIECE)
@@ -169,17 +173,21 @@ class Exchange:
                 elif piece:
                     self._taken = True
                     parts.append(writer.body(piece))
-                if not piece or len(piece) >= 16384:
+                    gathered += len(piece)
+                if not piece or len(piece) >= 16384 or gathered >= _PIECE:
                     if parts:
                         # One system call for the head and a small body.
                         connection.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
                         parts.clear()
+                        gathered = 0
                     if not piece or connection.paused or self.over:
                         break
         except (OSError, ProtocolError) as error:
             # The guest's body failed: the server must not take what it got for the whole.
             self.fail(HttpError.of(error))
             return
+        finally:
+            self._sending = False
         if self.sent:
             source.readable.remove(self._resume)
         if not self.over and not connection.paused:
