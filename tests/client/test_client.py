@@ -701,6 +701,34 @@ def test_a_client_serves_many_loops(loop: str) -> None:
     assert not client._pools
 
 
+def test_threads_share_a_client() -> None:
+    """Another one may find a loop that has ended at the same moment."""
+    client = Client()
+    armed = False
+
+    class Loop(asyncio.SelectorEventLoop):
+        def is_closed(self) -> bool:
+            nonlocal armed
+            if armed:
+                armed = False
+                thread = threading.Thread(target=use, args=[asyncio.SelectorEventLoop()])
+                thread.start()
+                thread.join()
+            return super().is_closed()
+
+    def use(loop: asyncio.AbstractEventLoop) -> None:
+        async def main() -> None:
+            client._pool(loop)
+
+        loop.run_until_complete(main())
+        loop.close()
+
+    use(Loop())
+    armed = True
+    use(asyncio.SelectorEventLoop())
+    assert not armed
+
+
 def test_connections_end_with_the_loop(loop: str) -> None:
     client = Client()
     listener = socket.create_server(("127.0.0.1", 0))
