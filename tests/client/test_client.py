@@ -775,6 +775,31 @@ def test_closing_ends_what_is_under_way(loop: str) -> None:
     run(loop, main())
 
 
+def test_closing_does_not_send_a_request_again(loop: str) -> None:
+    """It was on a connection that had served others, and could be."""
+    seen = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        assert await peer.head()
+        await peer.send(ok(b"hello"))
+        if await peer.head():
+            seen.set()
+            await peer.closed()
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client()) as client:
+            await ask(client, get(server.authority))
+            reply = client.send_request(get(server.authority), OutgoingRequestConfig())
+            await seen.wait()
+            await client.close()
+            with pytest.raises(HttpError) as raised:
+                await reply
+            assert raised.value.code is ErrorCode.ConnectionTerminated
+            assert server.connections == 1
+
+    run(loop, main())
+
+
 def test_closing_while_a_connection_is_made(loop: str) -> None:
     """The request goes on; nothing is kept afterwards."""
     asked, go_on = asyncio.Event(), asyncio.Event()

@@ -301,13 +301,15 @@ class Exchange:
         else:
             self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server does not answer"))
 
-    def fail(self, error: HttpError) -> None:
+    def fail(self, error: HttpError, again: bool = True) -> None:
+        """``again``: the request may be sent on another connection, if it can be."""
         if self.over:
             return
         self.detach()
         self._connection.abort()
         if (
-            error.code is ErrorCode.ConnectionTerminated
+            again
+            and error.code is ErrorCode.ConnectionTerminated
             and self._connection.served
             and not self.heard
             and not self._taken

@@ -185,9 +185,10 @@ class Pool:
         One that is still being made serves its request and is closed then.
         """
         self._closed = True
+        error = HttpError(ErrorCode.ConnectionTerminated, "the client was closed")
         for connection in tuple(self._connections):
             if connection.exchange is not None:
-                connection.exchange.fail(HttpError(ErrorCode.ConnectionTerminated, "the client was closed"))
+                connection.exchange.fail(error, again=False)
             else:
                 connection.abort()
         if self._connections:
