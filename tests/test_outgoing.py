@@ -323,8 +323,9 @@ class QuickView(View):
 
     def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Awaitable[ClientResponse]:
         self.sent.append((request, config))
+        before = len(asyncio.all_tasks())
         response = self.egress.send_request(request, config, self.client)
-        self.tasks += isinstance(response, asyncio.Task)
+        self.tasks += len(asyncio.all_tasks()) - before
         return response
 
 

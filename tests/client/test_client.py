@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, ClientRequest, OutgoingRequestConfig
+from wasi_http.client import Client, ClientConfig, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.exchange import Exchange
+from wasi_http.client.origin import Origin
+from wasi_http.client.pool import Place
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.message import Body
 from wasi_http.pipe import Pipe
@@ -393,6 +395,56 @@ def test_a_body_that_nobody_wants_takes_the_connection_along(loop: str) -> None:
     run(loop, main())
 
 
+@pytest.mark.parametrize("reused", [False, True])
+def test_a_response_that_nobody_sees_takes_the_connection_along(loop: str, reused: bool) -> None:
+    """Who waits for it is cancelled when it is there, but has not been woken yet."""
+
+    async def script(peer: Peer) -> None:
+        if reused:
+            await peer.head()
+            await peer.send(ok(b"hello"))
+        await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
+        await peer.closed()
+
+    async def main() -> None:
+        quota = ConnectionQuota(1)
+        config = OutgoingRequestConfig(quota=quota)
+        async with serving(script) as server:
+            client = Client()
+            request = get(server.authority)
+            if reused:
+                await ask(client, request, quota=quota)
+            reply = client.send_request(request, config)
+
+            async def wait() -> ClientResponse:
+                return await reply
+
+            task = asyncio.ensure_future(wait())
+            while not reply.done():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await until(lambda: not server.open)
+            assert quota.used == 0
+
+    run(loop, main())
+
+
+def test_a_response_that_was_given_is_not_taken_back(loop: str) -> None:
+    async def main() -> None:
+        async with serving(forever) as server:
+            client = Client()
+            reply = client.send_request(get(server.authority), OutgoingRequestConfig())
+            response = await reply
+            assert not reply.cancel()
+            assert (await read(response)).body == b"hello"
+            await client.close()
+
+    run(loop, main())
+
+
 def test_a_body_that_fails_is_not_taken_for_the_whole(loop: str) -> None:
     received = b""
 
@@ -663,6 +715,68 @@ def test_a_request_is_not_sent_a_third_time(loop: str) -> None:
     run(loop, main())
 
 
+def test_a_request_that_waits_is_not_sent_a_third_time(loop: str) -> None:
+    """Nor on another connection that was used before."""
+    times = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal times
+        while head := await peer.head():
+            if b"/bad" in head:
+                times += 1
+                return
+            await peer.send(ok(b"hello"))
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client(ClientConfig(max_connections=1))) as client:
+            await ask(client, get(server.authority))
+            bad = asyncio.ensure_future(ask(client, get(server.authority, "/bad")))
+            good = asyncio.ensure_future(ask(client, get(server.authority)))
+            with pytest.raises(HttpError):
+                await bad
+            assert (await good).body == b"hello"
+            assert times == 2
+            await client.close()
+
+    run(loop, main())
+
+
+def test_who_waits_gets_no_dead_connection(loop: str) -> None:
+    """The server closes each behind its first response, which has not said so."""
+
+    async def main() -> None:
+        async with serving(answering(ok(b"hello"))) as server, using(Client(ClientConfig(max_connections=1))) as client:
+            requests = [get(server.authority, method="POST") for _ in range(5)]
+            replies = await asyncio.gather(*[ask(client, request) for request in requests])
+            assert [reply.body for reply in replies] == [b"hello"] * 5
+            assert server.connections == 5
+            await client.close()
+
+    run(loop, main())
+
+
+def test_a_connection_that_is_lost_on_its_way_to_another(loop: str) -> None:
+    """It goes to someone who gives up at the same moment, and is not handed on."""
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        async with serving(forever) as server, using(Client(ClientConfig(max_connections=1))) as client:
+            await ask(client, get(server.authority))
+            pool = client._pool(running)
+            origin = Origin.parse(server.authority, False)
+            connection = pool.take(origin)
+            assert connection is not None
+            first, second = (running.create_task(pool.acquire(origin, running.time() + PATIENCE)) for _ in range(2))
+            await asyncio.sleep(0)
+            pool.release(connection)
+            connection.abort()
+            first.cancel()
+            assert isinstance(await second, Place)
+            assert first.cancelled()
+
+    run(loop, main())
+
+
 def test_an_unwanted_message_on_an_idle_connection_ends_it(loop: str) -> None:
     async def script(peer: Peer) -> None:
         assert await peer.head()
@@ -699,34 +813,6 @@ def test_a_client_serves_many_loops(loop: str) -> None:
     for _ in range(3):
         run(loop, main())
     assert not client._pools
-
-
-def test_threads_share_a_client() -> None:
-    """Another one may find a loop that has ended at the same moment."""
-    client = Client()
-    armed = False
-
-    class Loop(asyncio.SelectorEventLoop):
-        def is_closed(self) -> bool:
-            nonlocal armed
-            if armed:
-                armed = False
-                thread = threading.Thread(target=use, args=[asyncio.SelectorEventLoop()])
-                thread.start()
-                thread.join()
-            return super().is_closed()
-
-    def use(loop: asyncio.AbstractEventLoop) -> None:
-        async def main() -> None:
-            client._pool(loop)
-
-        loop.run_until_complete(main())
-        loop.close()
-
-    use(Loop())
-    armed = True
-    use(asyncio.SelectorEventLoop())
-    assert not armed
 
 
 def test_connections_end_with_the_loop(loop: str) -> None:
@@ -942,3 +1028,28 @@ def test_a_client_serves_many_threads() -> None:
         server.join(PATIENCE)
     assert not wrong
     assert not client._pools
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_what_was_delivered_cannot_be_cancelled(loop: str, idle: bool) -> None:
+    async def script(peer: Peer) -> None:
+        while await peer.head():
+            await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n")
+            await go_on.wait()
+            await peer.send(b"hello")
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client()) as client:
+            if idle:
+                go_on.set()
+                await ask(client, get(server.authority))
+                go_on.clear()
+            future = client.send_request(get(server.authority), OutgoingRequestConfig())
+            response = await future
+            assert not future.cancel()
+            go_on.set()
+            assert await Body(response.body).read() == b"hello"
+            await client.close()
+
+    go_on = asyncio.Event()
+    run(loop, main())

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Generator
 from typing import Any, Final
 
 from wasi_http.client.config import ClientConfig
@@ -77,8 +77,9 @@ class Client:
             reply.set_exception(error)
             return reply
         if exchange is None:
-            return loop.create_task(self._send(loop, request, config, admit))
-        reply.under_way = exchange
+            reply.send()
+        else:
+            reply.under_way = exchange
         return reply
 
     def _start(
@@ -98,11 +99,8 @@ class Client:
         _check(config.quota)
         pool = self._pool(loop)
         while (connection := pool.take(route.origin, admit)) is not None:
-            if (request.body is not None or request.method not in IDEMPOTENT) and connection.readable():
-                # The request may not be sent twice, so nothing is left to chance: this one was closed, or will be.
-                connection.abort()
-                continue
-            return self._begin(connection, route, request, config, receiver)
+            if _is_fit(connection, request):
+                return self._begin(connection, route, request, config, receiver)
         return None
 
     async def _send(
@@ -111,9 +109,12 @@ class Client:
         request: ClientRequest,
         config: OutgoingRequestConfig,
         admit: Admit | None,
+        again: bool,
     ) -> ClientResponse:
-        """Sends a request on a new connection, or one that becomes idle while there may be no new ones."""
-        again = False
+        """Sends a request on a new connection, or one that becomes idle while there may be no new ones.
+
+        ``again``: it was sent before, and will not be once more.
+        """
         while True:
             reply: asyncio.Future[ClientResponse | HttpError] = loop.create_future()
 
@@ -121,7 +122,7 @@ class Client:
                 if not reply.done():
                     reply.set_result(outcome)
 
-            exchange = await self._dial(loop, request, config, admit, deliver)
+            exchange = await self._dial(loop, request, config, admit, deliver, again)
             try:
                 outcome = await reply
             except BaseException:
@@ -170,6 +171,7 @@ class Client:
         config: OutgoingRequestConfig,
         admit: Admit | None,
         receiver: Receiver,
+        again: bool,
     ) -> Exchange:
         route = self._route(request, config)
         if config.connect_timeout <= 0:
@@ -182,6 +184,8 @@ class Client:
             quota.used += 1  # also while it is being made
         try:
             found = await pool.acquire(route.origin, deadline, admit)
+            while not isinstance(found, Place) and not _is_fit(found, request, again):
+                found = await pool.acquire(route.origin, deadline, admit)
             if isinstance(found, Place):
                 connection = Connection(loop)
                 try:
@@ -251,6 +255,17 @@ async def _close_with(
         await pool.close()
 
 
+def _is_fit(connection: Connection, request: ClientRequest, again: bool = False) -> bool:
+    """Whether to send a request on a connection that was idle; ends it if not. ``again``: it was sent before."""
+    if connection.closed:
+        return False
+    if (again or request.body is not None or request.method not in IDEMPOTENT) and connection.readable():
+        # The request may not be sent twice, so nothing is left to chance: this one was closed, or will be.
+        connection.abort()
+        return False
+    return True
+
+
 def _check(quota: ConnectionQuota | None) -> None:
     if quota is not None and quota.used >= quota.limit:
         raise HttpError(ErrorCode.ConnectionLimitReached, f"the guest has {quota.used} connections already")
@@ -266,7 +281,7 @@ def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
 
 
 class _Reply(asyncio.Future[ClientResponse]):
-    """The response to a request that was sent without a task, which it gets only if it has to be sent once more."""
+    """The response to a request. There is a task only while the request is sent by other means than at once."""
 
     def __init__(
         self,
@@ -279,7 +294,14 @@ class _Reply(asyncio.Future[ClientResponse]):
         super().__init__(loop=loop)
         self._client = client
         self._arguments = request, config, admit
+        self._delivered = False
         self.under_way: Exchange | asyncio.Task[ClientResponse] | None = None
+
+    def send(self, again: bool = False) -> None:
+        """Sends the request by a task; see `Client._send`."""
+        loop = self.get_loop()
+        task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments, again))
+        task.add_done_callback(self._take)
 
     def receive(self, outcome: ClientResponse | HttpError) -> None:
         """What became of the exchange."""
@@ -290,10 +312,8 @@ class _Reply(asyncio.Future[ClientResponse]):
             self.set_result(outcome)
         elif isinstance(outcome, Stale):
             # What else is idle may be as dead as this one was.
-            loop = self.get_loop()
-            self._client._flush(loop, *self._arguments[:2])
-            task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments))
-            task.add_done_callback(self._take)
+            self._client._flush(self.get_loop(), *self._arguments[:2])
+            self.send(again=True)
         else:
             self.set_exception(outcome)
 
@@ -301,20 +321,44 @@ class _Reply(asyncio.Future[ClientResponse]):
         self.under_way = None
         if task.cancelled():
             super().cancel()
+        elif self.done():
+            _discard(task)
         elif (error := task.exception()) is not None:
             self.set_exception(error)
         else:
             self.set_result(task.result())
 
+    def result(self) -> ClientResponse:
+        self._delivered = True
+        return super().result()
+
+    def __await__(self) -> Generator[Any, None, ClientResponse]:
+        response = yield from super().__await__()
+        self._delivered = True
+        return response
+
+    __iter__ = __await__
+
     def cancel(self, msg: Any | None = None) -> bool:
         under_way = self.under_way
         if isinstance(under_way, asyncio.Task):
-            return under_way.cancel(msg)
-        self.under_way = None
-        cancelled = super().cancel(msg)
-        if under_way is not None:
+            if under_way.cancel(msg):
+                return True
+        elif under_way is not None:
+            self.under_way = None
+            cancelled = super().cancel(msg)
             under_way.abandon()
-        return cancelled
+            return cancelled
+        if self.done() and not self._delivered:
+            # Who waits for the response is cancelled in the moment in which it is there, and will not see it.
+            _discard(self)
+        return super().cancel(msg)
+
+
+def _discard(reply: asyncio.Future[ClientResponse]) -> None:
+    """Nobody will read the response, if it is one."""
+    if not reply.cancelled() and reply.exception() is None:
+        reply.result().body.cancel()
 
 
 _client: Final = Client()

@@ -154,6 +154,8 @@ class Pool:
 
     def release(self, connection: Connection) -> None:
         """A connection is idle again."""
+        if connection.closed:
+            return  # it makes room when it is lost
         place, config = self._connections[connection], self._config
         if place.waiting:
             for entry in self._waiting:
