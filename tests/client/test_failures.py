@@ -421,6 +421,18 @@ def test_a_guest_that_sends_slowly_gets_its_time(loop: str) -> None:
     run(loop, main())
 
 
+def test_a_guest_that_sent_all_but_does_not_say_so_has_its_answer_in_time(loop: str) -> None:
+    async def main() -> None:
+        async with serving(silence) as server, using(Client()) as client:
+            source = Pipe()
+            source.write(b"all")
+            request = get(server.authority, method="POST", body=source)
+            request.headers.append((b"content-length", b"3"))
+            assert await code_of(ask(client, request, first_byte_timeout=SHORT)) is ErrorCode.ConnectionReadTimeout
+
+    run(loop, main())
+
+
 def test_a_guest_that_stops_sending_takes_its_own_time(loop: str) -> None:
     async def script(peer: Peer) -> None:
         assert await peer.head()

@@ -111,7 +111,7 @@ def test_chunks() -> None:
     assert writer.body(b"") == b""
     assert writer.body(b"hello") == b"5\r\nhello\r\n"
     assert writer.body(bytes(26)) == b"1a\r\n" + bytes(26) + b"\r\n"
-    assert writer.sent == 31
+    assert (writer.sent, writer.full) == (31, False)
     assert writer.end([(b"x", b"1"), (b"X", b"2")]) == b"0\r\nx: 1\r\nX: 2\r\n\r\n"
 
 
@@ -119,7 +119,10 @@ def test_chunks() -> None:
 def test_length_exact(headers: list[tuple[bytes, bytes]]) -> None:
     writer = ResponseWriter()
     writer.head(200, headers, length=3)
-    assert writer.body(b"ab") + writer.body(b"") + writer.body(b"c") == b"abc"
+    assert writer.body(b"ab") + writer.body(b"") == b"ab"
+    assert not writer.full
+    assert writer.body(b"c") == b"c"
+    assert writer.full
     assert writer.end([(b"x", b"dropped")]) == b""
     assert writer.keep_alive
 

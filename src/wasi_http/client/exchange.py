@@ -291,7 +291,7 @@ class Exchange:
             connection.set_due(now + min(self.between_bytes, self.first_byte))
         elif unsent and not self.ended:
             self.fail(HttpError(ErrorCode.ConnectionWriteTimeout, "the server does not take the request"))
-        elif not connection.reading or not (self.sent or self.responded):
+        elif not connection.reading or not (self.sent or self.responded or self.writer.full):
             # It is the guest that takes its time: the server's begins when it reads or sends.
             connection.due = math.inf
         elif self.responded:

@@ -240,6 +240,11 @@ class _BodyWriter:
         """Bytes of body accepted so far, without framing."""
         return self._sent
 
+    @property
+    def full(self) -> bool:
+        """Whether the body is as long as was declared: only `end` may follow."""
+        return self._framing is _LENGTH and self._sent == self._declared
+
     def body(self, data: bytes) -> bytes:
         """What to send for a piece of the body: nothing for an empty one, or where no body may be sent.
 
