@@ -242,6 +242,20 @@ def test_a_proxy_that_says_nothing(loop: str, authority: Authority, end: Callabl
     run(loop, main())
 
 
+@pytest.mark.parametrize("path", ["@b.example/", ".b.example/", ":81/", "?b", "b", "http://b.example/", "**"])
+def test_a_path_is_no_way_to_another_host(loop: str, path: str) -> None:
+    """What the policy has looked at is the authority, and a proxy is sent both as one."""
+
+    async def main() -> None:
+        async with serving(forever) as proxy, using(through(proxy.port, rules="a.example")) as client:
+            with pytest.raises(HttpError) as raised:
+                await ask(client, get("a.example", path))
+            assert raised.value.code is ErrorCode.HttpRequestUriInvalid
+            await client.close()
+
+    run(loop, main())
+
+
 # Rules, authority, which error that is.
 DENIED: list[tuple[str, str, ErrorCode]] = [
     ("a.example", "b.example", ErrorCode.HttpRequestDenied),

@@ -149,6 +149,9 @@ class Client:
     ) -> Exchange:
         try:
             target = request.path.encode("utf-8", "surrogatepass")
+            if not target.startswith(b"/") and target != b"*":
+                # Behind the authority, as a proxy is sent it, anything else would make another one.
+                raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{request.path!r} is no path")
             if route.prefix:
                 target = route.prefix + target if target != b"*" else route.prefix
             host, headers = _host(request, route.host)
