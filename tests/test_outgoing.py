@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.peers import LOOPS, Peer, Server, forever, ok, run, serving
+from tests.client.peers import LOOPS, PATIENCE, Peer, Server, forever, ok, run, serving
 from wasi_http.client import (
     DEFAULT_TIMEOUT,
     Client,
@@ -215,6 +215,24 @@ def test_a_broken_hook_is_reported(loop: str) -> None:
         assert isinstance(reports[0]["exception"], KeyError)
 
     run(loop, main())
+
+
+@pytest.mark.parametrize("body", [None, Pipe()])
+def test_a_future_of_another_loop_is_reported(loop: str, body: Pipe | None) -> None:
+    async def main() -> None:
+        reports: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+        view = View()
+        view.send_request = lambda *_: other.create_future()  # type: ignore[method-assign]
+        outcome = await asyncio.wait_for(result_of(handle(view, request_of(view, body_=body))), PATIENCE)
+        assert isinstance(outcome.value, ErrorCode.InternalError)
+        assert reports
+
+    other = asyncio.new_event_loop()
+    try:
+        run(loop, main())
+    finally:
+        other.close()
 
 
 @pytest.mark.parametrize("phase", ["waiting", "answered"])

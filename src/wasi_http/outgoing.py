@@ -66,7 +66,8 @@ def _send(
         # It pays to wait a moment for what the guest has ready: it goes out with the head.
         return asyncio.ensure_future(_send_later(state, request, config))
     try:
-        return asyncio.ensure_future(state.send_request(request, config))
+        # A future of another loop would never wake the guest.
+        return asyncio.ensure_future(state.send_request(request, config), loop=asyncio.get_running_loop())
     except Exception as error:
         return asyncio.ensure_future(_fail(error))
 
