@@ -531,6 +531,25 @@ async def test_whoever_waits_gets_the_place_of_another_host(server: Server, clie
         await client.close()
 
 
+@client_test(forever, ClientConfig(max_connections_per_host=1))
+async def test_who_waits_for_one_host_costs_the_others_no_connection(server: Server, client: Client) -> None:
+    async def hang(peer: Peer) -> None:
+        await peer.head()
+        hanging.set()
+        await peer.closed()
+
+    hanging = asyncio.Event()
+    async with serving(hang) as busy:
+        tasks = [asyncio.ensure_future(ask(client, get(busy.authority))) for _ in range(2)]
+        await hanging.wait()
+        for _ in range(3):
+            assert (await ask(client, get(server.authority))).body == b"hello"
+        assert server.connections == 1
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
 @client_test(forever, ClientConfig(max_idle_connections=2))
 async def test_idle_connections_are_limited(server: Server, client: Client) -> None:
     await asyncio.gather(*[ask(client, get(server.authority)) for _ in range(5)])

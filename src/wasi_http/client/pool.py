@@ -164,7 +164,8 @@ class Pool:
                     self._waiting.remove(entry)
                     waiter.set_result(connection)
                     return
-        if self.idle >= config.max_idle_connections or self._waiting or self._closed:
+        wanted_room = place.waiting or (self._waiting and self.open >= config.max_connections)
+        if self.idle >= config.max_idle_connections or wanted_room or self._closed:
             connection.close()
             return
         place.idle.append(connection)
