@@ -125,11 +125,12 @@ REFUSED: list[tuple[dict[str, Any], ErrorCode]] = [
 @pytest.mark.parametrize(("settings", "code"), REFUSED)
 def test_what_is_refused(loop: str, settings: dict[str, Any], code: ErrorCode) -> None:
     async def main() -> None:
-        view = View(answered)
+        view, body = View(answered), Pipe()
         with pytest.raises(Err) as raised:
-            handle(view, request_of(view, **settings))
+            handle(view, request_of(view, body_=body, **settings))
         assert raised.value.value == code
         assert not view.sent
+        assert body.cancelled
 
     run(loop, main())
 

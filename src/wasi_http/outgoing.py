@@ -25,34 +25,43 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
     def handle(
         state: State[HttpState], request: Own[OutgoingRequest], options: Own[RequestOptions] | None
     ) -> Own[FutureIncomingResponse]:
-        scheme = request.scheme_ or state.default_scheme()
-        if scheme is None or not state.is_supported_scheme(scheme):
-            raise Err(ErrorCode.HttpProtocolError)
-        path = request.path_
-        if not request.authority_ or path is None or (path == "*" and request.verb is not Method.Options):
-            raise Err(ErrorCode.HttpRequestUriInvalid)
-        outgoing = ClientRequest(
-            str(request.verb),
-            str(scheme),
-            request.authority_,
-            path if path.startswith(("/", "*")) else f"/{path}",
-            list(request.fields.entries_),
-            request.body_,
-        )
-        if state.set_host_header():
-            others = [entry for entry in outgoing.headers if entry[0] != b"host"]
-            outgoing.headers = [(b"host", outgoing.authority.encode()), *others]
-        config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
-        if options is not None:
-            config.connect_timeout = _seconds(options.connect)
-            config.first_byte_timeout = _seconds(options.first_byte)
-            config.between_bytes_timeout = _seconds(options.between_bytes)
-        # Each answer that is on its way may fill a buffer.
-        if state.table.charged + BODY_BUFFER > state.table.memory:
-            raise Err(ErrorCode.ConnectionLimitReached)
-        future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
-        future.charge(state.table, BODY_BUFFER)
-        return future
+        try:
+            return _handle(state, request, options)
+        except Err:
+            # Nobody will read its body: whoever writes it must not wait.
+            request.release()
+            raise
+
+
+def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
+    scheme = request.scheme_ or state.default_scheme()
+    if scheme is None or not state.is_supported_scheme(scheme):
+        raise Err(ErrorCode.HttpProtocolError)
+    path = request.path_
+    if not request.authority_ or path is None or (path == "*" and request.verb is not Method.Options):
+        raise Err(ErrorCode.HttpRequestUriInvalid)
+    outgoing = ClientRequest(
+        str(request.verb),
+        str(scheme),
+        request.authority_,
+        path if path.startswith(("/", "*")) else f"/{path}",
+        list(request.fields.entries_),
+        request.body_,
+    )
+    if state.set_host_header():
+        others = [entry for entry in outgoing.headers if entry[0] != b"host"]
+        outgoing.headers = [(b"host", outgoing.authority.encode()), *others]
+    config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
+    if options is not None:
+        config.connect_timeout = _seconds(options.connect)
+        config.first_byte_timeout = _seconds(options.first_byte)
+        config.between_bytes_timeout = _seconds(options.between_bytes)
+    # Each answer that is on its way may fill a buffer.
+    if state.table.charged + BODY_BUFFER > state.table.memory:
+        raise Err(ErrorCode.ConnectionLimitReached)
+    future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
+    future.charge(state.table, BODY_BUFFER)
+    return future
 
 
 def _seconds(nanoseconds: int | None) -> float:
