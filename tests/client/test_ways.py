@@ -102,6 +102,23 @@ def test_a_name_that_changes_its_mind(loop: str) -> None:
     run(loop, main())
 
 
+def test_a_policy_that_fails_costs_no_connection(loop: str) -> None:
+    def broken(address: object, port: int) -> None:
+        raise KeyError(port)
+
+    async def main() -> None:
+        config = ClientConfig(max_connections=1)
+        async with serving(forever) as server, using(Client(config)) as client:
+            assert (await ask(client, get(server.authority))).body == b"hello"
+            with pytest.raises(KeyError):
+                client.send_request(get(server.authority), OutgoingRequestConfig(), admit=broken)
+            assert (await ask(client, get(server.authority), connect_timeout=1)).body == b"hello"
+            assert server.connections == 1
+            await client.close()
+
+    run(loop, main())
+
+
 def test_addresses_that_are_not_allowed_are_passed_over(loop: str) -> None:
     async def resolver(host: str) -> list[str]:
         return ["127.0.0.2", "::1", "127.0.0.1"]

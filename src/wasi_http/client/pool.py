@@ -45,20 +45,15 @@ class Pool:
         place = self._places.get(origin.key)
         if place is None:
             return None
-        idle, found = place.idle, None
-        passed = []
-        while idle and found is None:
-            connection = idle.pop()
-            self.idle -= 1
-            if not connection.closed:
-                if connection.is_admitted(admit):
-                    found = connection
-                else:
-                    passed.append(connection)
-        if passed:
-            idle.extend(reversed(passed))
-            self.idle += len(passed)
-        return found
+        idle = place.idle
+        for index in reversed(range(len(idle))):
+            connection = idle[index]
+            if connection.closed or connection.is_admitted(admit):
+                del idle[index]
+                self.idle -= 1
+                if not connection.closed:
+                    return connection
+        return None
 
     async def acquire(self, origin: Origin, deadline: float, admit: Admit | None = None) -> Connection | Place:
         """An idle connection, or a place for a new one, as soon as the limits allow it, first come first served.
