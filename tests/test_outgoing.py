@@ -290,6 +290,8 @@ FAULTS: list[tuple[Callable[[], Any], type[Exception]]] = [
     (lambda: None, TypeError),
     (lambda: soon(None), AttributeError),
     (lambda: soon(ClientResponse(200, [("x", "y")])), AttributeError),  # type: ignore[list-item]
+    (lambda: soon(ClientResponse(70_000)), TypeError),
+    (lambda: soon(ClientResponse(200, [], b"body")), TypeError),  # type: ignore[arg-type]
 ]
 
 
@@ -306,6 +308,17 @@ def test_a_faulty_hook_is_no_fault_of_the_guest(
         assert outcome == Err(ErrorCode.InternalError(kind.__name__))
         assert [type(error) for error in reported] == [kind]
         assert body is None or isinstance(body.error, HttpError)
+
+    run(loop, main())
+
+
+def test_a_hook_that_is_cancelled_at_once(loop: str) -> None:
+    def give_up() -> Any:
+        raise asyncio.CancelledError
+
+    async def main() -> None:
+        view = Faulty(give_up)
+        assert await result_of(handle(view, request_of(view))) == Err(ErrorCode.ConnectionTerminated)
 
     run(loop, main())
 

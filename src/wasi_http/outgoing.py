@@ -77,7 +77,7 @@ def _send(
     try:
         # A future of another loop would never wake the guest.
         return asyncio.ensure_future(state.send_request(request, config), loop=asyncio.get_running_loop())
-    except Exception as error:
+    except (Exception, asyncio.CancelledError) as error:
         return asyncio.ensure_future(_fail(error))
 
 
@@ -88,5 +88,5 @@ async def _send_later(
     return response
 
 
-async def _fail(error: Exception) -> ClientResponse:
+async def _fail(error: BaseException) -> ClientResponse:
     raise error

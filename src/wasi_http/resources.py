@@ -472,7 +472,10 @@ class IncomingResponse(Resource, name="incoming-response"):
         if isinstance(body, Body):
             body.demand()
             body = body.pipe
-        return cls(view, response.status, response.headers, body)
+        status = response.status
+        if not (isinstance(body, Pipe) and isinstance(status, int) and 100 <= status <= 999):
+            raise TypeError(f"a response with status {status!r} and a body of {type(body).__name__}")
+        return cls(view, status, response.headers, body)
 
     def charge_headers(self) -> None:
         self._fields.charge_received()

@@ -45,7 +45,7 @@ class Proxies:
     """``http`` and ``https`` serve requests of that scheme; ``no_proxy`` has the hosts to reach without.
 
     An entry of ``no_proxy`` is a name, which stands for everything below it as well, an address, a network, or ``*``; a
-    port may follow a name.
+    port may follow a name or an address (IPv6 in brackets then).
     """
 
     http: Proxy | None = None
@@ -78,8 +78,11 @@ def _excludes(entry: str, origin: Origin) -> bool:
     if entry == "*":
         return True
     if origin.address is not None:
+        address, bracket, port = entry.rpartition("]")
+        if bracket and port and port != f":{origin.port}":
+            return False
         try:
-            return origin.address in ipaddress.ip_network(entry.strip("[]"), strict=False)
+            return origin.address in ipaddress.ip_network((address if bracket else entry).lstrip("["), strict=False)
         except ValueError:
             pass
     name, colon, port = entry.partition(":")
