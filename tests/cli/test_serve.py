@@ -141,7 +141,7 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
     [
         (["--addr", "localhost"], "write HOST:PORT"),
         (["--addr", "localhost:http"], "write HOST:PORT"),
-        (["--addr", "localhost:65536"], "write HOST:PORT"),
+        (["--addr", "localhost:65536"], "the port is 0 to 65535"),
         (["--addr", "localhost:²"], "write HOST:PORT"),
         (["--env", "=x"], "write NAME=VALUE"),
         (["--timeout", "soon"], "is no duration"),

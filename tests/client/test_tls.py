@@ -308,9 +308,16 @@ def test_cancelling_a_handshake(loop: str, authority: Authority) -> None:
 @pytest.mark.parametrize(
     "tls", [TlsConfig(ca_bundle="/no/such/file"), TlsConfig(ca_bundle=__file__), TlsConfig(client_cert=__file__)]
 )
-def test_files_that_cannot_be_used(loop: str, tls: TlsConfig) -> None:
+def test_files_that_cannot_be_used(loop: str, tls: TlsConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = ClientConfig(tls=tls)
+    with pytest.raises(OSError):  # noqa: PT011
+        Client(config)
+
     async def main() -> None:
-        async with serving(mute) as server, using(Client(ClientConfig(tls=tls))) as client:
+        # They were there when the client was made.
+        client = Client()
+        client.config = config
+        async with serving(mute) as server, using(client):
             with pytest.raises(HttpError) as raised:
                 await ask(client, get(server.authority), use_tls=True)
             assert raised.value.code is ErrorCode.ConfigurationError

@@ -437,7 +437,7 @@ def test_timeout(guests: Guests, loop: str, path: str, timeout: float) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
         reply = await client.ask(get(path))
-        assert (reply.status, reply.body) == (504, b"504 the handler failed\n")
+        assert (reply.status, reply.body) == (504, b"504 the handler took too long\n")
         assert server.log.err == "error: guest timed out\n"
         assert (await client.ask(get("/status/200"))).head == STATUS
 

@@ -33,8 +33,10 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
     if value is None:
         return None
     host, colon, port = value.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not colon or not (port.isascii() and port.isdigit()):
         raise click.BadParameter(f"{value!r} is no address: write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
+    if int(port) > 65535:
+        raise click.BadParameter(f"{value!r}: the port is 0 to 65535")
     return host.strip("[]"), int(port)
 
 
@@ -121,10 +123,10 @@ def _text(value: str) -> str:
     return os.fsencode(value).decode("utf-8", "replace")
 
 
-@click.command()
+@click.command(short_help="Serves a component over HTTP/1.1.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
-              help="Where to listen; port 0 takes a free one.")
+              help="Where to listen; port 0 takes a free one, and no HOST all addresses.")
 @click.option("--shutdown-addr", metavar="HOST:PORT", callback=_address,
               help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),

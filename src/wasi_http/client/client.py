@@ -12,10 +12,11 @@ from typing import Any, Final
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.dial import dial
-from wasi_http.client.exchange import IDEMPOTENT, Exchange, Receiver, Stale
+from wasi_http.client.exchange import Exchange, Receiver, Stale
 from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
 from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client.tls import TlsConfig, context_of
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.wire.section import Field
 
@@ -53,7 +54,10 @@ class Client:
     """
 
     def __init__(self, config: ClientConfig | None = None) -> None:
+        """Raises OSError for files of `TlsConfig` that cannot be used."""
         self.config = config if config is not None else ClientConfig()
+        if self.config.tls != TlsConfig():
+            context_of(self.config.tls)
         self._routes: dict[tuple[bool, str], _Route] = {}
         self._pools: _Pools = weakref.WeakKeyDictionary()
         # For the pools: each thread may have a loop, and loops come and go.
@@ -99,7 +103,7 @@ class Client:
         _check(config.quota)
         pool = self._pool(loop)
         while (connection := pool.take(route.origin, admit)) is not None:
-            if _is_fit(connection, request):
+            if _is_fit(connection):
                 return self._begin(connection, route, request, config, receiver)
         return None
 
@@ -122,7 +126,7 @@ class Client:
                 if not reply.done():
                     reply.set_result(outcome)
 
-            exchange = await self._dial(loop, request, config, admit, deliver, again)
+            exchange = await self._dial(loop, request, config, admit, deliver)
             try:
                 outcome = await reply
             except BaseException:
@@ -174,7 +178,6 @@ class Client:
         config: OutgoingRequestConfig,
         admit: Admit | None,
         receiver: Receiver,
-        again: bool,
     ) -> Exchange:
         route = self._route(request, config)
         if config.connect_timeout <= 0:
@@ -187,7 +190,7 @@ class Client:
             quota.used += 1  # also while it is being made
         try:
             found = await pool.acquire(route.origin, deadline, admit)
-            while not isinstance(found, Place) and not _is_fit(found, request, again):
+            while not isinstance(found, Place) and not _is_fit(found):
                 found = await pool.acquire(route.origin, deadline, admit)
             if isinstance(found, Place):
                 connection = Connection(loop)
@@ -258,12 +261,15 @@ async def _close_with(
         await pool.close()
 
 
-def _is_fit(connection: Connection, request: ClientRequest, again: bool = False) -> bool:
-    """Whether to send a request on a connection that was idle; ends it if not. ``again``: it was sent before."""
+def _is_fit(connection: Connection) -> bool:
+    """Whether to send a request on a connection that was idle; ends it if not.
+
+    One that was closed would lose the request, which may be one that cannot be sent twice. And what arrived although
+    nothing was asked for must not be taken for the answer.
+    """
     if connection.closed:
         return False
-    if (again or request.body is not None or request.method not in IDEMPOTENT) and connection.readable():
-        # The request may not be sent twice, so nothing is left to chance: this one was closed, or will be.
+    if connection.readable():
         connection.abort()
         return False
     return True

@@ -257,7 +257,7 @@ class Exchange:
         """The client takes more of the response."""
         self._advance()
 
-    def _refuse(self, status: int) -> None:
+    def _refuse(self, status: int, what: str = "failed") -> None:
         """A response of the server's own. If the guest began one, the client has to be able to tell that it failed."""
         connection = self._connection
         if self._responded or connection.closed:
@@ -266,7 +266,7 @@ class Exchange:
             self._responded = True
             connection.break_off()
             return
-        body = b"" if self.head.method == b"HEAD" else f"{status} the handler failed\n".encode()
+        body = b"" if self.head.method == b"HEAD" else f"{status} the handler {what}\n".encode()
         keep = connection.keeps_alive(self)
         connection.write(
             render_response(status, _ERROR_HEADERS, body, connection.date(), self.head.method, self.head.version, keep)
@@ -302,7 +302,7 @@ class Exchange:
             if complete or self._writer is not None or not refusal:
                 self._advance()
             else:
-                self._refuse(refusal)
+                self._refuse(refusal, "took too long" if timed_out else "failed")
         finally:
             self._connection.exchange_done(self)
 

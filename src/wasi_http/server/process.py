@@ -137,6 +137,7 @@ def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
     engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache))
     linker = Linker(engine)
     add_to_linker_async(linker)
+    linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")
     component = Component.from_file(engine, setup.path, progress=progress)
     return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config)
 
