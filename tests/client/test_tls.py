@@ -23,6 +23,17 @@ from .conftest import Authority
 from .peers import PATIENCE, Peer, ask, forever, get, run, serving, using
 
 
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+LOOPBACK_6 = has_ipv6()
+
+
 def client_of(authority: Authority, **settings: Any) -> Client:
     async def resolver(host: str) -> list[str]:
         return ["127.0.0.1"]
@@ -62,7 +73,13 @@ def test_a_large_response(loop: str, authority: Authority) -> None:
 
 
 @pytest.mark.parametrize(
-    ("host", "sent"), [("a.example", "a.example"), ("A.example.", "a.example"), ("127.0.0.1", None)]
+    ("host", "sent"),
+    [
+        ("a.example", "a.example"),
+        ("A.example.", "a.example"),
+        ("127.0.0.1", None),
+        pytest.param("[::1]", None, marks=pytest.mark.skipif(not LOOPBACK_6, reason="there is no IPv6 here")),
+    ],
 )
 def test_the_name_that_servers_are_told(loop: str, authority: Authority, host: str, sent: str | None) -> None:
     names: list[str | None] = []
@@ -77,8 +94,9 @@ def test_the_name_that_servers_are_told(loop: str, authority: Authority, host: s
         context.set_alpn_protocols(["h2", "http/1.1"])
 
     async def main() -> None:
-        context = authority.server("a.example", "127.0.0.1", configure=configure)
-        async with serving(script, context) as server, using(client_of(authority)) as client:
+        context = authority.server("a.example", "127.0.0.1", "::1", configure=configure)
+        address = "::1" if host == "[::1]" else "127.0.0.1"
+        async with serving(script, context, address) as server, using(client_of(authority)) as client:
             await ask(client, get(f"{host}:{server.port}"), use_tls=True)
             await client.close()
 

@@ -493,6 +493,17 @@ def test_zeroes_are_bounded_by_what_is_permitted(guests: Guests, size: int, good
     serve("asyncio", guests.handler("c_rules"), test)
 
 
+def test_long_lists_of_pollables(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        assert (await client.ask(get("/poll/5000"))).body == b"timers 5000\n"
+        reply = await client.ask(get("/poll/20000"))
+        assert (reply.status, reply.body) == FAILED
+        assert "error: Trap: poll: " in server.log.err
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
 def test_polling_what_was_dropped_traps(guests: Guests) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
@@ -590,6 +601,15 @@ def test_the_limit_of_a_host_bounds_what_a_guest_makes(guests: Guests) -> None:
         assert isinstance(caught.value.__cause__, Trap)
     request = Request("GET", "/headers", headers)
     assert run("asyncio", embed(guests, "c_kitchen", View(100), request)) == b"x-filler: " + b"f" * 1000 + b"\n"
+
+
+@pytest.mark.parametrize("path", ["names/full", "names/empty", "values/full", "values/empty", "set", "from-list"])
+def test_many_fields_under_generous_limits(guests: Guests, path: str) -> None:
+    request = Request("GET", f"/fields/{path}", authority="a")
+    with pytest.raises(NoResponse) as caught:
+        run("asyncio", embed(guests, "c_rules", View(1 << 20), request))
+    assert isinstance(caught.value.__cause__, Trap)
+    assert run("asyncio", embed(guests, "c_rules", View(1 << 30), request)) == b""
 
 
 def test_a_guest_may_answer_when_nobody_waits(guests: Guests) -> None:

@@ -431,7 +431,7 @@ def test_exceptions_that_end_the_process(
 # ---- time -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("path", ["/spin", "/sleep-forever"])
+@pytest.mark.parametrize("path", ["/spin", "/sleep-forever", "/spin-poll"])
 @pytest.mark.parametrize("timeout", [0.0, 0.0001, 0.05])
 def test_timeout(guests: Guests, loop: str, path: str, timeout: float) -> None:
     async def test(server: Serving) -> None:

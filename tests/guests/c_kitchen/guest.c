@@ -517,6 +517,13 @@ static void poll_many(call c) {
   answer_number(c.outparam, TEXT("timers "), total);
 }
 
+// Polls what is always ready, for ever: no call of the host ever waits.
+static void spin_poll(call c) {
+  (void)c;
+  handle ready[] = {output_subscribe(get_stdout())};
+  for (u32 mark = heap_mark();; heap_reset(mark)) poll(ready, 1, ret);
+}
+
 static void poll_nothing(call c) {
   poll(0, 0, ret);
   answer(c.outparam, 200, TEXT("polled nothing\n"));
@@ -605,6 +612,7 @@ static const struct {
     {LITERAL("/huge-alloc"), huge_alloc},
     {LITERAL("/poll/"), poll_many},
     {LITERAL("/poll-nothing"), poll_nothing},
+    {LITERAL("/spin-poll"), spin_poll},
     {LITERAL("/stdout"), print},
     {LITERAL("/stdout-kept"), print_kept},
 };
