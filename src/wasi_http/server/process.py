@@ -13,6 +13,7 @@ import contextlib
 import gc
 import multiprocessing
 import multiprocessing.process
+import os
 import signal
 import socket
 import sys
@@ -63,6 +64,13 @@ def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> Non
     Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
     `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound.
     """
+    try:
+        _run(setup, progress)
+    finally:
+        _forget_unread()
+
+
+def _run(setup: Setup, progress: Callable[[int, int], None] | None) -> None:
     handler: Handler | None = _load(setup, progress)
     host, port = setup.address
     shared = setup.workers > 1
@@ -129,6 +137,21 @@ def _say(text: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         if sys.stderr is not None:
             print(text, file=sys.stderr, flush=True)
+
+
+def _forget_unread() -> None:
+    """Has the process end well although nobody takes what it still has to say."""
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            # The interpreter would try again at its end, and take it for a failure.
+            with contextlib.suppress(OSError, ValueError):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, stream.fileno())
+                os.close(nowhere)
 
 
 def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
