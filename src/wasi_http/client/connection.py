@@ -42,6 +42,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_admitted_by",
         "_early",
+        "_poll",
         "_timer",
         "_timer_at",
         "address",
@@ -66,6 +67,7 @@ class Connection(asyncio.Protocol):
         self.address: Address | None = None
         self.port = 0
         self._admitted_by: Admit | None = None
+        self._poll: select.poll | None = None
         #: What arrived before the first exchange, None afterwards.
         self._early: list[bytes] | None = []
         self.exchange: Exchange | None = None
@@ -145,9 +147,11 @@ class Connection(asyncio.Protocol):
 
     def readable(self) -> bool:
         """Whether something has arrived, were it only the end, of which the loop does not know yet."""
-        assert self.sock is not None
-        poll = select.poll()
-        poll.register(self.sock.fileno(), select.POLLIN)
+        poll = self._poll
+        if poll is None:
+            assert self.sock is not None
+            poll = self._poll = select.poll()
+            poll.register(self.sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
 
     # Exchanges
