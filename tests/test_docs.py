@@ -100,9 +100,7 @@ OTHERS = {
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",
     "wasi.clocks._MAX_U64": "a type",
-    "client.client._LONGEST": "what timers take: for guests no different from for ever",
-    "client.connection._LONGEST": "the same: they are set anew",
-    "outgoing._LONGEST": "the same",
+    "client.request.LONGEST": "what timers take: for guests no different from for ever",
 }
 
 

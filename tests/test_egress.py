@@ -45,7 +45,7 @@ RULES: list[tuple[str, str | None]] = [
     ("*.Example.com.:1", "*.example.com:1"),
     ("b\u00fccher.example", "xn--bcher-kva.example"),
     ("xn--BCHER-kva.example", "xn--bcher-kva.example"),
-    ("a_b.-c.example", None),
+    ("a_b.c-d.example", None),
     ("localhost", None),
     ("127.0.0.1", None),
     ("127.0.0.1:65535", None),

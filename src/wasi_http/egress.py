@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from wasi_http.client import Admit, Client, ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.client.origin import Address, Origin, canonical_host, is_numeric
 from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Egress", "EgressDenied", "EgressRule", "is_public"]
 
-Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Not from `ipaddress`: what is_global and the like answer depends on the version of Python.
@@ -65,18 +65,12 @@ _MAX_CHECKED: Final = 1024
 
 _LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
 
-_AUTHORITY: Final = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:]+))(?::(?P<port>[0-9]{1,5}))?"
-).fullmatch
 _RULE: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?:/(?P<prefix>[0-9]{1,3}))?(?::(?P<port>[0-9]{1,5}))?"
 ).fullmatch
 _BARE_IPV6: Final = re.compile(
     r"(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:/(?P<prefix>[0-9]{1,3}))?"
 ).fullmatch
-_NAME: Final = re.compile(r"[a-z0-9_\-]{1,63}(?:\.[a-z0-9_\-]{1,63})*").fullmatch
-# What the system's resolver may take for an IPv4 address: 0x7f.1, 2130706433, 127.1, 0177.0.0.1.
-_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)").fullmatch
 
 
 def is_public(address: Address) -> bool:
@@ -130,10 +124,13 @@ class EgressRule:
             return cls(network=network, port=port, scheme=scheme)
         if host.lower() in ("all", "*"):
             return cls(port=port, scheme=scheme)
-        name = _canonical(host.removeprefix("*."))
-        if name is None:
-            numeric = _NUMERIC(host.lower().rstrip(".")) is not None
-            raise _wrong(text, "an IPv4 address is four decimal numbers, as in 127.0.0.1" if numeric else _FORMS)
+        try:
+            name, address = canonical_host(host.removeprefix("*."))
+        except HttpError:
+            numeric = "an IPv4 address is four decimal numbers, as in 127.0.0.1"
+            raise _wrong(text, numeric if is_numeric(host.removesuffix(".")) else _FORMS) from None
+        if address is not None:
+            raise _wrong(text, _FORMS)  # there is nothing below an address
         return cls(name, host.startswith("*."), port=port, scheme=scheme)
 
     def __str__(self) -> str:
@@ -185,47 +182,6 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _canonical(host: str) -> str | None:
-    """The one way to write a name; None for what is none, and for what resolvers may take for an address."""
-    try:
-        # The codec by which sockets look names up.
-        name = host if host.isascii() else host.encode("idna").decode("ascii")
-    except UnicodeError:
-        return None
-    name = name.removesuffix(".").lower()
-    return name if _NAME(name) and len(name) <= 253 and not _NUMERIC(name) else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """What a guest asked for: a canonical name, or an address."""
-
-    name: str
-    address: Address | None
-    port: int
-
-    @classmethod
-    def parse(cls, authority: str, default_port: int) -> _Target | None:
-        found = _AUTHORITY(authority)
-        port = default_port if found is None or found["port"] is None else int(found["port"])
-        # RFC 3986, section 3.2.2: on the wire other alphabets are punycode.
-        if found is None or port > 65535 or not authority.isascii():
-            return None
-        if found["ipv6"] is not None:
-            try:
-                return cls("", ipaddress.IPv6Address(found["ipv6"]), port)
-            except ValueError:
-                return None
-        host = found["host"]
-        if _NUMERIC(host):
-            try:
-                return cls("", ipaddress.IPv4Address(host), port)
-            except ValueError:
-                return None
-        name = _canonical(host)
-        return None if name is None else cls(name, None, port)
-
-
 class Egress:
     """A policy. It may be shared and pickled. Without rules nothing gets out."""
 
@@ -273,18 +229,20 @@ class Egress:
         return admit
 
     def _check(self, authority: str, use_tls: bool) -> Admit:
-        scheme, default_port = ("https", 443) if use_tls else ("http", 80)
-        target = _Target.parse(authority, default_port)
-        if target is None:
-            raise _denied(ErrorCode.HttpRequestDenied, authority, ": it names no host", None)
-        rules = [rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, scheme)]
+        try:
+            target = Origin.parse(authority, use_tls)
+        except HttpError:
+            raise _denied(ErrorCode.HttpRequestDenied, authority, ": it names no host", None) from None
+        rules = [
+            rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, target.scheme)
+        ]
         networks = [rule.network for rule in rules if rule.network is not None]
         anywhere = any(rule.anywhere for rule in rules)
         if target.address is None:
-            named = [rule for rule in rules if rule._names(target.name)]
+            named = [rule for rule in rules if rule._names(target.host)]
             if not named:
-                raise _denied(ErrorCode.HttpRequestDenied, authority, "", target.name)
-            if _is_localhost(target.name) and any(rule.name is not None for rule in named):
+                raise _denied(ErrorCode.HttpRequestDenied, authority, "", target.host)
+            if _is_localhost(target.host) and any(rule.name is not None for rule in named):
                 networks.extend(_LOOPBACK)
         elif not anywhere and not any(target.address in network for network in networks):
             raise _denied(ErrorCode.HttpRequestDenied, authority, "", str(target.address))
@@ -315,8 +273,8 @@ def _denied(code: ErrorCode, authority: str, why: str, rule: str | None) -> Egre
     return EgressDenied(code, f"a guest's request to {shown!r} was denied{why}", rule)
 
 
-def _prohibited(authority: str, target: _Target, address: Address) -> EgressDenied:
-    name = target.name
+def _prohibited(authority: str, target: Origin, address: Address) -> EgressDenied:
+    name = target.host if target.address is None else ""
     # A name for loopback often has two addresses, of which a server listens on one.
     rule = name if _is_localhost(name) and any(address in network for network in _LOOPBACK) else str(address)
     why = f", as it leads to {address}" if name else ""

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
-from wasi_http.error import ErrorCode, HttpError, error_code_of
+from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
 from wasi_http.wasi.io.signal import until
@@ -124,7 +124,7 @@ async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> N
         pipe.fail(HttpError(ErrorCode.ConnectionTerminated, "the source of the body was cancelled"))
         raise
     except Exception as error:
-        pipe.fail(error if isinstance(error, HttpError) else HttpError(error_code_of(error), str(error)))
+        pipe.fail(HttpError.of(error))
         if not isinstance(error, OSError):
             # Readers learn that there was an error, but it is not theirs to mend.
             context = {"message": "the source of a body failed", "exception": error}

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
 
-from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import DEFAULT_TIMEOUT, LONGEST, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.context import HttpState
 from wasi_http.error import ErrorCode
@@ -14,9 +13,6 @@ from wasi_http.pipe import BODY_BUFFER
 from wasi_http.resources import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
 
 __all__ = ["OutgoingHandler"]
-
-# asyncio's timers overflow on what 64 bits of nanoseconds can say.
-_LONGEST: Final = 365 * 86400.0
 
 
 class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
@@ -65,7 +61,7 @@ def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions 
 
 
 def _seconds(nanoseconds: int | None) -> float:
-    return DEFAULT_TIMEOUT if nanoseconds is None else min(nanoseconds / 1e9, _LONGEST)
+    return DEFAULT_TIMEOUT if nanoseconds is None else min(nanoseconds / 1e9, LONGEST)
 
 
 def _send(

@@ -17,6 +17,7 @@ from tests.server.processes import COMMAND
 from wasi_http.cli import main
 from wasi_http.cli.serve import serve
 from wasi_http.client.proxy import Proxy
+from wasi_http.egress import Egress
 from wasi_http.engine import EngineConfig, wat_to_wasm
 from wasi_http.server import process
 from wasi_http.server.process import Setup
@@ -49,7 +50,7 @@ def test_defaults(setups: list[Setup]) -> None:
     assert (config.max_instance_reuse_count, config.idle_instance_timeout, config.request_headers) == (1, 1.0, ())
     assert (config.max_concurrent_requests, config.max_concurrent_connections) == (1000, 1000)
     assert (config.header_timeout, config.idle_timeout, config.shutdown_timeout) == (30.0, 60.0, 30.0)
-    assert (dict(config.env), config.allow_egress, config.logging_prefix) == ({}, (), True)
+    assert (dict(config.env), config.egress, config.logging_prefix) == ({}, Egress(), True)
     assert config.wire_limits.body is None
 
 
@@ -62,12 +63,12 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--idle-timeout", "2s"], "idle_timeout", 2.0),
     (["--shutdown-timeout", "3"], "shutdown_timeout", 3.0),
     (["--no-logging-prefix"], "logging_prefix", False),
-    (["--allow-egress", "Example.com:80", "--allow-egress", "b"], "allow_egress", ("example.com:80", "b")),
-    (["--allow-egress", "all"], "allow_egress", ("all",)),
+    (["--allow-egress", "Example.com:80", "--allow-egress", "b"], "egress", Egress.parse("example.com:80", "b")),
+    (["--allow-egress", "all"], "egress", Egress.parse("all")),
     (
         ["--allow-egress", "https://*.B\u00fccher.example.:443", "--allow-egress", "[FD00:0::]/8:80"],
-        "allow_egress",
-        ("https://*.xn--bcher-kva.example:443", "[fd00::]/8:80"),
+        "egress",
+        Egress.parse("https://*.xn--bcher-kva.example:443", "[fd00::]/8:80"),
     ),
     (["--max-instance-reuse-count", "128"], "max_instance_reuse_count", 128),
     (["--idle-instance-timeout", "250ms"], "idle_instance_timeout", 0.25),

@@ -32,7 +32,6 @@ CHOICES: list[tuple[dict[str, str], str, Proxy | None]] = [
     ({"all_proxy": "http://a:3", "NO_PROXY": "10.0.0.1:81"}, "http://10.0.0.1", ALL),
     ({"all_proxy": "http://a:3", "NO_PROXY": "[::1]:80"}, "http://[::1]", None),
     ({"all_proxy": "http://a:3", "NO_PROXY": "[::1]:81"}, "http://[::1]", ALL),
-    ({"all_proxy": "http://a:3", "NO_PROXY": "10.0.0.1"}, "http://0x0a.1", None),
     ({"all_proxy": "http://a:3", "NO_PROXY": "::1"}, "http://[::1]", None),
     ({"all_proxy": "http://a:3", "NO_PROXY": "[::1]"}, "http://[::1]", None),
     ({"all_proxy": "http://a:3", "NO_PROXY": "!,,"}, "http://x", ALL),

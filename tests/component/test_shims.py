@@ -384,9 +384,9 @@ def test_a_large_shim_is_read_once(monkeypatch: pytest.MonkeyPatch, shims: int, 
 
         monkeypatch.setattr(shims_module, name, read)
 
-    counted("_parse_shim")
-    counted("_parse_fixup")
+    counted("_read_shim")
+    counted("_fixup_elements")
     # It fills more slots than there are, so it is none; each of them might have been one.
     source = small(shim, small_fixup(FILLING + b"\2\0\0"), shims, fixups)
     assert len(planned(source)[0].steps) == shims + shims * fixups
-    assert sorted(heard) == ["_parse_fixup", "_parse_shim"] * reads
+    assert sorted(heard) == ["_fixup_elements", "_read_shim"] * reads

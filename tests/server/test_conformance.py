@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.view import View
+from wasi_http.egress import Egress
 from wasi_http.engine import Store, Trap
 from wasi_http.error import NoResponse
 from wasi_http.message import Request
@@ -189,7 +190,7 @@ def exchange(guests: Guests, test: Callable[[Serving, Peer], Awaitable[None]]) -
         async with listener:
             peer.authority = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
             peer.url = f"X-Url: http://{peer.authority}/there?q=1"
-            async with serving(guests.handler("c_rules", allow_egress=("127.0.0.1",))) as server:
+            async with serving(guests.handler("c_rules", egress=Egress.parse("127.0.0.1"))) as server:
                 await test(server, peer)
 
     run("asyncio", main())
@@ -272,7 +273,7 @@ def test_a_request_that_is_denied_is_told_to_its_guest_alone(guests: Guests) -> 
         listener = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
         async with listener:
             port = listener.sockets[0].getsockname()[1]
-            async with serving(guests.handler("c_rules", allow_egress=(f"127.0.0.1:{port}",))) as server:
+            async with serving(guests.handler("c_rules", egress=Egress.parse(f"127.0.0.1:{port}"))) as server:
                 client = await server.connect()
                 for host, told in (("127.0.0.1", b"299"), ("localhost", b"error 15"), ("127.0.0.1", b"299")):
                     reply = await client.ask(get("/resend/clone", f"X-Url: http://{host}:{port}/"))

@@ -12,6 +12,7 @@ from tests.client.peers import Peer
 from tests.client.peers import run as run_client
 from tests.client.peers import serving as other
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.egress import Egress
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.server.handler import ServerState
 
@@ -123,7 +124,7 @@ def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
         await peer.closed()
 
     async def main() -> None:
-        handler = guests.handler("c_kitchen", allow_egress=("127.0.0.1",), max_egress_connections=2)
+        handler = guests.handler("c_kitchen", egress=Egress.parse("127.0.0.1"), max_egress_connections=2)
         async with other(silence) as origin:
 
             def send(state: ServerState) -> asyncio.Future[ClientResponse]:

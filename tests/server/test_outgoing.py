@@ -18,12 +18,13 @@ from tests.client.peers import Peer, Script, answering, forever, ok
 from tests.client.peers import serving as other
 from tests.guests.build import build
 from wasi_http.client import ClientConfig
+from wasi_http.egress import Egress
 from wasi_http.error import ErrorCode
 
 from .processes import started
 from .serving import Guests, Serving, chunked, get, serve, until
 
-LOOPBACK = ("127.0.0.0/8",)
+LOOPBACK = Egress.parse("127.0.0.0/8")
 
 NAMES = [name for name, *_ in ErrorCode.__cases__]
 
@@ -45,7 +46,7 @@ def test_a_response_comes_through(guests: Guests, loop: str) -> None:
             assert origin.connections == 1
             await server.worker.handler.client.close()
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_request_goes_through(guests: Guests, loop: str) -> None:
@@ -73,7 +74,7 @@ def test_a_request_goes_through(guests: Guests, loop: str) -> None:
             assert heads[0].startswith(start)
             await server.worker.handler.client.close()
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_large_body_comes_through(guests: Guests, loop: str) -> None:
@@ -83,7 +84,7 @@ def test_a_large_body_comes_through(guests: Guests, loop: str) -> None:
         async with other(answering(ok(body))) as origin:
             assert (await server.ask(fetch(f"http://{origin.authority}"))).body == body
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 # More than the server holds back to see how a response ends.
@@ -106,7 +107,7 @@ def test_failures_come_through(guests: Guests, loop: str, script: Script, expect
             reply = await server.ask(fetch(f"http://{origin.authority}"))
             assert (reply.status, reply.body) == expected
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_body_that_is_cut_off_is_cut_off_for_the_client(guests: Guests, loop: str) -> None:
@@ -116,7 +117,7 @@ def test_a_body_that_is_cut_off_is_cut_off_for_the_client(guests: Guests, loop: 
             await client.send(fetch(f"http://{origin.authority}"))
             assert not (await client.rest_until_reset()).endswith(b"0\r\n\r\n")
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_tls(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
@@ -129,7 +130,7 @@ def test_tls(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
             await server.worker.handler.client.close()
 
     config = ClientConfig(tls=authority.tls)
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK, client=config), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK, client=config), test)
 
 
 def test_tls_with_a_stranger(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
@@ -138,7 +139,7 @@ def test_tls_with_a_stranger(guests: Guests, loop: str, authority: Any) -> None:
             reply = await server.ask(fetch(f"https://{origin.authority}"))
             assert (reply.status, reply.body) == error("TLS-certificate-error")
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_client_that_leaves_takes_the_request_along(guests: Guests, loop: str) -> None:
@@ -155,7 +156,7 @@ def test_a_client_that_leaves_takes_the_request_along(guests: Guests, loop: str)
             await until(lambda: not origin.open)
             await server.idle()
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 def test_the_end_of_the_server_ends_connections(guests: Guests, loop: str) -> None:
@@ -178,7 +179,7 @@ def test_the_end_of_the_server_ends_connections(guests: Guests, loop: str) -> No
         await script(Peer(reader, writer))
         writer.close()
 
-    serve(loop, guests.handler("c_fetch", allow_egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from wasi_http.cli.sizes import MEMORY_SIZE, SIZE
 
 if TYPE_CHECKING:
     from wasi_http.client import ClientConfig
+    from wasi_http.egress import Egress
 
 __all__ = ["serve"]
 
@@ -76,13 +77,11 @@ def _headers(
     return tuple(fields)
 
 
-def _egress(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
-    if not values:
-        return ()
+def _egress(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Egress:
     from wasi_http.egress import Egress
 
     try:
-        return tuple(map(str, Egress.parse(*values).rules))
+        return Egress.parse(*values)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
 
@@ -197,7 +196,7 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         idle_instance_timeout=options["idle_instance_timeout"],
         request_headers=options["request_headers"],
         max_resources=options["max_resources"],
-        allow_egress=options["allow_egress"],
+        egress=options["allow_egress"],
         max_egress_connections=options["max_egress_connections"],
         client=_client(options),
         logging_prefix=not options["no_logging_prefix"],

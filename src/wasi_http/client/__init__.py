@@ -6,6 +6,7 @@ from wasi_http.client.origin import Admit
 from wasi_http.client.proxy import Proxies
 from wasi_http.client.request import (
     DEFAULT_TIMEOUT,
+    LONGEST,
     ClientRequest,
     ClientResponse,
     ConnectionQuota,
@@ -15,6 +16,7 @@ from wasi_http.client.tls import TlsConfig
 
 __all__ = [
     "DEFAULT_TIMEOUT",
+    "LONGEST",
     "Admit",
     "Client",
     "ClientConfig",

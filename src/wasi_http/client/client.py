@@ -15,7 +15,7 @@ from wasi_http.client.dial import dial
 from wasi_http.client.exchange import Exchange, Receiver, Stale
 from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
-from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client.request import LONGEST, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.wire.section import Field
@@ -25,9 +25,6 @@ __all__ = ["Client", "default_send_request"]
 # How many authorities are remembered in the form that they mean.
 _MAX_ROUTES: Final = 1024
 
-# The loop's clock counts seconds in a float: no sum with a timeout may lose them.
-_LONGEST: Final = 365 * 86400.0
-
 
 class _Route:
     """Where requests with one authority go, and what that means for their heads."""
@@ -36,7 +33,7 @@ class _Route:
 
     def __init__(self, config: ClientConfig, authority: str, tls: bool) -> None:
         self.origin = Origin.parse(authority, tls)
-        self.host = authority.encode() if authority.isascii() else str(self.origin).encode()
+        self.host = authority.encode()
         self.prefix = b""
         self.headers: list[Field] = []
         proxy = config.proxies.proxy_for(self.origin) if config.proxies is not None else None
@@ -182,7 +179,7 @@ class Client:
         route = self._route(request, config)
         if config.connect_timeout <= 0:
             raise HttpError(ErrorCode.ConnectionTimeout, "no time to connect")
-        deadline = loop.time() + min(config.connect_timeout, _LONGEST)
+        deadline = loop.time() + min(config.connect_timeout, LONGEST)
         pool = self._pool(loop)
         quota = config.quota
         if quota is not None:

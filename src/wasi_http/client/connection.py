@@ -14,12 +14,10 @@ from typing import Final, Protocol, cast
 
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Address, Admit
+from wasi_http.client.request import LONGEST
 from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Connection", "Owner"]
-
-# Timers overflow on times that 64 bits of nanoseconds can say.
-_LONGEST: Final = 86400.0
 
 # How far, in seconds, a timer may be off: uvloop counts in milliseconds.
 _SLACK: Final = 0.001
@@ -219,7 +217,7 @@ class Connection(asyncio.Protocol):
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        delay = min(max(self.due - self.loop.time(), 0.0), _LONGEST)
+        delay = min(max(self.due - self.loop.time(), 0.0), LONGEST)
         self._timer_at = self.due
         self._timer = self.loop.call_later(delay, self._on_timer)
 

@@ -17,15 +17,13 @@ from typing import Final
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.origin import Address, Admit, Origin
 from wasi_http.client.proxy import Proxy
+from wasi_http.client.request import LONGEST
 from wasi_http.client.tls import context_of
 from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError, error_code_of
 from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.response import ResponseHead, ResponseParser
 
 __all__ = ["dial"]
-
-# asyncio wants to know; what counts is the connect timeout.
-_NEVER: Final = 365 * 86400.0
 
 # How long, in seconds, a server may take to agree that an encrypted connection ends.
 _SHUTDOWN: Final = 1.0
@@ -181,7 +179,7 @@ async def _attach(config: ClientConfig, origin: Origin, protocol: asyncio.Protoc
         sock=sock,
         ssl=context,
         server_hostname=origin.host,
-        ssl_handshake_timeout=_NEVER,
+        ssl_handshake_timeout=LONGEST,  # asyncio wants to know; what counts is the connect timeout
         ssl_shutdown_timeout=_SHUTDOWN,
     )
 

@@ -1,20 +1,20 @@
 """Origins: where a request goes, in the one form that policies, pools and certificates compare.
 
-A host can be written in many ways: in capitals, with a dot at its end, in Unicode, and an IPv4 address in octal,
-hexadecimal or as one number. Whatever compares hosts compares what `Origin.parse` made of them.
+A name can be written in many ways: in capitals, with a dot at its end, in Unicode. Whatever compares hosts compares
+what `Origin.parse` made of them. What parsers disagree about leads nowhere: IPv4 addresses in octal, in hexadecimal, as
+one number or with parts left out, which only some resolvers take for addresses.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-import socket
 from collections.abc import Callable
 from typing import Final
 
 from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError
 
-__all__ = ["Address", "Admit", "Origin", "canonical_host"]
+__all__ = ["Address", "Admit", "Origin", "canonical_host", "is_numeric"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -23,8 +23,8 @@ Admit = Callable[[Address, int], None]
 
 _AUTHORITY: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:@/?#\\\s]+))(?::([0-9]{1,5}))?").fullmatch
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_NAME: Final = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*{_LABEL}")
-_NUMBER: Final = re.compile(r"(?:0[xX][0-9a-fA-F]*|[0-9]+)")
+_NAME: Final = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*{_LABEL}").fullmatch
+_NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+").fullmatch
 
 
 class Origin:
@@ -42,8 +42,9 @@ class Origin:
     @classmethod
     def parse(cls, authority: str, tls: bool) -> Origin:
         """Of ``host[:port]``. Raises HttpError: HTTP-request-URI-invalid, or DNS-error for an impossible name."""
-        # Longer than any name is, brackets and port included.
-        found = _AUTHORITY(authority) if len(authority) <= 300 else None
+        # No longer than any name is, brackets and port included; on the wire other alphabets are punycode
+        # (RFC 3986, section 3.2.2).
+        found = _AUTHORITY(authority) if len(authority) <= 300 and authority.isascii() else None
         authority = authority[:300]
         port = 443 if tls else 80
         if found is not None and found[3]:
@@ -71,28 +72,30 @@ class Origin:
 
 
 def canonical_host(text: str) -> tuple[str, Address | None]:
-    """A name in lower-case ASCII without a dot at its end, or an IPv4 address in the usual form, and as an address.
+    """A name in lower-case ASCII without a dot at its end, or an IPv4 address as text and as an address.
 
     Raises HttpError with DNS-error for what is neither.
     """
-    name = text.lower()
+    if is_numeric(text):
+        try:
+            address = ipaddress.IPv4Address(text)
+        except ValueError:
+            raise _invalid(text) from None
+        return text, address
     try:
-        if not name.isascii():
-            name = name.encode("idna").decode("ascii").lower()
+        # The codec by which sockets look names up.
+        name = text if text.isascii() else text.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise _invalid(text) from error
-    if name.endswith("."):
-        name = name[:-1]
-    if _NUMBER.fullmatch(name.rpartition(".")[2]):
-        # No name ends in a number: this is an address, in whatever form the system's resolver would take it.
-        try:
-            address = ipaddress.IPv4Address(socket.inet_aton(name))
-        except OSError as error:
-            raise _invalid(text) from error
-        return str(address), address
-    if _NAME.fullmatch(name) is None:
+    name = name.removesuffix(".").lower()
+    if _NAME(name) is None or is_numeric(name):
         raise _invalid(text)
     return name, None
+
+
+def is_numeric(host: str) -> bool:
+    """Whether resolvers may take a host for an IPv4 address, however it is written: no name ends in a number."""
+    return _NUMBER(host.rpartition(".")[2]) is not None
 
 
 def _invalid(text: str) -> HttpError:

@@ -9,7 +9,11 @@ from typing import Final
 from wasi_http.pipe import Pipe
 from wasi_http.wire.section import Field
 
-__all__ = ["DEFAULT_TIMEOUT", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
+__all__ = ["DEFAULT_TIMEOUT", "LONGEST", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
+
+#: The longest time, in seconds, that timers are set for: a guest cannot tell it from for ever. Timers overflow on what
+#: 64 bits of nanoseconds can say, and the loop's clock counts in a float, of which no sum may lose the seconds.
+LONGEST: Final = 365 * 86400.0
 
 #: Of connecting, of waiting for the first byte, and between bytes; in seconds.
 DEFAULT_TIMEOUT: Final = 600.0

@@ -13,16 +13,19 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate
+from typing import TypeVar
 
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.plan import Plan
 from wasi_http.engine import Module, ModuleBinary
 
 __all__ = ["bypass_shims"]
+
+T = TypeVar("T")
 
 _MAX_SIZE = 256 * 1024
 _MAX_SHIFT = 28  # of the last byte of a number of 32 bits
@@ -48,8 +51,10 @@ def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | Module
             users.setdefault(source, set()).add(step)
         if found:
             tables.append((step, found[0]))
-    read_shim = cache(lambda position: _read_shim(modules[position][0].code))
-    fixup_elements = cache(lambda position: _fixup_elements(modules[position][0].code, modules[position][1]))
+    read_shim = cache(lambda position: _unless_malformed(_read_shim, modules[position][0].code))
+    fixup_elements = cache(
+        lambda position: _unless_malformed(_fixup_elements, modules[position][0].code, modules[position][1])
+    )
     starts = cache(lambda position: _starts(modules[position][0].code))
     # How many steps before each run code of their own.
     started = list(accumulate((starts(position) for position, _ in plan.steps), initial=0)) if tables else []
@@ -134,6 +139,13 @@ class _Reader:
         return bytes(self.code[self.at - length : self.at]).decode("utf-8", "replace")
 
 
+def _unless_malformed(read: Callable[..., T | None], *arguments: object) -> T | None:
+    try:
+        return read(*arguments)
+    except IndexError:
+        return None
+
+
 def _starts(code: memoryview) -> bool:
     """Whether the module has a start function. Its sections are known to be whole."""
     reader = _Reader(code)
@@ -179,13 +191,6 @@ class _Shim:
 
 
 def _read_shim(code: memoryview) -> _Shim | None:
-    try:
-        return _parse_shim(code)
-    except IndexError:
-        return None
-
-
-def _parse_shim(code: memoryview) -> _Shim | None:
     sections = _sections(code, frozenset({_TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE}))
     if sections is None:
         return None
@@ -246,13 +251,6 @@ def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
 
 def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
     """For each slot of the table that a fixup fills the position of the import that it puts there."""
-    try:
-        return _parse_fixup(code, module)
-    except IndexError:
-        return None
-
-
-def _parse_fixup(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
     sections = _sections(code, frozenset({_TYPE, _IMPORT, _ELEMENT}))
     if sections is None:
         return None

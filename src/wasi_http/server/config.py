@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wasi_http.client import ClientConfig
+from wasi_http.egress import Egress
 from wasi_http.engine import StoreLimits
 from wasi_http.wire.limits import Limits
 
@@ -42,8 +43,8 @@ class ServerConfig:
         How long an instance waits for another request before it is dropped.
     ``request_headers``
         Fields that guests see in the place of those of the same name that clients send; see `RequestHeaders`.
-    ``allow_egress``
-        Where guests may send requests: rules as `Egress.parse` takes them; nowhere by default.
+    ``egress``
+        Where guests may send requests; nowhere by default.
     ``max_egress_connections``
         How many connections the guest of one instance may use at once.
     ``client``
@@ -65,7 +66,7 @@ class ServerConfig:
     max_instance_reuse_count: int = 1
     idle_instance_timeout: float = 1.0
     request_headers: tuple[tuple[bytes, bytes], ...] = ()
-    allow_egress: tuple[str, ...] = ()
+    egress: Egress = field(default_factory=Egress)
     max_egress_connections: int = 100
     client: ClientConfig = field(default_factory=ClientConfig)
     logging_prefix: bool = True

@@ -12,7 +12,7 @@ from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
-from wasi_http.egress import Egress, EgressDenied
+from wasi_http.egress import EgressDenied
 from wasi_http.engine import Engine, Store
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
@@ -72,7 +72,6 @@ class Handler:
         self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
         self._env = dict(config.env)
-        self._egress = Egress.parse(*config.allow_egress)
         self._warned: set[str | None] = set()
         self._write = _writer()
         # Without prefixes all guests share one context; with them each has sinks that know its number.
@@ -93,7 +92,7 @@ class Handler:
     ) -> asyncio.Future[ClientResponse]:
         """Sends a guest's request if the egress policy lets it; what it does not let out is logged, once per host."""
         try:
-            response = self._egress.send_request(request, config, self.client)
+            response = self.config.egress.send_request(request, config, self.client)
         except EgressDenied as denied:
             self._report(denied)
             raise
