@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -346,6 +347,65 @@ def test_the_limit_is_exact(limit: int) -> None:
     with pytest.raises(Trap):
         made.append("foo", b"bar")
     assert len(made.entries_) == fits
+
+
+FLOODS: dict[str, Fill] = {
+    # Each gives more in one call than a collection may have, in a way that would leave it small.
+    "equal lengths": lambda made: Fields.from_list(made.view, [("content-length", b"1")] * 100_000),
+    "different entries, then equal lengths": lambda made: Fields.from_list(
+        made.view, [(f"n{number}", b"") for number in range(3_000)] + [("content-length", b"1")] * 100_000
+    ),
+    "forbidden entries": lambda made: Fields.from_list(made.view, [("host", b"a")] * 100_000),
+    "equal lengths with set": lambda made: made.set("content-length", [b"1"] * 100_000),
+    "values with set": lambda made: made.set("a", [b"v"] * 1_000_000),
+    "bad values with set": lambda made: made.set("a", [b"\n"] * 1_000_000),
+    "a bad value": lambda made: made.append("a", b"\n" * 10_000_000),
+}
+
+
+@pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
+def test_a_flood_is_refused_before_it_is_looked_at(flood: Fill) -> None:
+    view = View()
+    asked: list[str] = []
+    view.is_forbidden_header = lambda name: bool(asked.append(name))  # type: ignore[method-assign]
+    made = fields(view=view)
+    with pytest.raises(Trap, match="exceed the limit of 131072"):
+        flood(made)
+    assert len(asked) <= 1
+    assert made.entries_ == []
+
+
+def test_the_most_that_is_let_in_is_taken_in_linear_time() -> None:
+    def fill(lengths: int) -> float:
+        entries = [(f"n{number:04}", b"") for number in range(lengths)] + [("content-length", b"1")] * lengths
+        begin = time.thread_time()
+        Fields.from_list(View(), entries)
+        return time.thread_time() - begin
+
+    few = min(fill(150) for _ in range(5))
+    many = min(fill(1500) for _ in range(5))
+    assert many < 40 * few, f"ten times as many entries took {many / few:.0f} times as long"
+
+
+CHANGES: dict[str, Fill] = {
+    "append": lambda made: made.append("content-length", b"5"),
+    "append another": lambda made: made.append("a", b""),
+    "set": lambda made: made.set("n1", [b"x"]),
+    "delete": lambda made: made.delete("n2"),
+    "get": lambda made: made.get("n3"),
+    "has": lambda made: made.has("missing"),
+    "entries": lambda made: made.entries(),
+    "clone": lambda made: made.clone(),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_each_call_on_a_full_collection_is_short(change: Fill) -> None:
+    entries = [(f"n{number}", b"") for number in range(3_000)] + [("content-length", b"5")]
+    made = fields(*entries)
+    began = time.thread_time()
+    change(made)
+    assert time.thread_time() - began < 0.05
 
 
 def test_what_is_removed_is_not_counted() -> None:

@@ -6,8 +6,11 @@ Names are kept in lower case, values as bytes; order and repetition are preserve
 - a *forbidden* name (one that the host owns) can neither be set by a guest nor seen in what arrives;
 - ``content-length`` is digits, at most 2^64 - 1, and never two different ones: equal ones collapse;
 - an *immutable* collection (of a request or response that exists) refuses changes, its `clone` allows them again;
-- size: a collection that grows beyond the limit traps, as 0.2 has no error for it. What arrived may be larger: it is
-  bounded by the limits of the wire. All that a guest makes is charged to its resource table, which has a limit, too.
+- size: a collection that grows beyond the limit traps, as 0.2 has no error for it. So does one call that gives
+  more than the limit, even if the entries would collapse. What arrived may be larger: it is bounded by the limits of
+  the wire. All that a guest makes is charged to its resource table, which has a limit, too.
+
+A call takes time linear in what it is given and in what the collection holds, and that limit bounds both.
 """
 
 from __future__ import annotations
@@ -41,13 +44,14 @@ class HeaderError(Variant):
 
 
 _INVALID: Final = HeaderError.InvalidSyntax
+_CONTENT_LENGTH: Final = b"content-length"
 
 
 def content_length(entries: Iterable[Field]) -> int | None:
     """The length that a message declares, None if none; Err(invalid-syntax) for a malformed or conflicting one."""
     declared: int | None = None
     for name, value in entries:
-        if name == b"content-length":
+        if name == _CONTENT_LENGTH:
             length = _parse_length(value)
             if declared is not None and length != declared:
                 raise Err(_INVALID)
@@ -61,7 +65,7 @@ def _parse_length(value: bytes) -> int:
     return length
 
 
-def _count(entries: Iterable[Field]) -> int:
+def _count(entries: Iterable[tuple[bytes | str, bytes]]) -> int:
     return sum(len(name) + len(value) + ENTRY_OVERHEAD for name, value in entries)
 
 
@@ -106,23 +110,30 @@ class Fields(Resource, name="fields"):
             raise Err(HeaderError.Immutable)
         return key
 
-    def _checked(self, key: bytes, values: list[bytes], present: Iterable[Field]) -> list[Field]:
-        """The entries to add beside those that are ``present``."""
+    def _checked(self, key: bytes, values: list[bytes], declared: int | None = None) -> list[Field]:
+        """The entries to add; ``declared`` is the content-length that is there already."""
         for value in values:
             if _VALUE(value) is None:
                 raise Err(_INVALID)
-        if key == b"content-length" and values:
-            content_length([*present, *((key, value) for value in values)])  # refuses different ones
-            return [] if any(name == key for name, _ in present) else [(key, b"%d" % _parse_length(values[0]))]
+        if key == _CONTENT_LENGTH and values:
+            lengths = {_parse_length(value) for value in values}
+            if declared is not None:
+                lengths.add(declared)
+            if len(lengths) > 1:
+                raise Err(_INVALID)
+            return [] if declared is not None else [(key, b"%d" % lengths.pop())]
         return [(key, value) for value in values]
 
-    def _grow(self, size: int, added: list[Field]) -> None:
-        """Takes what `_checked` gave; ``size`` is what the entries count without it."""
-        for key, value in added:
-            size += len(key) + len(value) + ENTRY_OVERHEAD
+    def _admit(self, size: int) -> None:
+        """Traps when that exceeds the limit: for what a guest gives before any work is done on it."""
         limit = self.view.http.field_size_limit
         if size > limit:
             raise Trap(f"fields of {size} bytes exceed the limit of {limit}")
+
+    def _grow(self, size: int, added: list[Field]) -> None:
+        """Takes what `_checked` gave; ``size`` is what the entries count without it."""
+        size += _count(added)
+        self._admit(size)
         self._resize(size)
         self.entries_ += added
 
@@ -145,8 +156,17 @@ class Fields(Resource, name="fields"):
     @raises(HeaderError)
     def from_list(state: State[HttpState], entries: list[tuple[str, bytes]]) -> Own[Fields]:
         fields = Fields(state, [], True, 0)
+        fields._admit(len(entries) * ENTRY_OVERHEAD)
+        fields._admit(_count(entries))
+        declared: int | None = None
+        added: list[Field] = []
         for name, value in entries:
-            fields.append(name, value)
+            key = fields._writable(name)
+            checked = fields._checked(key, [value], declared)
+            if key == _CONTENT_LENGTH and checked:
+                declared = int(checked[0][1])
+            added += checked
+        fields._grow(0, added)
         return fields
 
     @method
@@ -163,7 +183,9 @@ class Fields(Resource, name="fields"):
     @raises(HeaderError)
     def set(self, name: str, value: list[bytes]) -> None:
         key = self._writable(name)
-        added = self._checked(key, value, ())
+        self._admit(len(value) * (len(key) + ENTRY_OVERHEAD))
+        self._admit(_count([(key, one) for one in value]))
+        added = self._checked(key, value)
         self._remove(key)
         self._grow(self._size, added)
 
@@ -176,7 +198,9 @@ class Fields(Resource, name="fields"):
     @raises(HeaderError)
     def append(self, name: str, value: bytes) -> None:
         key = self._writable(name)
-        self._grow(self._size, self._checked(key, [value], self.entries_))
+        self._admit(len(key) + len(value) + ENTRY_OVERHEAD)
+        declared = content_length(self.entries_) if key == _CONTENT_LENGTH else None
+        self._grow(self._size, self._checked(key, [value], declared))
 
     @method
     def entries(self) -> list[tuple[str, bytes]]:
