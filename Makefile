@@ -16,7 +16,7 @@ serve: $(VENV)/installed
 
 test: $(VENV)/test
 	$(BIN)/python tests/guests/build.py
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check src tests bench examples setup.py

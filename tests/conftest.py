@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import wasi_http
+from tests.guests.build import CACHE
 from wasi_http.engine import Engine, EngineConfig, live_fibers, live_stores
 
 
+def compiled() -> Path:
+    """The compile cache that all test processes and runs share, until the sources that decide what is in it change."""
+    made = hashlib.sha256()
+    for floor in ("engine", "component"):
+        for path in sorted((Path(wasi_http.__file__).parent / floor).rglob("*.py")):
+            made.update(path.read_bytes())
+    directory = CACHE / "compiled" / made.hexdigest()[:16]
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return directory
+
+
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Engine:
-    """One engine for the whole run, with a compile cache of its own."""
-    cache = Path(tmp_path_factory.mktemp("cache"))
-    cache.chmod(0o700)
-    return Engine(EngineConfig(max_instances=100, cache_directory=str(cache)))
+def engine() -> Engine:
+    """One engine for all tests of a process."""
+    return Engine(EngineConfig(max_instances=100, cache_directory=str(compiled())))
 
 
 @pytest.fixture
@@ -27,3 +39,9 @@ def no_leaks() -> Iterator[None]:
     yield
     gc.collect()
     assert (live_stores(), live_fibers()) == before
+
+
+def pytest_collection_finish() -> None:
+    """Keeps what exists before the tests, all of them included, out of the many collections that they make."""
+    gc.collect()
+    gc.freeze()

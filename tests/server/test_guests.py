@@ -15,6 +15,8 @@ HELLOS = [
     ("c_hello", None),
     ("py_hello", b"Hello from Python!\n"),
     ("js_hello", b"Hello from JavaScript!\n"),
+    ("js_fetch", b"Hello from a fetch event!\n"),
+    ("js_hono", b"Hello from Hono!\n"),
 ]
 
 
@@ -30,7 +32,7 @@ def test_each_language_says_hello(guests: Guests, loop: str, name: str, body: by
     serve(loop, guests.handler(name), test)
 
 
-@pytest.mark.parametrize("name", ["c_echo", "py_echo", "js_echo"])
+@pytest.mark.parametrize("name", ["c_echo", "py_echo", "js_echo", "js_fetch", "js_hono"])
 def test_each_language_echoes_a_stream(guests: Guests, loop: str, name: str) -> None:
     data = bytes(range(256)) * 1200  # more than one buffer of anybody
 
@@ -42,6 +44,17 @@ def test_each_language_echoes_a_stream(guests: Guests, loop: str, name: str) -> 
         assert (reply.status, reply.body) == (200, b"first" + data + b"last")
 
     serve(loop, guests.handler(name), test)
+
+
+def test_a_web_framework_routes_requests(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(get("/items/7?q=caf%C3%A9"))
+        assert (reply.status, json.loads(reply.body)) == (200, {"id": "7", "query": "café"})
+        assert (await client.ask(get("/nowhere"))).status == 404
+        assert (await client.ask(get("/echo"))).status == 404
+
+    serve(loop, guests.handler("js_hono"), test)
 
 
 def test_a_python_guest_sees_what_it_was_given_and_nothing_else(guests: Guests, loop: str) -> None:
