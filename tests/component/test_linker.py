@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from typing import Any
 
@@ -23,6 +24,7 @@ from wasi_http.component import (
     u32,
     u64,
 )
+from wasi_http.component.errors import MAX_PROBLEMS
 from wasi_http.component.linker import semver_track
 from wasi_http.engine import Engine, EngineConfig, Store
 
@@ -125,8 +127,16 @@ def test_tracks() -> None:
     assert semver_track("a:b/c@0.2.7") == ("a:b/c@0.2", (0, 2, 7))
     assert semver_track("a:b/c@1.4.0") == ("a:b/c@1", (1, 4, 0))
     assert semver_track("a:b/c@0.2") == ("a:b/c@0.2", (0, 2, 0))
-    for name in ("a:b/c", "a:b/c@0.0.7", "a:b/c@0.2.0-rc.1", "plain"):
+    for name in ("a:b/c", "a:b/c@0.0.7", "a:b/c@0.2.0-rc.1", "a:b/c@1.0.0-rc.1+2", "plain"):
         assert semver_track(name) is None
+
+
+def test_versions_with_thousands_of_digits(engine: Engine) -> None:
+    huge = "9" * 5000
+    for version in (f"{huge}.0.0", f"1.{huge}.0", f"0.2.{huge}"):
+        name = f"test:v/i@{version}"
+        assert answer(engine, name, name) == 0
+        assert answer(engine, name, "test:v/i@1.0.0", "test:v/i@0.2.0") is None
 
 
 def test_an_interface_that_is_defined_again_is_replaced(engine: Engine) -> None:
@@ -236,6 +246,19 @@ def test_a_signature_that_differs_in_anything(engine: Engine, function: str, exp
         f"test:cafe/kitchen@0.2.12: wash does not match: the component expects {expected}, "
         "the host gives func(cup: borrow<cup>)"
     )
+
+
+def test_many_problems_are_counted(engine: Engine) -> None:
+    functions = "".join(f'(export "f{i}" (func))' for i in range(1000))
+    text = f"""(component (import "test:cafe/kitchen@0.2.12" (instance {functions}))
+      (import "{"a" * 9000}" (func)))"""
+    found = problems(engine, text, Kitchen)
+    assert len(found) == MAX_PROBLEMS == 50
+    assert found[0].endswith("aa is a func that the component imports; only interfaces can be provided")
+    assert len(found[0]) < 1100
+    assert found[1] == "test:cafe/kitchen@0.2.12: the function f0 is missing: func()"
+    assert found[-1] == "… and 952 more"
+    assert pickle.loads(pickle.dumps(LinkError(found))).problems == found
 
 
 def test_names_of_parameters_are_documentation(engine: Engine) -> None:

@@ -43,6 +43,32 @@ def test_a_malformed_module_is_refused_with_the_offset(engine: Engine, wasm: byt
 
 
 @pytest.mark.parametrize(
+    "name", ["at offset 1", "(at offset 0x1)", "Invalid input WebAssembly code at offset 1:", f"at offset {'9' * 5000}"]
+)
+def test_a_name_that_looks_like_an_offset(engine: Engine, name: str) -> None:
+    wasm = wat_to_wasm(f'(module (memory 1) (export "{"x" * len(name)}" (memory 0)) (export "{name}" (memory 0)))')
+    wasm = wasm.replace(b"x" * len(name), name.encode())
+    for refuse in (Module.compile, Module.validate):
+        with pytest.raises(InvalidModule, match="duplicate export name") as caught:
+            refuse(engine, wasm)
+        assert caught.value.offset == wasm.rindex(name.encode()) - (1 if len(name) < 0x80 else 2)
+
+
+def test_errors_are_cut_and_show_control_characters(engine: Engine) -> None:
+    name = "x" * 90_000 + r"\1b[31m\0a"
+    wasm = wat_to_wasm(f'(module (memory 1) (export "{name}" (memory 0)) (export "y{name[1:]}" (memory 0)))')
+    wasm = wasm.replace(b"yx", b"xx")
+    with pytest.raises(InvalidModule) as caught:
+        Module.validate(engine, wasm)
+    assert len(str(caught.value)) < 1100
+    assert str(caught.value).startswith("duplicate export name `xxxxx")
+    assert "xx\\x1b[31m\n` already defined" in str(caught.value)
+    with pytest.raises(InvalidModule, match=r"1:500001$") as caught:
+        wat_to_wasm(" " * 500_000 + "\x1b")
+    assert len(str(caught.value)) < 1100
+
+
+@pytest.mark.parametrize(
     "text",
     ["(module (memory i64 1))", "(module (memory 1 1 shared))", "(module (tag (param i32)))"],
     ids=["memory64", "threads", "exceptions"],

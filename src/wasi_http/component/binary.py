@@ -70,6 +70,7 @@ from wasi_http.component.types import (
     ValType,
     VariantType,
 )
+from wasi_http.engine.errors import excerpt
 from wasi_http.engine.module import CoreType
 
 __all__ = ["MAX_FLAGS", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "decode"]
@@ -215,7 +216,7 @@ def decode(data: bytes | memoryview) -> Component:
     try:
         return decoder.component("component").component
     except TypeFault as fault:
-        raise InvalidComponent(str(fault), decoder.item) from None
+        raise InvalidComponent(excerpt(str(fault)), decoder.item) from None
 
 
 class _Scope:
@@ -277,7 +278,7 @@ class _Decoder:
         self.names: dict[bytes, str] = {}
 
     def fail(self, message: str, offset: int | None = None) -> NoReturn:
-        raise InvalidComponent(message, self.position if offset is None else offset)
+        raise InvalidComponent(excerpt(message), self.position if offset is None else offset)
 
     # Bytes, numbers, names, lists.
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
-__all__ = ["InvalidComponent", "LinkError"]
+from wasi_http.engine.errors import excerpt
+
+__all__ = ["MAX_PROBLEMS", "InvalidComponent", "LinkError"]
+
+MAX_PROBLEMS = 50
+"""Lines of a `LinkError`; the last one counts what has none."""
 
 
 class InvalidComponent(ValueError):
     """Bytes that are not a component this host can run: malformed, invalid, or using what is not supported.
 
-    ``message`` names the culprit; ``offset`` is the byte of the input that holds it, counted from 0.
+    ``message`` names the culprit, cut when it is long; ``offset`` is the byte of the input that holds it, from 0 on.
     """
 
     def __init__(self, message: str, offset: int) -> None:
+        message = excerpt(message, keep="\n")
         super().__init__(message, offset)
         self.message = message
         self.offset = offset
@@ -23,10 +30,18 @@ class InvalidComponent(ValueError):
 
 
 class LinkError(Exception):
-    """A component and its host do not fit; ``problems`` has one line for each thing that is wrong."""
+    """A component and its host do not fit; ``problems`` has one line for each thing that is wrong.
+
+    Of more than `MAX_PROBLEMS` the last line says how many more there are. Long lines are cut.
+    """
 
     def __init__(self, problems: Iterable[str]) -> None:
-        self.problems = tuple(problems)
+        rest = iter(problems)
+        told = [excerpt(problem) for problem in islice(rest, MAX_PROBLEMS)]
+        more = sum(1 for _ in rest)
+        if more:
+            told[-1] = f"… and {more + 1:,} more"
+        self.problems = tuple(told)
         super().__init__(self.problems)
 
     def __str__(self) -> str:

@@ -32,17 +32,21 @@ from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 
 __all__ = ["InstancePre", "Linker", "semver_track"]
 
-_VERSIONED = re.compile(r"(?P<name>[^@]+)@(?P<major>\d+)(?:\.(?P<minor>\d+)(?:\.(?P<patch>\d+))?)?(?P<rest>.*)\Z")
+# Python refuses to read numbers of thousands of digits, and nobody needs them.
+_NUMBER = r"[0-9]{1,18}"
+_versioned = re.compile(
+    rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
+).fullmatch
 
 
 def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
     """The semver track of an interface's name, and its version: names on one track are compatible.
 
-    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x and pre-releases are on none. A track's
-    own name, which components may use too, is its lowest version.
+    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x, pre-releases and versions with numbers
+    of more than 18 digits are on none. A track's own name, which components may use too, is its lowest version.
     """
-    found = _VERSIONED.match(name)
-    if found is None or found["rest"].startswith("-"):
+    found = _versioned(name)
+    if found is None:
         return None
     version = int(found["major"]), int(found["minor"] or 0), int(found["patch"] or 0)
     if version[0]:
@@ -63,6 +67,8 @@ class Linker:
         self.engine = engine
         self._interfaces: dict[str, Interface] = {}
         self._functions: dict[str, dict[str, HostFunction]] = {}
+        # Of each semver track the highest version, and its interface.
+        self._tracks: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._hints: dict[str, str] = {}
 
     def define(self, interface: Interface | type[Interface]) -> None:
@@ -75,6 +81,10 @@ class Linker:
         functions = interface.functions()
         self._interfaces[interface.name] = interface
         self._functions[interface.name] = functions
+        track = semver_track(interface.name)
+        if track is not None:
+            name, version = track
+            self._tracks[name] = max(self._tracks.get(name, ((0, 0, 0), "")), (version, interface.name))
 
     def suggest(self, prefix: str, hint: str) -> None:
         """What a `LinkError` says about imports that start with ``prefix`` when nothing provides them."""
@@ -91,12 +101,8 @@ class Linker:
         track = semver_track(name)
         if track is None:
             return None
-        candidates = [
-            (found[1], defined)
-            for defined in self._interfaces
-            if (found := semver_track(defined)) and found[0] == track[0]
-        ]
-        return max(candidates)[1] if candidates else None
+        highest = self._tracks.get(track[0])
+        return None if highest is None else highest[1]
 
     def instantiate_pre(self, component: Component) -> InstancePre:
         """Links a component; raises `LinkError` with everything that is missing or does not match."""

@@ -7,15 +7,19 @@ from typing import NamedTuple
 
 __all__ = ["ExternName", "is_interface_name", "is_label", "parse_extern_name"]
 
-_LABEL = r"(?:[a-z][0-9a-z]*|[A-Z][0-9A-Z]*)(?:-(?:[0-9a-z]+|[0-9A-Z]+))*"
-_WORDS = r"[a-z][0-9a-z]*(?:-[0-9a-z]+)*"
-_NUMBER = r"(?:0|[1-9][0-9]*)"
-_PRERELEASE = rf"(?:{_NUMBER}|[0-9]*[a-zA-Z-][0-9a-zA-Z-]*)"
+# What these match takes linear time: every repetition is possessive, and the next character says how it goes on.
+_LABEL = (
+    r"(?:[a-z][0-9a-z]*+|[A-Z][0-9A-Z]*+)"
+    r"(?:-(?=[0-9a-zA-Z])[0-9]*+(?:[a-z][0-9a-z]*+|[A-Z][0-9A-Z]*+)?+)*+"
+)
+_WORDS = r"[a-z][0-9a-z]*+(?:-[0-9a-z]++)*+"
+_NUMBER = r"(?:0|[1-9][0-9]*+)"
+_PRERELEASE = rf"(?:{_NUMBER}(?![0-9a-zA-Z-])|[0-9]*+[a-zA-Z-][0-9a-zA-Z-]*+)"
 _SEMVER = (
     rf"{_NUMBER}\.{_NUMBER}\.{_NUMBER}"
-    rf"(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*)?(?:\+[0-9a-zA-Z-]+(?:\.[0-9a-zA-Z-]+)*)?"
+    rf"(?:-{_PRERELEASE}(?:\.{_PRERELEASE})*+)?+(?:\+[0-9a-zA-Z-]++(?:\.[0-9a-zA-Z-]++)*+)?+"
 )
-_CANONICAL_VERSION = r"(?:[1-9][0-9]*|0\.[1-9][0-9]*|0\.0\.[1-9][0-9]*|0\.0\.0)"
+_CANONICAL_VERSION = r"(?:[1-9][0-9]*+|0\.[1-9][0-9]*+|0\.0\.[1-9][0-9]*+|0\.0\.0)"
 
 _label = re.compile(_LABEL).fullmatch
 _plain = re.compile(rf"(?:\[(constructor)\]({_LABEL})|\[(method|static)\]({_LABEL})\.({_LABEL}))").fullmatch

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["InvalidModule", "Trap", "UnsupportedWasmtime"]
+__all__ = ["MAX_EXCERPT", "InvalidModule", "Trap", "UnsupportedWasmtime", "excerpt"]
+
+MAX_EXCERPT = 1000
+"""Characters of foreign text in a message: names and types of a component, what wasmtime says of a module."""
+
+
+def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
+    """Foreign text for a message: cut in the middle, what does not print escaped, except the characters to ``keep``."""
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} … {text[len(text) - limit // 2 :]}"
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 class Trap(Exception):
@@ -22,11 +34,14 @@ class Trap(Exception):
 
 
 class InvalidModule(ValueError):
-    """A core module that does not validate or compile; ``offset`` counts bytes from its start where it is known."""
+    """A core module that does not validate or compile; ``offset`` counts bytes from its start where it is known.
+
+    ``message`` is an `excerpt` that may have several lines.
+    """
 
     def __init__(self, message: str, offset: int | None = None) -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = excerpt(message, keep="\n")
+        super().__init__(self.message)
         self.offset = offset
 
 

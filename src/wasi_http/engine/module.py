@@ -30,7 +30,9 @@ _load()
 # wasmtime aborts the process when it is asked for the kind of this one.
 _V128 = cython.declare(cython.pointer(C.wasm_valtype_t), C.wasmtime_wasm_valtype_v128())
 
-_OFFSET = re.compile(r"\(at offset (0x[0-9a-f]+)\)|at offset (\d+)")
+# In two forms, of which names that the module chose can imitate the second.
+_OFFSET_AT_END = re.compile(r"\(at offset 0x([0-9a-f]{1,8})\)\Z")
+_OFFSET_FIRST = re.compile(r"Invalid input WebAssembly code at offset ([0-9]{1,9}):")
 _KINDS = ("func", "global", "table", "memory", "tag")
 _VALUES = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 128: "externref", 129: "funcref"}
 
@@ -152,9 +154,15 @@ def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
     C.wasmtime_error_delete(error)
     message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").strip()
     C.wasm_byte_vec_delete(cython.address(text))
-    found = _OFFSET.search(message)
-    offset = None if found is None else int(found[1] or found[2], 0)
-    raise InvalidModule(message, offset)
+    raise InvalidModule(message, _offset(message))
+
+
+def _offset(message: str) -> int | None:
+    found = _OFFSET_AT_END.search(message)
+    if found is not None:
+        return int(found[1], 16)
+    found = _OFFSET_FIRST.search(message)
+    return None if found is None else int(found[1])
 
 
 @cython.cfunc
