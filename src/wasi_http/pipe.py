@@ -3,7 +3,7 @@
 A `Pipe` is a bounded queue with an end, an error, and trailers. What a body may do next:
 
     open ──end(trailers)──► ended        the consumer takes what is queued, then sees the end
-      ├────fail(error)────► failed       what is queued is lost, the consumer sees the error
+      ├────fail(error)────► failed       the consumer takes what is queued, then sees the error
       └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
 
 Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for
@@ -77,11 +77,12 @@ class Pipe:
             self.writable.notify()
 
     def fail(self, error: OSError) -> None:
-        """Ends the body with an error, unless it has ended. An OSError, as `HttpError` is: guests are told no other."""
+        """Ends the body with an error, unless it has ended. An OSError, as `HttpError` is: guests are told no other.
+
+        What is queued is not lost: a reader that is slower than another sees no less of the body.
+        """
         if not self.ended and self.error is None:
             self.error = error
-            self.chunks.clear()
-            self.size = 0
             self.readable.notify()
             self.writable.notify()
 

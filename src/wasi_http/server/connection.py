@@ -12,8 +12,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import sys
+import termios
 from typing import Final, Protocol, cast
 
 from wasi_http.fields import Field
@@ -38,6 +41,18 @@ _MAX_BURST: Final = 32
 
 # SO_LINGER: on, for no time at all.
 _RESET: Final = struct.pack("ii", 1, 0)
+
+# How often, in seconds, a connection that is to be reset is looked at until the client has what was sent before.
+_RESET_INTERVAL: Final = 0.02
+
+
+def _in_flight(transport: asyncio.Transport) -> int:
+    """How many bytes the client's system has not acknowledged; 0 where the system does not tell."""
+    try:
+        count = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
 
 
 class Owner(Protocol):
@@ -73,6 +88,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_reading",
         "_receiving",
+        "_resetting",
         "_transport",
         "_unsent",
         "_worker",
@@ -98,6 +114,7 @@ class Connection(asyncio.Protocol):
         self._reading = True
         self._closing = False
         self._lingering = False
+        self._resetting = False
         self._burst = 0
         self._discarded = 0
         self._unsent = 0
@@ -141,8 +158,9 @@ class Connection(asyncio.Protocol):
     def eof_received(self) -> bool:
         receiving = self._receiving
         if self._lingering:
-            pass
-        elif self._exchange is not None or (receiving is not None and not receiving.done):
+            # An ordinary end would complete the response that is to be reset.
+            return self._resetting
+        if self._exchange is not None or (receiving is not None and not receiving.done):
             self.abort()
         elif receiving is None:
             try:
@@ -260,6 +278,19 @@ class Connection(asyncio.Protocol):
             # Perhaps this is the guest's own stack, on which another guest must not be started.
             self.loop.call_soon(self._next)
 
+    def response_failed(self, exchange: Exchange, framed: bool) -> None:
+        """The response breaks off after its head; ``framed`` says that an early end tells the client."""
+        if exchange is not self._exchange:
+            return
+        self._exchange = None
+        receiving, self._receiving = self._receiving, None
+        if receiving is not None:
+            receiving.cut_short()
+        self._resetting = not framed
+        self._linger()
+        if not framed:
+            self._reset_when_sent()
+
     def exchange_done(self, exchange: Exchange) -> None:
         """The guest has finished."""
         self._worker.dismiss(exchange)
@@ -301,11 +332,14 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             # The body of a request turned out malformed; its guest cannot answer it any more.
-            begun = exchange.begun
-            exchange.cancel()
-            if begun:
-                self.abort()
+            self._receiving = None
+            if exchange.begun:
+                self._exchange = exchange
+                framed = exchange.framed
+                exchange.cancel()
+                self.response_failed(exchange, framed)
                 return
+            exchange.cancel()
         elif self._receiving is not None:
             # Likewise, but the request is answered already.
             self._receiving.cut_short()
@@ -324,8 +358,19 @@ class Connection(asyncio.Protocol):
             return
         self._lingering = self._closing = True
         self.since = self._worker.now
-        self._write_eof(self._transport)
+        if not self._resetting:
+            self._write_eof(self._transport)
         self.update_reading()
+
+    def _reset_when_sent(self) -> None:
+        """Resets the connection once the client has all that is written: with a reset its system forgets the rest."""
+        transport = self._transport
+        if transport is None or self.closed:
+            return
+        if transport.get_write_buffer_size() or _in_flight(transport):
+            self.loop.call_later(_RESET_INTERVAL, self._reset_when_sent)
+        else:
+            self.abort()
 
     def _write_eof(self, transport: asyncio.Transport) -> None:
         # A client that has gone may have refused what was just written: then there is nothing to end.
@@ -338,23 +383,14 @@ class Connection(asyncio.Protocol):
         if self._transport is not None and not self.closed:
             self._transport.close()
 
-    def break_off(self) -> None:
-        """Closes when everything written has left, with a reset.
-
-        Whatever the framing, the client can tell that something is missing.
-        """
-        if self._transport is None or self.closed:
+    def abort(self) -> None:
+        """Closes at once, with a reset. What is written and has not left is lost."""
+        if self._transport is None:
             return
         self.closed = True
         with contextlib.suppress(OSError):
             self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.close()
-
-    def abort(self) -> None:
-        """Closes at once. What is written and has not left is lost."""
-        self.break_off()
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def shut_down(self) -> None:
         """Closes as soon as no request is being handled."""
@@ -380,7 +416,10 @@ class Connection(asyncio.Protocol):
             pass
         elif self._lingering:
             if waited > config.linger_timeout:
-                self.close()
+                if self._resetting:
+                    self.abort()
+                else:
+                    self.close()
         elif self._exchange is None and self._receiving is None:
             if self._parser.pending and not self._parser.complete:
                 if waited > config.header_timeout:

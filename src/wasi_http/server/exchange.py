@@ -59,11 +59,11 @@ class Carrier(Protocol):
 
     def response_complete(self, exchange: Exchange, keep_alive: bool) -> None: ...
 
+    def response_failed(self, exchange: Exchange, framed: bool) -> None: ...
+
     def exchange_done(self, exchange: Exchange) -> None: ...
 
     def withdraw(self, exchange: Exchange) -> None: ...
-
-    def break_off(self) -> None: ...
 
 
 class Exchange:
@@ -264,7 +264,9 @@ class Exchange:
             return
         if self._writer is not None:
             self._responded = True
-            connection.break_off()
+            if self.outgoing is not None:
+                self.outgoing.readable.remove(self._advance)
+            connection.response_failed(self, self.framed)
             return
         body = b"" if self.head.method == b"HEAD" else f"{status} the handler {what}\n".encode()
         keep = connection.keeps_alive(self)
@@ -354,6 +356,11 @@ class Exchange:
     def begun(self) -> bool:
         """Whether anything of the response is written."""
         return self._writer is not None or self._responded
+
+    @property
+    def framed(self) -> bool:
+        """Whether the client can tell from the framing of the response where it ends."""
+        return self._writer is not None and self._writer.framing is not Framing.CLOSE
 
     @property
     def done(self) -> bool:
