@@ -16,6 +16,7 @@ COMPILED = [
     "component.instance",
     "wasi.io.signal",
     "pipe",
+    "wire.chunked",
 ]
 
 # One module alone while working on it: WASI_HTTP_COMPILE="component.abi" python setup.py build_ext --inplace

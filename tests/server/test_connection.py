@@ -82,6 +82,22 @@ def test_many_pipelined_requests(guests: Guests, loop: str, path: str) -> None:
     serve(loop, guests.handler("c_kitchen"), test)
 
 
+def test_requests_that_arrive_in_one_turn_of_the_loop(guests: Guests, loop: str) -> None:
+    """uvloop reads as often as there is something, up to 32 times, before anything else has its turn."""
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        connection = await the_connection(server)
+        count = next_number(server)
+        for _ in range(32):
+            connection.data_received(get("/status/200") * 20)
+        assert next_number(server) <= count + 34
+        for _ in range(640):
+            assert (await client.reply()).status == 200
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
 def test_pipelined_requests_wait_for_a_client_that_does_not_read(guests: Guests, loop: str) -> None:
     total = 300
 

@@ -36,7 +36,8 @@ _TEXT: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 # How much of a pipelined request may be held while another is handled.
 _MAX_PENDING: Final = 64 * 1024
 
-# How many pipelined requests are handled before other connections get their turn.
+# How many requests are handled before other connections get their turn. They are counted over all that arrives: a loop
+# may deliver megabytes in one turn, in many pieces.
 _MAX_BURST: Final = 32
 
 # SO_LINGER: on, for no time at all.
@@ -147,7 +148,6 @@ class Connection(asyncio.Protocol):
             return
         if not self._parser.pending or self._receiving is not None:
             self.since = self._worker.now
-        self._burst = 0
         try:
             self._parser.feed(data)
         except RemoteProtocolError as error:

@@ -13,6 +13,8 @@ The rules, for both directions:
   one per `feed`, never empty; and then exactly one end, with the trailers. A message without a body is complete with
   its head: no end is announced.
 * **Errors are raised** by the `feed`, `feed_eof` or `next_message` that met them, and are final.
+* **Work is worth its bytes**: what is held of an unfinished head or chunk is looked at once, however small the pieces
+  are in which it arrives, and copied a bounded number of times.
 * **The outcome does not depend on how the bytes were cut**: the same messages are accepted with the same content,
   and the others refused. Only which of several faults is named first may differ.
 
@@ -27,8 +29,9 @@ A handler may call `next_message()` from within an event; it must not call `feed
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from wasi_http.wire.chunked import ChunkedDecoder
 from wasi_http.wire.errors import LocalProtocolError, Reason, RemoteProtocolError
@@ -82,8 +85,12 @@ class MessageParser:
         "_remaining",
         "_running",
         "_scan",
+        "_start",
         "_state",
     )
+
+    #: Finds the end of a head.
+    _END_OF_HEAD: ClassVar[re.Pattern[bytes]] = re.compile(rb"\r\n\r\n")
 
     def __init__(self, handler: BodyHandler, limits: Limits) -> None:
         self._on_body: Callable[[bytes], None] = handler.on_body
@@ -93,8 +100,10 @@ class MessageParser:
         self._max_line = min(limits.start_line, limits.head)
         self._max_headers = limits.headers
         self._state = HEAD
-        self._buffer = b""
-        self._scan = 0  # how much of the buffer is known not to contain the end of a head
+        # What is held, from `_start` on; a bytearray while an unfinished head or requests that wait are added to.
+        self._buffer: bytes | bytearray = b""
+        self._start = 0
+        self._scan = 0  # how much of what is held is known not to contain the end of a head
         self._remaining = 0
         self._chunks: ChunkedDecoder | None = None
         self._keep_alive = True
@@ -104,7 +113,7 @@ class MessageParser:
     @property
     def pending(self) -> int:
         """Bytes held: an unfinished head or line, or what follows a complete message."""
-        return len(self._buffer)
+        return len(self._buffer) - self._start
 
     @property
     def complete(self) -> bool:
@@ -119,9 +128,30 @@ class MessageParser:
         if self._running:
             raise LocalProtocolError("feed() called from within an event")
         if self._buffer:
-            data = self._buffer + data
+            held = self._buffer
+            if isinstance(held, bytes):
+                held = self._buffer = bytearray(held[self._start :])
+                self._start = 0
+            held += data
+            if self._waits(held):
+                return
+            data = bytes(held)
             self._buffer = b""
-        self._run(data)
+        self._run(data, 0)
+
+    def _waits(self, held: bytearray) -> bool:
+        """Whether what is held has to wait for more of it, or for `next_message`."""
+        if self._state == COMPLETE:
+            return True
+        if self._state != HEAD or self._END_OF_HEAD.search(held, self._scan):
+            return False
+        try:
+            position = self._check_partial_head(held, 0)
+        except RemoteProtocolError:
+            self._state = DEAD
+            raise
+        del held[:position]
+        return True
 
     def feed_eof(self) -> None:
         """The peer will send no more. `RemoteProtocolError` if that cuts a message short.
@@ -132,20 +162,18 @@ class MessageParser:
         if self._state != COMPLETE:
             self._end_of_input()
 
-    def _run(self, data: bytes) -> None:
-        position = 0
+    def _run(self, data: bytes, position: int) -> None:
         size = len(data)
         self._running = True
         try:
             while position < size:
                 state = self._state
                 if state == HEAD:
-                    found = data.find(b"\r\n\r\n", position + self._scan)
-                    if found < 0:
+                    end = self._read_head(data, position)
+                    if end < 0:
                         position = self._check_partial_head(data, position)
                         break
-                    self._scan = 0
-                    position = self._read_head(data, position, found + 4)
+                    position = end
                 elif state == LENGTH:
                     remaining = self._remaining
                     available = size - position
@@ -189,9 +217,14 @@ class MessageParser:
         finally:
             self._running = False
         if position < size:
-            self._buffer = data[position:]
+            if position > size // 2:
+                # Copied only where that frees more than it costs.
+                data = data[position:]
+                position = 0
+            self._buffer = data
+            self._start = position
 
-    def _check_partial_head(self, data: bytes, position: int) -> int:
+    def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:
         """Bounds and judges a head whose end has not arrived; where it begins."""
         size = len(data)
         length = size - position
@@ -200,12 +233,15 @@ class MessageParser:
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
         if length > self._max_head:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE if line_end >= 0 else Reason.START_LINE_SIZE)
-        check_partial(data[position:], max(self._scan - 1, 0))
+        check_partial(data, position, max(self._scan - 1, 0))
         self._scan = max(length - 3, 0)
         return position
 
-    def _read_head(self, data: bytes, position: int, end: int) -> int:
-        """Reads the head at `data[position:end]`, announces it, sets the state; the position behind it."""
+    def _read_head(self, data: bytes, position: int) -> int:
+        """Reads the head that begins there, announces it, sets the state; where it ends, -1 if that has not arrived.
+
+        The first `_scan` bytes do not contain its end, which is no longer true of the next head.
+        """
         raise NotImplementedError
 
     def _count_body(self, size: int) -> None:

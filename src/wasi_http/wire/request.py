@@ -131,14 +131,19 @@ class RequestParser(MessageParser):
         self._state = HEAD if self._keep_alive else CLOSED
         if self._running:
             return
-        data = self._buffer
-        if data:
+        if self._buffer:
+            data, position = bytes(self._buffer), self._start
             self._buffer = b""
-            self._run(data)
+            self._start = 0
+            self._run(data, position)
         if self._eof and self._state != COMPLETE:
             self._end_of_input()
 
-    def _read_head(self, data: bytes, position: int, end: int) -> int:
+    def _read_head(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n\r\n", position + self._scan) + 4
+        if end < 4:
+            return -1
+        self._scan = 0
         line_end = data.find(b"\r\n", position)
         if line_end == position:
             return self._skip_blank_line(position)
@@ -264,7 +269,7 @@ class RequestParser(MessageParser):
         self._on_request(head)
         return end
 
-    def _check_partial_head(self, data: bytes, position: int) -> int:
+    def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:
         if data.startswith(b"\r\n", position):
             position = self._skip_blank_line(position)
             self._scan = 0
@@ -278,7 +283,7 @@ class RequestParser(MessageParser):
         return position + 2
 
     def _end_of_input_in_head(self) -> None:
-        if self._buffer.strip(b"\r\n"):
+        if self._buffer[self._start :].strip(b"\r\n"):
             raise RemoteProtocolError(Reason.INCOMPLETE_HEAD)
 
 

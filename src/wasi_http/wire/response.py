@@ -100,7 +100,11 @@ class ResponseParser(MessageParser):
         """The response is complete, nothing came behind it, and the server keeps the connection open."""
         return self._state == COMPLETE and self._keep_alive and not self._buffer and not self._eof
 
-    def _read_head(self, data: bytes, position: int, end: int) -> int:
+    def _read_head(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n\r\n", position + self._scan) + 4
+        if end < 4:
+            return -1
+        self._scan = 0
         line_end = data.find(b"\r\n", position)
         if line_end - position > self._max_line:
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
@@ -176,7 +180,7 @@ class ResponseParser(MessageParser):
             self._state = COMPLETE
         elif chunked:
             head.has_body = True
-            self._chunks = ChunkedDecoder(self._limits)
+            self._chunks = ChunkedDecoder(self._limits, padded=True)
             self._state = CHUNKED
         elif length is None:
             head.has_body = True

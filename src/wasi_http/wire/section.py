@@ -19,6 +19,7 @@ Field = tuple[bytes, bytes]
 # What no head, trailer section or chunk-size line can contain: control characters, LF without CR, CR without LF. A CR
 # that ends the input is undecided.
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
+_NEVER_WITH_LF = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])")
 
 _TRAILER_PREFIX = b"GET / HTTP/1.1\r\n"
 
@@ -38,14 +39,16 @@ class FieldCollector:
         self.fields.append((name, value))
 
 
-def check_partial(section: bytes, scanned: int = 0) -> None:
+def check_partial(data: bytes | bytearray, start: int, scanned: int = 0, lf: bool = False) -> None:
     """Refuses an unfinished section as soon as nothing that follows could make it valid.
 
-    `section` starts where the section does: what precedes it is not its business. The first `scanned` bytes are known
-    to be good. Without this a client that ends its lines with a bare LF, or speaks TLS to a plain port, would wait for
-    a timeout.
+    The section starts at `start`: what precedes it is not its business. Its first `scanned` bytes are known to be
+    good. `lf`: LF alone ends a line as well. Without this a client that ends its lines with a bare LF, or speaks TLS
+    to a plain port, would wait for a timeout.
     """
-    if _NEVER.search(section, scanned):
+    never = _NEVER_WITH_LF if lf else _NEVER
+    # What the pattern looks back at may not belong to the section.
+    if never.search(data, start + scanned) or (not lf and data.startswith(b"\n", start)):
         raise RemoteProtocolError(Reason.SYNTAX, "control character or bare CR or LF")
 
 
