@@ -64,6 +64,11 @@ class Log:
 
     @property
     def err(self) -> str:
+        """Standard error, without the names of the requests that failed."""
+        return re.sub(r"^error: request \S+ \S+ .*?: ", "error: ", self.whole, flags=re.MULTILINE)
+
+    @property
+    def whole(self) -> str:
         return self.written[2].decode()
 
     async def until(self, text: str) -> None:

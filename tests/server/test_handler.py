@@ -14,7 +14,7 @@ from tests.client.peers import serving as other
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.egress import Egress
 from wasi_http.error import ErrorCode, HttpError
-from wasi_http.server.handler import ServerState
+from wasi_http.server.handler import Handler, ServerState
 
 from .serving import Guests, Log, Serving, get, serve
 
@@ -43,7 +43,7 @@ def test_what_guests_print_is_left_as_it_is(guests: Guests, loop: str) -> None:
 def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
     log = handler._write = Log()
-    context = handler.context()
+    context = handler.context(0)
     context.stderr(b"last words")  # type: ignore[operator, misc]
     context.close()  # type: ignore[attr-defined]
     handler.log("error: Trap: unreachable")
@@ -54,7 +54,7 @@ def test_requests_are_numbered(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
     log = handler._write = Log()
     for number in range(3):
-        handler.context().stdout(b"%d\n" % number)  # type: ignore[operator, misc]
+        handler.context(number).stdout(b"%d\n" % number)  # type: ignore[operator, misc]
     assert log.out == "stdout [0] :: 0\nstdout [1] :: 1\nstdout [2] :: 2\n"
 
 
@@ -62,7 +62,7 @@ def test_requests_are_numbered(guests: Guests) -> None:
 def test_environment(guests: Guests, logging_prefix: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WASI_HTTP_SECRET", "of the server")
     env = {"A": "1", "B": ""}
-    context = guests.handler("c_kitchen", env=env, logging_prefix=logging_prefix).context()
+    context = guests.handler("c_kitchen", env=env, logging_prefix=logging_prefix).context(0)
     env["C"] = "too late"
     assert dict(context.env) == {"A": "1", "B": ""}
     assert tuple(context.args) == ()
@@ -78,7 +78,7 @@ def test_log_makes_control_characters_visible(guests: Guests) -> None:
 def test_log_goes_to_standard_error(guests: Guests, capfd: pytest.CaptureFixture[str]) -> None:
     handler = guests.handler("c_kitchen")
     handler.log("a line")
-    handler.context().stdout(b"printed\n")  # type: ignore[operator, misc]
+    handler.context(0).stdout(b"printed\n")  # type: ignore[operator, misc]
     assert capfd.readouterr() == ("stdout [0] :: printed\n", "a line\n")
 
 
@@ -119,6 +119,17 @@ def test_what_guests_say_of_themselves_is_bounded(guests: Guests) -> None:
     assert log.err == "x" * 8192 + " …\n"
 
 
+@pytest.mark.parametrize(("worker", "name"), [(None, "0"), (3, "3-0")])
+def test_failures_name_their_request(guests: Guests, loop: str, worker: int | None, name: str) -> None:
+    async def test(server: Serving) -> None:
+        await server.ask(get("/trap?" + "q" * 1000, method="DELETE"))
+        assert server.log.whole.startswith(f"error: request {name} DELETE /trap?{'q' * 194} …: Trap: ")
+        assert server.log.err.startswith("error: Trap: wasm `unreachable`")
+
+    model = guests.handler("c_kitchen")
+    serve(loop, Handler(model.engine, model.pre, model.config, worker), test)
+
+
 def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
     async def silence(peer: Peer) -> None:
         await peer.closed()
@@ -130,7 +141,7 @@ def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
             def send(state: ServerState) -> asyncio.Future[ClientResponse]:
                 return state.send_request(ClientRequest("GET", "http", origin.authority, "/"), OutgoingRequestConfig())
 
-            one, another = (ServerState(handler, handler.context()) for _ in range(2))
+            one, another = (ServerState(handler, handler.context(0)) for _ in range(2))
             waiting = [send(one), send(one), send(another)]
             while origin.open < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)

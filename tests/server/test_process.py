@@ -164,10 +164,10 @@ def test_what_guests_print_goes_to_the_servers_streams(cache: Path, kitchen: Pat
 def test_the_server_outlives_its_guests(cache: Path, kitchen: Path) -> None:
     with started(cache, kitchen, "--timeout", "100us") as server:
         for path, reason in [
-            ("/trap", "error: Trap: wasm `unreachable` instruction executed$"),
-            ("/no-set", "error: guest never invoked `response-outparam::set` method$"),
-            ("/sleep-forever", "error: guest timed out$"),
-            ("/spin", "error: guest timed out$"),
+            ("/trap", "error: request \\d+ GET \\S+: Trap: wasm `unreachable` instruction executed$"),
+            ("/no-set", "error: request \\d+ GET \\S+: guest never invoked `response-outparam::set` method$"),
+            ("/sleep-forever", "error: request \\d+ GET \\S+: guest timed out$"),
+            ("/spin", "error: request \\d+ GET \\S+: guest timed out$"),
         ]:
             assert server.ask(get(path, "Connection: close")).startswith(b"HTTP/1.1 50")
             server.wait_for(reason)

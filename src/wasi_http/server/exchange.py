@@ -69,8 +69,8 @@ class Carrier(Protocol):
 class Exchange:
     """A request that is being handled.
 
-    ``abandoned`` says that nobody waits for the response any more, ``awaited`` that the client sends the body only when
-    it is asked for it, and was not yet.
+    ``number`` is its number in the log once it has started. ``abandoned`` says that nobody waits for the response any
+    more, ``awaited`` that the client sends the body only when it is asked for it, and was not yet.
     """
 
     __slots__ = (
@@ -87,12 +87,14 @@ class Exchange:
         "awaited",
         "body",
         "head",
+        "number",
         "outgoing",
     )
 
     def __init__(self, connection: Carrier, head: RequestHead) -> None:
         self._connection = connection
         self.head = head
+        self.number = -1
         self.body = Pipe() if head.has_body else None
         self.outgoing: Pipe | None = None
         self._response: OutgoingResponse | ErrorCode | None = None
@@ -109,12 +111,13 @@ class Exchange:
     def start(self) -> None:
         """Runs the guest until it is done or has to wait, and writes what there is of a response."""
         head, connection = self.head, self._connection
+        self.number = next(connection.handler.numbers)
         body = self.body
         if body is not None:
             body.writable.add(connection.update_reading)
         error: BaseException | None = None
         try:
-            instance = self._instance = connection.instances.take()
+            instance = self._instance = connection.instances.take(self.number)
             request = IncomingRequest(
                 instance.state,
                 head.method.decode("ascii"),
@@ -197,7 +200,7 @@ class Exchange:
         if response is None or self._responded or connection.closed:
             return
         if isinstance(response, ErrorCode):
-            connection.handler.log(f"error: the guest answered with the error {response!r}")
+            connection.handler.report(self, f"the guest answered with the error {response!r}")
             self._refuse(status_of(response))
             return
         refused = None
@@ -214,7 +217,7 @@ class Exchange:
             # There is no body in this response for the guest to get wrong.
             self._complete(writer.keep_alive)
         else:
-            connection.handler.log(f"error: the response failed: {refused}")
+            connection.handler.report(self, f"the response failed: {refused}")
             self._refuse(500)
 
     def _write(self, response: OutgoingResponse) -> bool | None:
@@ -320,7 +323,7 @@ class Exchange:
             text = str(error) if error.code else _NEVER_SET
         else:
             text = f"{type(error).__name__}: {error}"
-        self._connection.handler.log(f"error: {text}")
+        self._connection.handler.report(self, text)
         return 504 if timed_out else 500
 
     def _release(self, intact: bool) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import sys
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final, Protocol, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
@@ -19,14 +19,25 @@ from wasi_http.server.headers import RequestHeaders
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
 from wasi_http.wasi.io import LinePrefix
+from wasi_http.wire.request import RequestHead
 
-__all__ = ["Handler", "PrefixedCtx", "ServerState"]
+__all__ = ["Handler", "Numbered", "PrefixedCtx", "ServerState"]
 
 # Guests could fill the log with the names of hosts.
 _MAX_WARNINGS: Final = 100
 
 # Nor should they with what they say of themselves, in characters.
 _MAX_TEXT: Final = 8192
+
+# Of a method or path in the log, in characters.
+_MAX_PART: Final = 200
+
+
+class Numbered(Protocol):
+    """What the log tells of a request."""
+
+    number: int
+    head: RequestHead
 
 
 class ServerState(WasiHttpView):
@@ -41,10 +52,10 @@ class ServerState(WasiHttpView):
         self.ctx = ctx
         self.http = handler.http
 
-    def begin(self) -> None:
+    def begin(self, number: int) -> None:
         """Another request is served."""
         if isinstance(self.ctx, PrefixedCtx):
-            self.ctx.renumber(next(self._handler.numbers))
+            self.ctx.renumber(number)
 
     def end(self) -> None:
         """The request is over: its unfinished lines are written."""
@@ -61,9 +72,9 @@ class ServerState(WasiHttpView):
 
 
 class Handler:
-    """Makes the stores and instances for requests."""
+    """Makes the stores and instances for requests. ``worker`` tells their numbers from those of other workers."""
 
-    def __init__(self, engine: Engine, pre: ProxyPre, config: ServerConfig) -> None:
+    def __init__(self, engine: Engine, pre: ProxyPre, config: ServerConfig, worker: int | None = None) -> None:
         self.engine = engine
         self.pre = pre
         self.config = config
@@ -71,17 +82,22 @@ class Handler:
         self.client = Client(config.client)
         self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
+        self._numbered = "" if worker is None else f"{worker}-"
         self._env = dict(config.env)
         self._warned: set[str | None] = set()
         self._write = _writer()
         # Without prefixes all guests share one context; with them each has sinks that know its number.
         self._shared = WasiCtx(env=self._env, stdout=self._stdout, stderr=self._stderr)
 
-    def context(self) -> WasiCtx:
-        """The WASI context of the next request's guest."""
+    def name(self, number: int) -> str:
+        """A request's number as the log has it: no other worker's request has the same."""
+        return f"{self._numbered}{number}"
+
+    def context(self, number: int) -> WasiCtx:
+        """The WASI context of a request's guest."""
         if not self.config.logging_prefix:
             return self._shared
-        return cast(WasiCtx, PrefixedCtx(self._shared, next(self.numbers), self._write))
+        return cast(WasiCtx, PrefixedCtx(self._shared, number, self.name, self._write))
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
         store = Store(self.engine, state, self.config.store_limits)
@@ -108,10 +124,15 @@ class Handler:
             self._warned.add(denied.rule)
             self.log(f"{denied}; allow it with --allow-egress {denied.rule}" if denied.rule else str(denied))
 
+    def report(self, request: Numbered, text: str) -> None:
+        """Logs why a request failed. What the client sent of it is cut."""
+        head = request.head
+        method, path = (_cut(part.decode("utf-8", "replace"), _MAX_PART) for part in (head.method, head.path))
+        self.log(f"error: request {self.name(request.number)} {method} {path}: {text}")
+
     def log(self, text: str) -> None:
         """Lines on the server's standard error; control characters are made visible, and what is too long is cut."""
-        if len(text) > _MAX_TEXT:
-            text = f"{text[:_MAX_TEXT]} …"
+        text = _cut(text, _MAX_TEXT)
         lines = ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in text.splitlines()]
         self._write(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
 
@@ -120,6 +141,10 @@ class Handler:
 
     def _stderr(self, data: bytes) -> None:
         self._write(2, data)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[:most]} …"
 
 
 def _writer() -> Callable[[int, bytes], None]:
@@ -138,18 +163,21 @@ def _writer() -> Callable[[int, bytes], None]:
     return write
 
 
-def _prefix(name: str, number: int) -> bytes:
+def _prefix(name: str, number: str) -> bytes:
     return f"{name} [{number}] :: ".encode()
 
 
 class PrefixedCtx:
     """The shared context with standard streams whose lines are prefixed; sinks are made when a guest first prints."""
 
-    __slots__ = ("_number", "_shared", "_sinks", "_write")
+    __slots__ = ("_name", "_number", "_shared", "_sinks", "_write")
 
-    def __init__(self, shared: WasiCtx, number: int, write: Callable[[int, bytes], None]) -> None:
+    def __init__(
+        self, shared: WasiCtx, number: int, name: Callable[[int], str], write: Callable[[int, bytes], None]
+    ) -> None:
         self._shared = shared
         self._number = number
+        self._name = name
         self._write = write
         self._sinks: dict[str, LinePrefix] | None = None
 
@@ -170,8 +198,8 @@ class PrefixedCtx:
             self._sinks = {}
         sink = self._sinks.get(name)
         if sink is None:
-            write = self._write
-            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), _prefix(name, self._number))
+            write, prefix = self._write, _prefix(name, self._name(self._number))
+            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), prefix)
         return sink
 
     def renumber(self, number: int) -> None:
@@ -179,7 +207,7 @@ class PrefixedCtx:
         self._number = number
         if self._sinks is not None:
             for name, sink in self._sinks.items():
-                sink.prefix = _prefix(name, number)
+                sink.prefix = _prefix(name, self._name(number))
 
     def close(self) -> None:
         """Writes unfinished lines."""

@@ -48,15 +48,15 @@ class Instances:
         """How many are idle."""
         return len(self._idle)
 
-    def take(self) -> Instance:
-        """An instance for a request; raises `Trap` when a fresh one cannot start."""
+    def take(self, number: int) -> Instance:
+        """An instance for the request of that number; raises `Trap` when a fresh one cannot start."""
         if self._idle:
             instance = self._idle.pop()
             instance.served += 1
-            instance.state.begin()
+            instance.state.begin(number)
             return instance
         handler = self._handler
-        state = ServerState(handler, handler.context())
+        state = ServerState(handler, handler.context(number))
         try:
             store, proxy = handler.instantiate(state)
         except BaseException:

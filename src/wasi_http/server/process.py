@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import multiprocessing
 import multiprocessing.process
 import os
@@ -154,7 +155,7 @@ def _forget_unread() -> None:
                 os.close(nowhere)
 
 
-def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
+def _load(setup: Setup, progress: Callable[[int, int], None] | None, worker: int | None = None) -> Handler:
     # A guest of a request that is done may still be at work, so a few more than requests.
     instances = setup.config.max_concurrent_requests + 16
     engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache))
@@ -162,7 +163,7 @@ def _load(setup: Setup, progress: Callable[[int, int], None] | None) -> Handler:
     add_to_linker_async(linker)
     linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")
     component = Component.from_file(engine, setup.path, progress=progress)
-    return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config)
+    return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker)
 
 
 def _run_loop(main: Coroutine[Any, Any, None]) -> None:
@@ -229,11 +230,11 @@ async def _serve(
 # Workers and their supervisor
 
 
-def _work(setup: Setup, address: tuple[str, int], supervisor: Connection) -> None:
-    """A worker process."""
+def _work(setup: Setup, address: tuple[str, int], supervisor: Connection, number: int) -> None:
+    """A worker process; no other of its supervisor has its number."""
     # A terminal sends it to the whole group; the supervisor will tell when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = _load(setup, None)
+    handler = _load(setup, None, number)
     listener = listen(address[0], address[1], setup.config.backlog, reuse_port=True)
     _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor))
 
@@ -253,6 +254,7 @@ class _Supervisor:
         self._context = multiprocessing.get_context("spawn")
         self._loop = asyncio.get_running_loop()
         self._workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
+        self._numbers = itertools.count(1)
         self._ready = 0
         self._failed = False
         self._interrupts = 0
@@ -313,7 +315,7 @@ class _Supervisor:
         if self._stopping:
             return
         mine, theirs = self._context.Pipe()
-        worker = self._context.Process(target=_work, args=(self._setup, self._address, theirs))
+        worker = self._context.Process(target=_work, args=(self._setup, self._address, theirs, next(self._numbers)))
         worker.start()
         theirs.close()
         self._workers[mine] = worker
