@@ -1,11 +1,8 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from wasi_http.engine import CoreType, Engine, EngineConfig, InvalidModule, Module, wat_to_wasm
-from wasi_http.engine.cache import ModuleCache
+from wasi_http.engine import CoreType, Engine, InvalidModule, Module, wat_to_wasm
 
 ADD = """(module (import "a" "m" (memory 1)) (import "a" "f" (func (param i64 f32) (result f64)))
   (func (export "add") (param i32 i32) (result i32) (i32.add (local.get 0) (local.get 1)))
@@ -83,43 +80,10 @@ def test_text_that_does_not_parse_tells_where(engine: Engine) -> None:
         wat_to_wasm("(module (fun")
 
 
-def private_cache(path: Path) -> Engine:
-    path.mkdir(mode=0o700, exist_ok=True)
-    return Engine(EngineConfig(max_instances=1, cache_directory=str(path)))
-
-
-def test_a_compiled_module_is_found_again_by_another_engine(tmp_path: Path) -> None:
-    wasm = wat_to_wasm(ADD)
-    cache = ModuleCache(private_cache(tmp_path / "c"))
-    assert cache.find(cache.key(wasm)) is None
-    compiled = cache.compile(cache.key(wasm), wasm)
-    found = ModuleCache(private_cache(tmp_path / "c")).find(cache.key(wasm))
-    assert found is not None
-    assert (found.imports, found.exports) == (compiled.imports, compiled.exports)
-    assert ModuleCache(private_cache(tmp_path / "c")).find(cache.key(wasm + b"\0\2\1x")) is None
-
-
-def test_a_damaged_entry_is_compiled_again(tmp_path: Path) -> None:
-    wasm = wat_to_wasm(ADD)
-    cache = ModuleCache(private_cache(tmp_path / "c"))
-    cache.compile(cache.key(wasm), wasm)
-    (entry,) = (tmp_path / "c").iterdir()
-    entry.write_bytes(b"damaged")
-    assert cache.find(cache.key(wasm)) is None
-    assert cache.compile(cache.key(wasm), wasm).exports
-    assert cache.find(cache.key(wasm)) is not None
-
-
-def test_a_directory_that_others_can_write_to_is_not_trusted(tmp_path: Path) -> None:
-    shared = tmp_path / "shared"
-    shared.mkdir()
-    shared.chmod(0o777)
-    cache = ModuleCache(Engine(EngineConfig(max_instances=1, cache_directory=str(shared))))
-    assert cache.directory is None
-    assert cache.compile("add", wat_to_wasm(ADD)).exports
-    assert list(shared.iterdir()) == []
-
-
-def test_the_cache_can_be_off(tmp_path: Path) -> None:
-    engine = Engine(EngineConfig(max_instances=1, cache=False, cache_directory=str(tmp_path)))
-    assert ModuleCache(engine).directory is None
+def test_what_was_serialized_can_be_had_again(engine: Engine) -> None:
+    module = Module.compile(engine, wat_to_wasm(ADD))
+    again = Module.deserialize(engine, module.serialize())
+    assert (again.imports, again.exports) == (module.imports, module.exports)
+    for data in (b"", b"damaged"):
+        with pytest.raises(InvalidModule):
+            Module.deserialize(engine, data)

@@ -1,8 +1,12 @@
 """Compiled core modules on disk, so that a component compiles once per machine.
 
 An entry is found by everything that its machine code depends on: what the module is made of, the release of
-wasmtime, the settings of the engine and the features of the processor. Entries are written whole or not at all. The
-directory must belong to the user alone, because what lies in it is executed: one that others can write to is not used.
+wasmtime, the settings of the engine and the features of the processor. Entries are written whole or not at all, and end
+with a checksum, because a file that lost a page is executed all the same.
+
+What lies in the directory is machine code. The directory and each entry must belong to the user (or root), and others
+must not be able to write to them; both are judged by the descriptors that are then used, so that nothing can be put in
+their place in between. What does not pass is compiled anew.
 """
 
 from __future__ import annotations
@@ -10,12 +14,19 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
+import mmap
 import os
 import platform
+import secrets
 import stat
+import struct
 import sys
-import tempfile
+import time
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from wasi_http.engine.config import EngineConfig
 from wasi_http.engine.engine import Engine
@@ -25,27 +36,73 @@ from wasi_http.engine.module import Module
 
 __all__ = ["ModuleCache", "cache_directory"]
 
+_log = logging.getLogger(__name__)
 
-def cache_directory() -> Path:
-    """The user's directory for caches: ``$XDG_CACHE_HOME/wasi-http`` or what the platform has in its place."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "wasi-http"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "wasi-http"
+#: Entries that were not used for so long are removed, in seconds, and then the oldest until the rest is no larger, in
+#: bytes.
+_MAX_AGE: Final = 2_592_000
+_MAX_SIZE: Final = 2_147_483_648
+
+#: The date of an entry says when it was last used, to this many seconds.
+_DATED: Final = 86_400
+
+#: A file that is being written is given up after this many seconds: its writer was killed.
+_ABANDONED: Final = 3600
+
+#: What follows the compiled module: the mark of this format, and the length and CRC-32 of the module. Damage is what it
+#: has to find; forgery is what the owner of the file is for.
+_TRAILER: Final = struct.Struct("<8sQI")
+_MARK: Final = b"wasihttp"
+
+_SUFFIX: Final = ".cwasm"
+_UNFINISHED: Final = ".new-"
+
+# wasmtime opens what it maps by name; this name is that of the file that was looked at.
+_DESCRIPTORS: Final = "/proc/self/fd"
+
+
+class _Refused(Exception):
+    """A file or directory that is not used; the text says why."""
+
+
+def cache_directory() -> Path | None:
+    """The user's directory for caches: ``$XDG_CACHE_HOME/wasi-http`` or what the platform has in its place.
+
+    ``None`` without ``HOME`` for a user of whom the system knows none. A relative path counts for nothing, as the XDG
+    base directory specification has it.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    if sys.platform != "darwin" and os.path.isabs(base):
+        return Path(base) / "wasi-http"
+    home = os.path.expanduser("~")
+    if not os.path.isabs(home):
+        return None
+    return Path(home) / ("Library/Caches" if sys.platform == "darwin" else ".cache") / "wasi-http"
 
 
 class ModuleCache:
-    """Modules of one engine, by `key`. With ``config.cache`` off, or without a private directory, it only compiles.
+    """Modules of one engine, by `key`. With ``config.cache`` off, or without a directory, it only compiles.
 
-    ``directory`` is where entries lie, or ``None``.
+    ``directory`` is where entries lie, or ``None``. ``entries`` are those that were found or written. ``problem`` says
+    why there is no directory, or why something could not be read from it or written to it; ``""`` if all is well.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         config = engine.config
-        chosen = Path(config.cache_directory) if config.cache_directory else cache_directory()
-        self.directory = _private(chosen) if config.cache else None
+        self._explicit = config.cache_directory is not None
         self._environment = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
+        self.entries: list[Path] = []
+        self.problem = ""
+        self.directory: Path | None = None
+        if not config.cache:
+            self.problem = "the cache is off"
+        elif config.cache_directory is not None:
+            self.directory = Path(config.cache_directory)
+        else:
+            self.directory = cache_directory()
+            if self.directory is None:
+                self.problem = "there is no home directory, and XDG_CACHE_HOME is not set"
 
     @staticmethod
     def key(*origins: bytes | memoryview) -> str:
@@ -58,53 +115,138 @@ class ModuleCache:
 
     def find(self, key: str) -> Module | None:
         """The compiled module, if it is there and usable."""
-        path = self._path(key)
-        if path is None:
+        if self.directory is None:
             return None
+        path = self.directory / self._name(key)
         try:
-            if not path.is_file():
-                return None
-            return Module.load(self._engine, os.fspath(path))
-        except (OSError, InvalidModule):
-            # Damaged, or made by a processor that looked the same: compile again and overwrite it.
+            with _opened(self.directory) as directory:
+                module = _read(self._engine, directory, path.name)
+        except FileNotFoundError:
             return None
+        except (OSError, _Refused, InvalidModule) as error:
+            # Damaged, of another user, or made by a processor that looked the same: compile again and replace it.
+            self.problem = _reason(error, path)
+            _log.debug("not used: %s", self.problem)
+            return None
+        self.entries.append(path)
+        return module
 
     def compile(self, key: str, wasm: bytes | memoryview) -> Module:
         """Compiles and keeps the module; raises `InvalidModule`. A cache that cannot be written is no error."""
         module = Module.compile(self._engine, wasm)
-        path = self._path(key)
-        if path is not None:
-            with contextlib.suppress(OSError):
-                _write(path, module.serialize())
+        self._keep(key, module.serialize())
         return module
 
-    def _path(self, key: str) -> Path | None:
+    def _keep(self, key: str, data: bytes) -> None:
         if self.directory is None:
-            return None
-        return self.directory / f"{key}-{self._environment}.cwasm"
+            return
+        path = self.directory / self._name(key)
+        try:
+            # Where others may have to read it, its maker says so by naming it.
+            os.makedirs(self.directory, 0o755 if self._explicit else 0o700, exist_ok=True)
+            with _opened(self.directory) as directory:
+                _write(directory, path.name, data)
+                _prune(directory, path.name)
+        except (OSError, _Refused) as error:
+            self.problem = _reason(error, self.directory)
+            _log.debug("not kept: %s", self.problem)
+        else:
+            self.problem = ""
+            self.entries.append(path)
+
+    def _name(self, key: str) -> str:
+        return f"{key}-{self._environment}{_SUFFIX}"
 
 
-def _write(path: Path, data: bytes) -> None:
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    """A descriptor of the directory, if it may be trusted. Raises OSError and `_Refused`."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        _trust(os.fstat(directory), path)
+        yield directory
+    finally:
+        os.close(directory)
+
+
+def _trust(status: os.stat_result, path: Path | str) -> None:
+    if status.st_uid not in (0, os.geteuid()):
+        raise _Refused(f"{path} belongs to another user ({status.st_uid})")
+    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise _Refused(f"others can write to {path} (its mode is {stat.S_IMODE(status.st_mode):03o})")
+
+
+def _read(engine: Engine, directory: int, name: str) -> Module:
+    # A named pipe that lies there must not make anything wait.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=directory)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise _Refused(f"{name} is no file")
+        _trust(status, name)
+        if status.st_size <= _TRAILER.size:
+            raise _Refused(f"{name} is damaged")
+        with mmap.mmap(descriptor, 0, prot=mmap.PROT_READ) as content, memoryview(content) as data:
+            mark, length, checksum = _TRAILER.unpack(data[-_TRAILER.size :])
+            with data[: -_TRAILER.size] as body:
+                if mark != _MARK or length != len(body) or checksum != zlib.crc32(body):
+                    raise _Refused(f"{name} is damaged")
+                path = f"{_DESCRIPTORS}/{descriptor}"
+                module = Module.load(engine, path) if os.path.exists(path) else Module.deserialize(engine, body)
+        if time.time() - status.st_mtime > _DATED:
+            with contextlib.suppress(OSError):
+                os.utime(descriptor)
+        return module
+    finally:
+        os.close(descriptor)
+
+
+def _write(directory: int, name: str, data: bytes) -> None:
+    """Puts the whole entry there, or raises OSError and leaves what was there before."""
+    temporary = _UNFINISHED + secrets.token_hex(8)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
+    try:
+        with open(descriptor, "wb") as file:
             file.write(data)
-        os.replace(temporary, path)
+            file.write(_TRAILER.pack(_MARK, len(data), zlib.crc32(data)))
+            file.flush()
+            os.fsync(descriptor)
+        os.replace(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(temporary)
+            os.unlink(temporary, dir_fd=directory)
         raise
+    # Not every file system has that for directories.
+    with contextlib.suppress(OSError):
+        os.fsync(directory)
 
 
-def _private(path: Path) -> Path | None:
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        status = path.stat()
-    except OSError:
-        return None
-    if hasattr(os, "getuid") and (status.st_uid != os.getuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)):
-        return None
-    return path
+def _prune(directory: int, kept: str) -> None:
+    """Removes what was not used for long, and what is too much."""
+    now = time.time()
+    entries: list[tuple[float, int, str]] = []
+    with os.scandir(directory) as found:
+        for entry in found:
+            with contextlib.suppress(OSError):
+                status = entry.stat(follow_symlinks=False)
+                if entry.name.endswith(_SUFFIX) and entry.name != kept:
+                    entries.append((status.st_mtime, status.st_size, entry.name))
+                elif entry.name.startswith(_UNFINISHED) and now - status.st_mtime > _ABANDONED:
+                    os.unlink(entry.name, dir_fd=directory)
+    total = 0
+    for used, size, name in sorted(entries, reverse=True):
+        total += size
+        if now - used > _MAX_AGE or total > _MAX_SIZE:
+            with contextlib.suppress(OSError):
+                os.unlink(name, dir_fd=directory)
+
+
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror or error}"
+    return str(error).partition("\n")[0]
 
 
 def _environment(config: EngineConfig, pooling: bool) -> str:

@@ -146,6 +146,8 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_module_imports, (const wasmtime_module_t *, wasm_importtype_vec_t *)) \
     F(void, wasmtime_module_exports, (const wasmtime_module_t *, wasm_exporttype_vec_t *)) \
     F(wasmtime_error_t *, wasmtime_module_serialize, (const wasmtime_module_t *, wasm_byte_vec_t *)) \
+    F(wasmtime_error_t *, wasmtime_module_deserialize, \
+      (wasm_engine_t *, const uint8_t *, size_t, wasmtime_module_t **)) \
     F(wasmtime_error_t *, wasmtime_module_deserialize_file, (wasm_engine_t *, const char *, wasmtime_module_t **)) \
     F(wasmtime_error_t *, wasmtime_wat2wasm, (const char *, size_t, wasm_byte_vec_t *)) \
     F(void, wasm_byte_vec_delete, (wasm_byte_vec_t *)) \

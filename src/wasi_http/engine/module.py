@@ -116,8 +116,25 @@ class Module:
         _describe(module)
         return module
 
+    @staticmethod
+    def deserialize(engine: Engine, data: bytes | memoryview) -> Module:
+        """`load` for what lies in memory, which is copied."""
+        module: Module = Module.__new__(Module)
+        module.engine = engine
+        view: cython.const[cython.uchar][:] = data
+        size: cython.size_t = view.shape[0]
+        start: cython.pointer(uint8_t) = cython.NULL
+        if size:
+            start = cython.cast(cython.pointer(uint8_t), cython.address(view[0]))
+        with cython.nogil:
+            error = C.wasmtime_module_deserialize(engine.pointer, start, size, cython.address(module.pointer))
+        if error != cython.NULL:
+            _raise_invalid(error)
+        _describe(module)
+        return module
+
     def serialize(self) -> bytes:
-        """The compiled form, for `load`."""
+        """The compiled form, for `load` and `deserialize`."""
         data: C.wasm_byte_vec_t
         error = C.wasmtime_module_serialize(self.pointer, cython.address(data))
         if error != cython.NULL:
