@@ -3,13 +3,14 @@
 PYTHON ?= python3
 ADDR ?= 127.0.0.1:8080
 FILE ?= examples/hello.wat
+SECONDS ?= 600
 
 VENV := .venv
 BIN := $(VENV)/bin
 DEVELOP := .develop
 SOURCES := pyproject.toml setup.py $(shell find src -name '*.py' -o -name '*.pxd' -o -name '*.pyi' -o -name '*.h')
 
-.PHONY: serve test lint bench develop clean
+.PHONY: serve test attack lint bench develop clean
 
 serve: $(VENV)/installed
 	$(BIN)/wasi-http serve $(FILE) --addr $(ADDR)
@@ -17,6 +18,11 @@ serve: $(VENV)/installed
 test: $(VENV)/test
 	$(BIN)/python tests/guests/build.py
 	$(BIN)/python -m pytest -n auto --dist worksteal
+
+# Random attacks with a new seed, for SECONDS; see tests/attack.
+attack: $(VENV)/test
+	$(BIN)/python tests/guests/build.py
+	$(BIN)/python -m tests.attack --seconds $(SECONDS)
 
 lint: $(VENV)/lint
 	$(BIN)/ruff check src tests bench examples setup.py
