@@ -101,6 +101,7 @@ class Fields(Resource, name="fields"):
         self.charge(self.view.table, _count(self.entries_))
 
     def _writable(self, name: str) -> bytes:
+        self._admit(len(name))
         key = name.encode("utf-8").lower()
         if _TOKEN(key) is None:
             raise Err(_INVALID)

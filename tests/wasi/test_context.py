@@ -16,7 +16,7 @@ def test_everything_is_empty_or_denied_by_default() -> None:
     assert (dict(ctx.env), list(ctx.args), ctx.initial_cwd) == ({}, [], None)
     assert (ctx.stdin, ctx.stdout, ctx.stderr) == (None, None, None)
     assert (ctx.stdin_terminal, ctx.stdout_terminal, ctx.stderr_terminal) == (False, False, False)
-    assert (ctx.max_random_bytes, ctx.max_pollables) == (MAX_RANDOM_BYTES, MAX_POLLABLES) == (1 << 26, 10_000)
+    assert (ctx.max_random_bytes, ctx.max_pollables) == (MAX_RANDOM_BYTES, MAX_POLLABLES) == (1 << 20, 10_000)
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,7 @@ def _text(value: str) -> str:
               help="How long an instance waits for another request.")
 @click.option("--max-memory-size", default="256MiB", show_default=True, type=MEMORY_SIZE, metavar="SIZE",
               help="The largest linear memory of a guest.")
-@click.option("--max-resources", default=100_000, show_default=True, type=click.IntRange(1, _MAX_HANDLES),
+@click.option("--max-resources", default=20_000, show_default=True, type=click.IntRange(1, _MAX_HANDLES),
               help="Handles that a guest may hold.")
 @click.option("--max-request-body", type=SIZE, metavar="SIZE",
               help="The largest body of a request.  [default: no limit]")

@@ -22,6 +22,7 @@ cdef class Context:
 
     cdef uint8_t* span(self, uint64_t pointer, uint64_t length, uint32_t alignment) except NULL
     cdef uint8_t* allocate(self, uint64_t size, uint32_t alignment, uint32_t* pointer) except NULL
+    cdef int open(self, uint32_t cost) except -1
     cdef int charge(self, uint64_t cost) except -1
 
 
@@ -33,7 +34,7 @@ cdef class Codec:
     cdef uint8_t lends                     # lifting a value may borrow from the guest
     cdef readonly tuple flat
     cdef uint32_t width                    # how many flat values
-    cdef readonly uint32_t cost            # what a value costs on the host, strings and lists in it apart: an estimate
+    cdef readonly uint32_t cost            # what a value costs on the host, what is in strings and lists apart: an estimate
 
     cdef object lift(self, Context cx, wasmtime_val_raw_t* raw)
     cdef int lower(self, Context cx, object value, wasmtime_val_raw_t* raw) except -1
@@ -57,6 +58,7 @@ cdef class Signature:
     cdef bint spills_result
     cdef uint32_t params_size
     cdef uint32_t params_alignment
+    cdef uint32_t cost                     # of the params, strings and lists in them apart
     cdef bint lends                        # lifting the params may borrow from the guest
     cdef readonly object lowered           # CoreType for canon lower
     cdef readonly object lifted            # CoreType for canon lift

@@ -92,6 +92,7 @@ from wasi_http.engine.errors import Trap
 __all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "Context", "Signature", "codec_of"]
 
 #: What the values of one call may cost on the host, in bytes: a guest's byte can become a Python object of sixty.
+#: A list is charged for its elements before the first of them is made.
 DEFAULT_LIMIT = 128 << 20
 
 #: The longest string or list, in bytes (specification: MAX_STRING_BYTE_LENGTH and MAX_LIST_BYTE_LENGTH).
@@ -105,6 +106,15 @@ _STRING_COST = cython.declare(uint32_t, 56)
 _LIST_COST = cython.declare(uint32_t, 72)
 _OBJECT_COST = cython.declare(uint32_t, 56)
 _DICT_COST = cython.declare(uint32_t, 200)
+# Where Python code makes the object, time is what it costs: about as much as it takes to copy so many bytes.
+_CALL_COST = cython.declare(uint32_t, 400)
+# Python looks for the members of a combination that it has not met, which takes microseconds.
+_COMBINATION_COST = cython.declare(uint32_t, 2000)
+# Handles are looked up and lent one by one.
+_HANDLE_COST = cython.declare(uint32_t, 32)
+
+# All combinations of so many flags are kept, and as many of those of more.
+_KNOWN_BITS = cython.declare(cython.int, 10)
 
 ENCODINGS = {"utf8": UTF8, "utf16": UTF16, "latin1+utf16": LATIN1_UTF16}
 
@@ -172,6 +182,11 @@ class Context:
             raise Trap(f"realloc returned {pointer[0]}, which is not aligned to {alignment}")
         return self.span(pointer[0], size, 1)
 
+    def open(self, cost: uint32_t) -> cython.int:
+        """Begins the lifting of the values of a call, which cost that much and what is in their strings and lists."""
+        self.budget = self.limit
+        return self.charge(cost)
+
     def charge(self, cost: uint64_t) -> cython.int:
         if cost > cython.cast(uint64_t, self.budget):
             raise Trap(f"the values of one call take more than {self.limit} bytes on the host")
@@ -228,7 +243,7 @@ class Codec:
     def lift_values(self, cx: Context, values: Sequence[int]) -> object:
         """Lifts a value from its flat form; raises `Trap`."""
         raw = _raw_values(values, self.width)
-        cx.budget = cx.limit
+        cx.open(self.cost)
         try:
             return self.lift(cx, raw)
         finally:
@@ -245,7 +260,7 @@ class Codec:
 
     def load_from(self, cx: Context, pointer: int) -> object:
         """Loads a value from guest memory; raises `Trap`."""
-        cx.budget = cx.limit
+        cx.open(self.cost)
         return self.load(cx, cx.span(pointer, self.size, self.alignment))
 
     def store_to(self, cx: Context, value: object, pointer: int) -> None:
@@ -559,8 +574,38 @@ def _text(cx: Context, pointer: uint32_t, length: uint64_t, alignment: uint32_t)
     if length > _MAX_BYTES:
         raise Trap(f"a string of {length} bytes is longer than the canonical ABI allows")
     place = cx.span(pointer, length, alignment)
-    cx.charge(_STRING_COST + length)
+    cx.charge(length)
     return cython.cast(cython.p_char, place)
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _widened(source: cython.p_char, length: uint64_t, encoding: cython.int) -> uint64_t:
+    """How many bytes a text takes on the host: one wide character makes all of them wide."""
+    i: uint64_t
+    characters: uint64_t = 0
+    widest: uint16_t = 0
+    if encoding == UTF8:
+        bytes_ = cython.cast(cython.pointer(uint8_t), source)
+        for i in range(length):
+            characters += (bytes_[i] & 0xC0) != 0x80
+            widest = max(widest, cython.cast(uint16_t, bytes_[i]))
+        return characters * (4 if widest >= 0xF0 else 2 if widest >= 0xC4 else 1)
+    units = cython.cast(cython.pointer(uint16_t), source)
+    for i in range(length // 2):
+        characters += (units[i] & 0xFC00) != 0xDC00
+        widest |= (units[i] & 0xF800) == 0xD800
+    return characters * 4 if widest else length
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _check_width(cx: Context, source: cython.p_char, length: uint64_t) -> cython.int:
+    """Traps when the text would be more than the budget once it is decoded; looks only where that could be."""
+    budget = cython.cast(uint64_t, cx.budget)
+    if length * 3 > budget and _widened(source, length, cx.encoding) > length + budget:
+        return cx.charge(budget + 1)
+    return 0
 
 
 @cython.cfunc
@@ -578,15 +623,16 @@ def _decode(cx: Context, pointer: uint32_t, tagged: uint32_t) -> object:
     try:
         if cx.encoding == UTF8:
             source = _text(cx, pointer, length, 1)
+            _check_width(cx, source, length)
             text = PyUnicode_DecodeUTF8(source, length, cython.NULL)
         else:
             length *= 2
             source = _text(cx, pointer, length, 2)
+            _check_width(cx, source, length)
             text = PyUnicode_DecodeUTF16(source, length, cython.NULL, cython.address(little_endian))
     except UnicodeDecodeError as error:
         name = "UTF-8" if cx.encoding == UTF8 else "UTF-16"
         raise Trap(f"a string is not {name}: {error.reason} at byte {error.start}") from None
-    # One wide character makes all of them wide.
     width: uint64_t = cython.cast(uint64_t, PyUnicode_GET_LENGTH(text)) * PyUnicode_KIND(text)
     if width > length:
         cx.charge(width - length)
@@ -626,7 +672,10 @@ def _encode(cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cytho
 
 @cython.cclass
 class PairCodec(Codec):
-    """A string or a list: a pointer and a length, and the rest is elsewhere."""
+    """A string or a list: a pointer and a length, and the rest is elsewhere.
+
+    ``cost`` is that of an empty one; what is in it is charged when it is gathered.
+    """
 
     @cython.cfunc
     def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
@@ -667,6 +716,10 @@ class PairCodec(Codec):
 @cython.final
 @cython.cclass
 class StringCodec(PairCodec):
+    def __init__(self, type: ValType) -> None:
+        Codec.__init__(self, type)
+        self.cost = _STRING_COST
+
     @cython.cfunc
     def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
         return _decode(cx, pointer, length)
@@ -699,11 +752,12 @@ class BytesCodec(PairCodec):
     def __init__(self, type: ValType) -> None:
         Codec.__init__(self, type)
         self.element = codec_of(type.element)
+        self.cost = _STRING_COST
 
     @cython.cfunc
     def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
         place = _elements(cx, pointer, length, 1, 1)
-        cx.charge(cython.cast(uint64_t, _STRING_COST) + length)
+        cx.charge(length)
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, place), length)
 
     @cython.cfunc
@@ -746,12 +800,13 @@ class ListCodec(PairCodec):
         Codec.__init__(self, type)
         self.element = codec_of(type.element)
         self.element_cost = _POINTER_COST + self.element.cost
+        self.cost = _LIST_COST
 
     @cython.cfunc
     def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
         element: Codec = self.element
         place = _elements(cx, pointer, length, element.size, element.alignment)
-        cx.charge(_LIST_COST + cython.cast(uint64_t, length) * self.element_cost)
+        cx.charge(cython.cast(uint64_t, length) * self.element_cost)
         return element.load_many(cx, place, length)
 
     @cython.cfunc
@@ -811,6 +866,7 @@ class ProductCodec(Codec):
         if isinstance(type, RecordType):
             self.make = _python_class(type)
             self.names = _field_names(type)
+            self.cost += _CALL_COST
             if getattr(self.make, "__dictoffset__", 0):
                 self.cost += _DICT_COST
 
@@ -1044,7 +1100,7 @@ class VariantCodec(SumCodec):
         self.python = _python_class(type)
         _check_count(type, len(self.python.__cases__), self.count)
         self.forms = tuple([form for _, _, form in self.python.__cases__])
-        self.cost += _OBJECT_COST
+        self.cost += _OBJECT_COST + _CALL_COST
 
     @cython.cfunc
     def wrap(self, tag: uint32_t, payload: object) -> object:
@@ -1072,7 +1128,7 @@ class OptionCodec(SumCodec):
         SumCodec.__init__(self, type)
         self.wraps = isinstance(type.payload, OptionType)
         if self.wraps:
-            self.cost += _OBJECT_COST
+            self.cost += _OBJECT_COST + _CALL_COST
 
     @cython.cfunc
     def wrap(self, tag: uint32_t, payload: object) -> object:
@@ -1097,7 +1153,7 @@ class ResultCodec(SumCodec):
     def __init__(self, type: ValType) -> None:
         SumCodec.__init__(self, type)
         # Err is an exception, with its arguments and a dictionary.
-        self.cost += _OBJECT_COST + _DICT_COST
+        self.cost += _OBJECT_COST + _DICT_COST + _CALL_COST
 
     @cython.cfunc
     def wrap(self, tag: uint32_t, payload: object) -> object:
@@ -1200,6 +1256,7 @@ class FlagsCodec(Codec):
         self.mask = cython.cast(uint32_t, 0xFFFFFFFF) >> (32 - len(self.bits))
         self.plain = self.bits == tuple([1 << i for i, _ in enumerate(self.bits)])
         self.known = {}
+        self.cost = 16 if len(self.bits) <= _KNOWN_BITS else _COMBINATION_COST
 
     @cython.cfunc
     def unpack(self, bits: uint32_t) -> object:
@@ -1214,7 +1271,7 @@ class FlagsCodec(Codec):
                     if bits >> i & 1:
                         number |= self.bits[i]
             value = self.python(number)
-            if len(self.known) < 1024:
+            if len(self.known) < 1 << _KNOWN_BITS:
                 self.known[bits] = value
         return value
 
@@ -1276,7 +1333,7 @@ class HandleCodec(Codec):
         self.resource = type.resource
         self.python = type.resource.python
         self.own = isinstance(type, OwnType)
-        self.cost = 0 if self.python is not None else _OBJECT_COST
+        self.cost = _HANDLE_COST if self.python is not None else _HANDLE_COST + _OBJECT_COST
 
     @cython.cfunc
     def lift_handle(self, cx: Context, handle: uint32_t) -> object:
@@ -1415,6 +1472,7 @@ class Signature:
         for codec in self.params:
             self.width += codec.width
             self.lends = self.lends or codec.lends
+            self.cost += codec.cost
             self.params_size = align_to(self.params_size, codec.alignment) + codec.size
             self.params_alignment = max(self.params_alignment, codec.alignment)
         self.params_size = align_to(self.params_size, self.params_alignment)
@@ -1434,9 +1492,9 @@ class Signature:
         codec: Codec
         i: uint32_t
         at: uint32_t = 0
-        cx.budget = cx.limit
         if self.count == 0:
             return ()
+        cx.open(self.cost)
         arguments: tuple = PyTuple_New(self.count)
         if self.spills_params:
             place = cx.span(raw[0].u32, self.params_size, self.params_alignment)
@@ -1524,7 +1582,7 @@ class Signature:
         result: Codec | None = self.result
         if result is None:
             return None
-        cx.budget = cx.limit
+        cx.open(result.cost)
         if self.spills_result:
             value = result.load(cx, cx.span(raw[0].u32, result.size, result.alignment))
         else:

@@ -37,6 +37,9 @@ class ServerConfig:
         How much of a request body that the guest did not read is read past to keep the connection.
     ``max_resources``
         How many handles the guest of one instance may hold.
+    ``value_limit``
+        What the values that a guest sends in one call may cost on the host (see `ResourceTable`): they are lifted in
+        one go, while everything else waits.
     ``max_instance_reuse_count``
         How many requests one instance serves, one after another. One that failed serves no other.
     ``idle_instance_timeout``
@@ -62,7 +65,8 @@ class ServerConfig:
     linger_timeout: float = 2.0
     shutdown_timeout: float = 30.0
     max_unread_body: int = 1024 * 1024
-    max_resources: int = 100_000
+    max_resources: int = 20_000
+    value_limit: int = 4 * 1024 * 1024
     max_instance_reuse_count: int = 1
     idle_instance_timeout: float = 1.0
     request_headers: tuple[tuple[bytes, bytes], ...] = ()

@@ -48,7 +48,7 @@ class ServerState(WasiHttpView):
     def __init__(self, handler: Handler, ctx: WasiCtx) -> None:
         self._handler = handler
         self._quota: ConnectionQuota | None = None
-        self.table = ResourceTable(handler.config.max_resources)
+        self.table = ResourceTable(handler.config.max_resources, value_limit=handler.config.value_limit)
         self.ctx = ctx
         self.http = handler.http
 

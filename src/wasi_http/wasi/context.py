@@ -19,7 +19,7 @@ from wasi_http.wasi.io.outputs import Sink
 __all__ = ["MAX_POLLABLES", "MAX_RANDOM_BYTES", "WasiCtx", "WasiView", "monotonic"]
 
 #: The most bytes that one call of ``get-random-bytes`` or its insecure twin returns; more is a trap.
-MAX_RANDOM_BYTES: Final = 64 * 1024 * 1024
+MAX_RANDOM_BYTES: Final = 1024 * 1024
 
 #: The longest list that ``poll`` accepts; a longer one is a trap.
 MAX_POLLABLES: Final = 10_000

@@ -27,35 +27,27 @@ class LinePrefix:
         self._write = write
         self.prefix = prefix.encode() if isinstance(prefix, str) else prefix
         self._max_line = max_line
-        self._partial = bytearray()
+        self._partial = b""
 
     def __call__(self, data: bytes) -> None:
-        first, *others = data.split(b"\n")
-        self._partial += first
-        out: list[bytes] = []
-        for line in others:
-            self._break(out)
-            out.append(bytes(self._partial))
-            self._partial = bytearray(line)
-        self._break(out)
-        self._emit(out)
-
-    def _break(self, out: list[bytes]) -> None:
-        """Leaves at most ``max_line`` bytes in the unfinished line."""
+        # In pieces that have no line to be broken but the first: the rest is left to the loops of `bytes`.
         longest = self._max_line
-        if len(self._partial) > longest:
-            line = self._partial
-            last = (len(line) - 1) // longest * longest
-            out += [bytes(line[start : start + longest]) for start in range(0, last, longest)]
-            self._partial = line[last:]
-
-    def _emit(self, lines: list[bytes]) -> None:
-        if lines:
-            self._write(b"".join([part for line in lines for part in (self.prefix, line, b"\n")]))
+        out: list[bytes] = []
+        for start in range(0, len(data), longest):
+            head, newline, rest = data[start : start + longest].partition(b"\n")
+            self._partial += head
+            if len(self._partial) > longest:
+                out.append(self._partial[:longest])
+                self._partial = self._partial[longest:]
+            if newline:
+                *lines, partial = rest.rsplit(b"\n", 1)
+                out += [self._partial, *(line.replace(b"\n", b"\n" + self.prefix) for line in lines)]
+                self._partial = partial
+        if out:
+            self._write(b"".join([part for line in out for part in (self.prefix, line, b"\n")]))
 
     def close(self) -> None:
         """Writes an unfinished line, with a newline. The object can be used on."""
         if self._partial:
-            line = bytes(self._partial)
-            self._partial = bytearray()
-            self._emit([line])
+            line, self._partial = self._partial, b""
+            self._write(b"".join((self.prefix, line, b"\n")))
