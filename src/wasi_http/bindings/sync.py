@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -225,9 +226,10 @@ class _Reader:
     def __init__(self, thread: _Thread) -> None:
         self.thread = thread
 
-    def __del__(self) -> None:
-        # The guest may go on.
-        self.thread.release(cancel=False)
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # The guest may go on. When the interpreter ends its thread has stopped, and this module's globals may be gone.
+        if not is_finalizing():
+            self.thread.release(cancel=False)
 
 
 class Body:

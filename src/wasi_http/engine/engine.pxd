@@ -11,6 +11,13 @@ cdef extern from "pythread.h" nogil:
     void PyThread_release_lock(PyThread_type_lock)
 
 cdef extern from *:
+    """
+    #if PY_VERSION_HEX < 0x030D0000
+    #define Py_IsFinalizing _Py_IsFinalizing
+    #endif
+    """
+    # Whether the interpreter ends: modules lose their globals, and finalizers may not need any.
+    bint Py_IsFinalizing()
     void __sync_synchronize() noexcept nogil
 
 
@@ -22,7 +29,8 @@ cdef class Clock:
     cdef int64_t running                   # guests being executed at this moment, in all threads
     cdef unsigned int slice                # in microseconds
 
-    cdef int wake(self) except -1
+    cdef void wake(self) noexcept
+    cdef void stop(self) noexcept
     cdef void tick(self) noexcept nogil
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 import weakref
@@ -85,11 +84,10 @@ class Clock:
     def __init__(self, slice_: float) -> None:
         self.slice = cython.cast(cython.uint, slice_ * 1e6)
 
-    def wake(self) -> cython.int:
+    def wake(self) -> cython.void:
         """Called with the GIL, by whoever runs a guest and does not see the clock ticking."""
         self.ticking = True
         PyThread_release_lock(self.bell)
-        return 0
 
     def tick(self) -> cython.void:
         # Without the GIL throughout: a guest may hold it during its first time slice, which has to end.
@@ -116,7 +114,8 @@ class Clock:
         with cython.nogil:
             self.tick()
 
-    def stop(self) -> None:
+    def stop(self) -> cython.void:
+        """Ends the clock's thread. In C alone, for the end of the interpreter."""
         self.stopped = True
         self.wake()
 
@@ -173,8 +172,7 @@ class Engine:
         return f"<Engine: {allocation}, at most {self.config.max_instances} instances>"
 
     def __del__(self):
-        # While the interpreter shuts down the clock's thread may be half gone; it is a daemon anyway.
-        with contextlib.suppress(Exception):
+        if self.clock is not None:
             self.clock.stop()
 
     def __dealloc__(self):

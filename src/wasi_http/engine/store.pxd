@@ -47,6 +47,7 @@ cdef class Store:
     cdef int call_pinned(self, Func function, C.wasmtime_val_raw_t* raw, size_t n) except -1
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
+    cdef void desert(self) noexcept
     cdef int enable_fibers(self) except -1
 
 

@@ -24,7 +24,7 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import Clock, Engine, __sync_synchronize
+from cython.cimports.wasi_http.engine.engine import Clock, Engine, Py_IsFinalizing, __sync_synchronize
 from cython.cimports.wasi_http.engine.store import (
     PyEval_RestoreThread,
     PyEval_SaveThread,
@@ -134,7 +134,10 @@ class Store:
         return 0
 
     def __del__(self):
-        self.end(True)
+        if Py_IsFinalizing():
+            self.desert()
+        else:
+            self.end(True)
 
     def enter(self) -> cython.int:
         if self.engine.forked:
@@ -165,11 +168,13 @@ class Store:
         """
         if self.future == cython.NULL:
             return 0
+        if Py_IsFinalizing():
+            # Unwinding it would run host functions, whose modules are half gone.
+            self.desert()
+            return 0
         if abandon and self.thread != PyThread_get_thread_ident():
             # Unwinding it here would end the process.
-            self.future = cython.NULL
-            self.pointer = cython.NULL
-            self.spent = True
+            self.desert()
             warnings.warn("a store went away in another thread than its guest's: its memory is lost", ResourceWarning)
             return 0
         self.enter()
@@ -189,6 +194,13 @@ class Store:
         if waiter is not None and not abandon:
             waiter.cancel()  # of which `drive` makes an error
         return 0
+
+    def desert(self) -> cython.void:
+        """Leaves a call that is under way as it is, for ever, and with it the guest's memory."""
+        if self.future != cython.NULL:
+            self.future = cython.NULL
+            self.pointer = cython.NULL
+        self.spent = True
 
     def enable_fibers(self) -> cython.int:
         # Only now: wasmtime refuses to instantiate synchronously once a store may yield.
