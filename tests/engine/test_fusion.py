@@ -358,6 +358,17 @@ def test_globals_made_of_globals_do_not_double() -> None:
     assert fuse(wire([ModuleBinary(wat_to_wasm(text)) for text in texts]), []) is None
 
 
+def test_globals_made_of_long_globals_do_not_multiply() -> None:
+    def fused(count: int) -> bytes | None:
+        long = "(i64.add (i64.const 1) " * 40 + "(i64.const 1)" + ")" * 40
+        giver = f'(module (global (export "g") i64 {long}))'
+        taker = f'(module (import "0" "g" (global $g i64)) {"(global i64 (global.get $g))" * count})'
+        return fuse(wire([ModuleBinary(wat_to_wasm(text)) for text in (giver, taker)]), [])
+
+    assert fused(10) is not None
+    assert fused(10_000) is None
+
+
 def test_modules_with_many_names_are_not_fused() -> None:
     def exporting(count: int) -> bytes:
         exports = "".join(f'(export "{i}" (func $f))' for i in range(count))

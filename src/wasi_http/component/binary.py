@@ -9,7 +9,7 @@ that records, variants, enums and flags need a name to be used in an export: it 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
 
 from wasi_http.component.definitions import (
@@ -73,13 +73,16 @@ from wasi_http.component.types import (
 from wasi_http.engine.errors import excerpt
 from wasi_http.engine.module import CoreType
 
-__all__ = ["MAX_FLAGS", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "decode"]
+__all__ = ["MAX_FLAGS", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "MAX_PARTS", "decode"]
 
 MAX_ITEMS = 500_000
 """Entries of all lists of a binary together: definitions, declarations, fields, cases, labels, arguments, ..."""
 
 MAX_NAME_LENGTH = 10_000
 """Bytes of a name."""
+
+MAX_PARTS = 1000
+"""Core modules and components in a component; each has a section of its own."""
 
 MAX_NESTING = 40
 """Components, component types and instance types within each other in the text of the binary."""
@@ -250,8 +253,8 @@ class _Scope:
         self.exports: dict[str, ExternType] = {}
         # Resource types that imports introduce, that come into being here, and the latter's share defined by ``local``
         # definitions. In a type, ``generated`` has those that exports introduce.
-        self.imported: list[ResourceType] = []
-        self.generated: list[ResourceType] = []
+        self.imported: dict[ResourceType, None] = {}
+        self.generated: dict[ResourceType, None] = {}
         self.local: set[ResourceType] = set()
         # What exports gave a name to; every import names what it introduces.
         self.exported: set[ResourceType] = set()
@@ -273,6 +276,7 @@ class _Decoder:
         self.end = len(data)
         self.item = 0  # where the definition or declaration that is being read starts
         self.items = 0
+        self.parts = 0
         self.scopes: list[_Scope] = []
         self.types = TypeMatcher()
         self.names: dict[bytes, str] = {}
@@ -452,6 +456,10 @@ class _Decoder:
             left = outer_end - self.position
             self.fail(f"the {what} has {size} bytes, and only {left} are left", start)
         self.end = self.position + size
+        if code in (1, 4):
+            self.parts += 1
+            if self.parts > MAX_PARTS:
+                self.fail(f"more than {MAX_PARTS} core modules and components", start)
         if code in _LISTS:
             entries, read = _LISTS[code]
             for _ in range(self.count(entries)):
@@ -494,6 +502,7 @@ class _Decoder:
             self.unique([name for name, _ in args], "argument", start)
             module_type: CoreModuleType = self.scopes[-1].spaces[Sort.CORE_MODULE][module]
             if module_type is not OPAQUE_MODULE:
+                self.types.charge(len(module_type.imports) + len(module_type.exports))
                 exports = {name: type_.sort for name, type_ in module_type.exports.items()}
                 self.check_core_arguments(module_type, dict(args), start)
             index = self.push(Sort.CORE_INSTANCE, exports)
@@ -649,7 +658,9 @@ class _Decoder:
             args = self.many("arguments", self.argument)
             self.unique([reference.name for reference in args], "argument", start)
             given = {reference.name: self.extern(reference.sort, reference.index) for reference in args}
-            type_, resources = self.types.instantiate(scope.spaces[Sort.COMPONENT][component], given, scope.generated)
+            introduced: list[ResourceType] = []
+            type_, resources = self.types.instantiate(scope.spaces[Sort.COMPONENT][component], given, introduced)
+            scope.generated.update(dict.fromkeys(introduced))
             index = self.push(Sort.INSTANCE, type_)
             return Instantiate(component, tuple(args), type_, resources, sort=Sort.INSTANCE, index=index, offset=start)
         if kind == 0x01:
@@ -756,7 +767,7 @@ class _Decoder:
             self.fail("a resource type can only be represented by an i32", self.position - 1)
         destructor = self.index(Sort.CORE_FUNC) if self.flag("the presence of a destructor") else None
         resource = ResourceType("")  # the first export gives it a name
-        scope.generated.append(resource)
+        scope.generated[resource] = None
         scope.local.add(resource)
         index = self.push(Sort.TYPE, resource)
         return ResourceDefinition(resource, destructor, sort=Sort.TYPE, index=index, offset=start)
@@ -994,8 +1005,11 @@ class _Decoder:
         elif parsed.kind == "method" and (not extern.params or extern.params[0] != ("self", BorrowType(resource))):
             self.fail(f'the first parameter of "{name}" is not self: borrow<{parsed.resource}>', start)
 
-    def check_visible(self, name: str, extern: ExternType, visible: set[ResourceType], start: int) -> None:
-        hidden = self.types.free_resources(extern) - visible - self.types.exposed_resources(extern)
+    def check_visible(
+        self, name: str, extern: ExternType, exported: Collection[ResourceType], scope: _Scope, start: int
+    ) -> None:
+        needed = self.types.free_resources(extern) - self.types.exposed_resources(extern)
+        hidden = {resource for resource in needed if resource not in scope.imported and resource not in exported}
         if hidden:
             which = ", ".join(sorted({resource.name for resource in hidden} - {""})[:5]) or "one without a name"
             self.fail(f'the type of "{name}" needs a resource type that cannot be seen from outside ({which})', start)
@@ -1004,15 +1018,20 @@ class _Decoder:
         start = self.position
         scope = self.scopes[-1]
         name, parsed, attributes = self.extern_name("import")
-        extern = self.extern_type(name, scope.imported)
+        introduced: list[ResourceType] = []
+        extern = self.extern_type(name, introduced)
+        scope.imported.update(dict.fromkeys(introduced))
         self.check_name(name, parsed, attributes, extern, scope.names["import"], scope.resources["import"], start)
-        if not isinstance(extern, CoreModuleType) and self.types.facts(extern).resources:
+        facts = self.types.facts(extern)
+        if not scope.is_type:
+            # Whoever links the component goes through the type again.
+            self.types.charge(facts.size)
+        if facts.resources:
             if scope.is_type:
-                generated = self.types.free_resources(extern).intersection(scope.generated)
-                if generated:
+                if any(resource in scope.generated for resource in self.types.free_resources(extern)):
                     self.fail(f'the import "{name}" depends on a resource type that is exported', start)
             else:
-                self.check_visible(name, extern, set(scope.imported), start)
+                self.check_visible(name, extern, (), scope, start)
         scope.imports[name] = extern
         sort = sort_of(extern)
         index = self.push(sort, extern.type if isinstance(extern, TypeBound) else extern)
@@ -1022,7 +1041,9 @@ class _Decoder:
         start = self.position
         scope = self.scopes[-1]
         name, parsed, attributes = self.extern_name("export")
-        extern = self.extern_type(name, scope.generated)
+        introduced: list[ResourceType] = []
+        extern = self.extern_type(name, introduced)
+        scope.generated.update(dict.fromkeys(introduced))
         self.check_name(name, parsed, attributes, extern, scope.names["export"], scope.resources["export"], start)
         scope.exports[name] = extern
         self.push(sort_of(extern), extern.type if isinstance(extern, TypeBound) else extern)
@@ -1042,13 +1063,13 @@ class _Decoder:
             except TypeFault as fault:
                 self.fail(f'the export "{name}" does not have its declared type: {fault}', start)
             extern = declared
-            scope.generated.extend(introduced)
+            scope.generated.update(dict.fromkeys(introduced))
         if isinstance(extern, TypeBound) and isinstance(extern.type, ResourceType) and not extern.type.name:
             extern.type.name = name
         self.check_name(name, parsed, attributes, extern, scope.names["export"], scope.resources["export"], start)
-        if not isinstance(extern, CoreModuleType) and self.types.facts(extern).resources:
+        if self.types.facts(extern).resources:
             scope.exported |= self.types.exposed_resources(extern)
-            self.check_visible(name, extern, scope.exported.union(scope.imported), start)
+            self.check_visible(name, extern, scope.exported, scope, start)
         scope.exports[name] = extern
         index = self.push(sort, extern.type if isinstance(extern, TypeBound) else extern)
         return Export(name, target, extern, attributes, resources, sort=sort, index=index, offset=start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from wasi_http.component.types import (
     BorrowType,
@@ -110,7 +110,11 @@ def size(type_: ValType) -> int:
     return align_to(total + max(map(size, payloads), default=0), alignment(type_))
 
 
-def flatten(type_: ValType) -> tuple[str, ...]:
+def flatten(type_: ValType, enough: int | None = None) -> tuple[str, ...]:
+    """The core types of a value. Of more than ``enough`` some may be missing: what counts then is that they are more.
+
+    Flattened to the end, a type that is nested deeply takes time in proportion to its size and depth.
+    """
     match type_:
         case Primitive.STRING | ListType():
             return "i32", "i32"
@@ -123,10 +127,10 @@ def flatten(type_: ValType) -> tuple[str, ...]:
         case Primitive() | EnumType() | FlagsType() | OwnType() | BorrowType():
             return ("i32",)
     if (elements := elements_of(type_)) is not None:
-        return tuple(kind for element in elements for kind in flatten(element))
+        return _flatten_all(elements, enough)
     joined: list[str] = []
     for case in cases_of(type_) or ():
-        for position, kind in enumerate(() if case.type is None else flatten(case.type)):
+        for position, kind in enumerate(() if case.type is None else flatten(case.type, enough)):
             if position == len(joined):
                 joined.append(kind)
             elif joined[position] != kind:
@@ -134,10 +138,26 @@ def flatten(type_: ValType) -> tuple[str, ...]:
     return ("i32", *joined)
 
 
+def _flatten_all(types: Iterable[ValType], enough: int | None) -> tuple[str, ...]:
+    flat: list[str] = []
+    for type_ in types:
+        flat.extend(flatten(type_, enough))
+        if enough is not None and len(flat) > enough:
+            break
+    return tuple(flat)
+
+
+def _flat_params(type_: FuncType) -> tuple[str, ...]:
+    return _flatten_all((param for _, param in type_.params), MAX_FLAT_PARAMS)
+
+
+def _flat_result(type_: FuncType) -> tuple[str, ...]:
+    return () if type_.result is None else flatten(type_.result, MAX_FLAT_RESULTS)
+
+
 def _flat_signature(type_: FuncType) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    params = tuple(kind for _, param in type_.params for kind in flatten(param))
-    results = () if type_.result is None else flatten(type_.result)
-    return (params if len(params) <= MAX_FLAT_PARAMS else ("i32",)), results
+    params = _flat_params(type_)
+    return (params if len(params) <= MAX_FLAT_PARAMS else ("i32",)), _flat_result(type_)
 
 
 def lowered_core_type(type_: FuncType) -> CoreType:
@@ -178,7 +198,7 @@ def _contains(type_: ValType | None, wanted: Callable[[ValType], bool]) -> bool:
 
 def needs_memory(type_: FuncType) -> bool:
     """Whether lifting or lowering the function needs the memory option."""
-    params, results = _flat_params(type_), () if type_.result is None else flatten(type_.result)
+    params, results = _flat_params(type_), _flat_result(type_)
     pointers = any(contains_pointer(param) for _, param in type_.params) or contains_pointer(type_.result)
     return pointers or len(params) > MAX_FLAT_PARAMS or len(results) > MAX_FLAT_RESULTS
 
@@ -188,7 +208,3 @@ def needs_realloc(type_: FuncType, *, lift: bool) -> bool:
     if lift:
         return len(_flat_params(type_)) > MAX_FLAT_PARAMS or any(contains_pointer(param) for _, param in type_.params)
     return contains_pointer(type_.result)
-
-
-def _flat_params(type_: FuncType) -> tuple[str, ...]:
-    return tuple(kind for _, param in type_.params for kind in flatten(param))

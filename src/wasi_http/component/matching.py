@@ -46,7 +46,7 @@ MAX_TYPE_SIZE = 100_000
 """Nodes of a type written out, names counted by length."""
 
 MAX_TYPE_WORK = 1_000_000
-"""Nodes substituted, compared or searched for one binary; a large real one takes some ten thousand."""
+"""Nodes imported, substituted, compared or searched for one binary; a large real one takes some ten thousand."""
 
 _Bindings = dict[ResourceType, ResourceType]
 _Any = TypeVar("_Any", bound=AnyType | ExternType)
@@ -163,7 +163,7 @@ class TypeMatcher:
     def charge(self, amount: int) -> None:
         self._work += amount
         if self._work > MAX_TYPE_WORK:
-            raise TypeFault("the types are too complex")
+            raise TypeFault(f"the types are too complex: more than {MAX_TYPE_WORK} parts are compared or replaced")
 
     def free_resources(self, type_: AnyType | ExternType) -> set[ResourceType]:
         """The resource types in a type, without those that it introduces itself."""
@@ -257,6 +257,7 @@ class TypeMatcher:
         """The type of an actual instance: its abstract resource types become new ones, added to ``introduced``."""
         if not type_.abstract:
             return type_
+        self.charge(len(type_.abstract))
         fresh = {resource: ResourceType(resource.name) for resource in type_.abstract}
         introduced.extend(fresh.values())
         return InstanceType(self.substitute(type_, fresh).exports)
@@ -265,6 +266,7 @@ class TypeMatcher:
         self, component: ComponentType, args: Mapping[str, ExternType], introduced: list[ResourceType]
     ) -> tuple[InstanceType, _Bindings]:
         """The type of an instance of a component, and what the component's resource types are in it."""
+        self.charge(len(component.imported) + len(component.generated) + len(component.exports))
         bindings: _Bindings = {}
         variables = set(component.imported)
         for name, wanted in component.imports.items():
@@ -276,7 +278,6 @@ class TypeMatcher:
             bindings[resource] = fresh = ResourceType(resource.name)
             introduced.append(fresh)
         exports = {name: self.substitute(type_, bindings) for name, type_ in component.exports.items()}
-        self.charge(len(exports))
         return InstanceType(exports), bindings
 
     def match(self, given: ExternType, wanted: ExternType, bindings: _Bindings, variables: set[ResourceType]) -> None:

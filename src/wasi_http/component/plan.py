@@ -43,6 +43,8 @@ from wasi_http.component.errors import InvalidComponent
 from wasi_http.component.layout import lifted_core_type, lowered_core_type
 from wasi_http.component.types import FuncType, ResourceType
 from wasi_http.engine import CoreType, Module, ModuleBinary
+from wasi_http.engine.errors import excerpt
+from wasi_http.engine.module import Import as CoreImport
 
 __all__ = [
     "Builtin",
@@ -56,8 +58,14 @@ __all__ = [
     "make_plan",
 ]
 
-# Definitions that are interpreted, and imports that are given: components of tools have some thousands.
+# Definitions that are interpreted, with what they give or name: components of tools have some thousands.
 _MAX_WORK = 300_000
+
+# What every instance takes hold of when it is made: exports of core modules, options, resource types.
+_MAX_HELD = 10_000
+
+# Instances of components that are made by instances of components: one when a component is packed for its types.
+_MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +164,11 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
     scope = _Scope(None)
     for definition in component.definitions:
         planner.definition(scope, definition, None)
-    return planner.plan
+    plan = planner.plan
+    held = len(plan.wants) + len(plan.contexts) + len(plan.resources)
+    if held > _MAX_HELD:
+        raise InvalidComponent(f"functions, memories, options and resource types: {held}, more than {_MAX_HELD}", 0)
+    return plan
 
 
 @dataclass(slots=True)
@@ -187,6 +199,7 @@ class _Planner:
         self.modules = modules
         self.plan = Plan()
         self.work = 0
+        self.depth = 0
         self.instances: list[Module | ModuleBinary] = []
         self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
         self.wanted: dict[tuple[int, int], int] = {}
@@ -210,12 +223,11 @@ class _Planner:
                 )
             case CoreInstantiate():
                 item = self.core_instantiate(scope, definition)
-            case CoreExports():
+            case CoreExports() | InlineExports():
+                self.count(len(definition.exports), definition.offset)
                 item = {export.name: scope.get(export.sort, export.index) for export in definition.exports}
             case Instantiate():
                 item = self.instantiate(scope, definition)
-            case InlineExports():
-                item = {export.name: scope.get(export.sort, export.index) for export in definition.exports}
             case AliasExport():
                 instance = scope.get(Sort.INSTANCE, definition.instance)
                 if instance is None:
@@ -262,13 +274,8 @@ class _Planner:
         for wanted in module.imports:
             instance = arguments.get(wanted.module)
             item = None if instance is None else self.core_export(instance, wanted.name)
-            what = f"the core import {wanted.module!r} {wanted.name!r}"
-            if item is None:
-                raise InvalidComponent(f"{what} is not given", definition.offset)
-            if item.kind != wanted.kind:
-                raise InvalidComponent(f"{what} is a {wanted.kind}, but a {item.kind} is given", definition.offset)
-            if wanted.type is not None and item.type is not None and wanted.type != item.type:
-                raise InvalidComponent(f"{what} is {wanted.type}, but {item.type} is given", definition.offset)
+            if item is None or item.kind != wanted.kind or not _same(item.type, wanted.type):
+                raise InvalidComponent(_misfit(item, wanted), definition.offset)
             sources.append(item.source)
         self.plan.steps.append((position, sources))
         self.instances.append(module)
@@ -296,10 +303,15 @@ class _Planner:
         closure: _Closure = scope.get(Sort.COMPONENT, definition.component)
         if closure is None:
             raise InvalidComponent("components that import components are not supported", definition.offset)
+        self.count(len(definition.args), definition.offset)
         arguments = {argument.name: scope.get(argument.sort, argument.index) for argument in definition.args}
         inner = _Scope(closure.scope)
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise InvalidComponent(f"instances make instances more than {_MAX_DEPTH} levels deep", definition.offset)
         for item in closure.component.definitions:
             self.definition(inner, item, arguments)
+        self.depth -= 1
         return inner.exports
 
     def export(self, name: str, item: Any) -> None:
@@ -393,6 +405,19 @@ class _Planner:
         core_type = CoreType(("i32",), () if kind == "resource.drop" else ("i32",))
         destructor = self.plan.resources.get(definition.resource)
         return self.host(Builtin(kind, definition.resource, destructor, core_type))
+
+
+def _same(given: CoreType | None, wanted: CoreType | None) -> bool:
+    return given is None or wanted is None or given == wanted
+
+
+def _misfit(given: CoreItem | None, wanted: CoreImport) -> str:
+    what = f"the core import {excerpt(wanted.module, 200)!r} {excerpt(wanted.name, 200)!r}"
+    if given is None:
+        return f"{what} is not given"
+    if given.kind != wanted.kind:
+        return f"{what} is a {wanted.kind}, but a {given.kind} is given"
+    return f"{what} is {wanted.type}, but {given.type} is given"
 
 
 def _refuse_async(type_: FuncType, offset: int) -> None:

@@ -99,7 +99,7 @@ class Assembly:
             first[entry] = self.steps
         fetched = sorted(first, key=lambda position: first[position])
         self.fetches = _array(fetched)
-        self.fetch_starts = _array([sum(first[f] < step for f in fetched) for step in range(self.steps + 2)])
+        self.fetch_starts = _array(_starts([first[f] for f in fetched], self.steps + 2))
 
         slots: dict = {}  # (step, export) -> slot
         imports: list = []
@@ -114,18 +114,13 @@ class Assembly:
         for want in wants:
             slots.setdefault(want, len(self.functions) + len(slots))
         self.slots = len(self.functions) + len(slots)
-        takes: list = []
-        take_starts: list = [0]
-        wanted: list = []
-        want_starts: list = [0]
+        takes = sorted(((of, export, slot) for (of, export), slot in slots.items()), key=lambda take: take[0])
+        take_starts = _starts([of for of, _, _ in takes], self.steps + 1)
         order = sorted(range(len(wants)), key=lambda i: wants[i][0])
-        for step in range(self.steps):
-            takes.extend((step, export, slot) for (of, export), slot in slots.items() if of == step)
-            take_starts.append(len(takes))
-            for i in order:
-                if wants[i][0] == step:
-                    wanted.extend((slots[wants[i]], i))
-            want_starts.append(len(wanted) // 2)
+        want_starts = _starts([wants[i][0] for i in order], self.steps + 1)
+        wanted: list = []
+        for i in order:
+            wanted.extend((slots[wants[i]], i))
         self.pointers = cython.cast(
             cython.pointer(cython.pointer(C.wasmtime_module_t)),
             calloc(self.steps + 1, cython.sizeof(cython.pointer(C.wasmtime_module_t))),
@@ -338,6 +333,19 @@ def _array(numbers: list) -> cython.p_int:
     for i in range(len(numbers)):
         array[i] = numbers[i]
     return array
+
+
+@cython.cfunc
+def _starts(steps: list, count: cython.int) -> list:
+    """Of each of ``count`` steps the place in the ascending ``steps`` where those of that step begin."""
+    starts: list = []
+    place: cython.Py_ssize_t = 0
+    step: cython.int
+    for step in range(count):
+        while place < len(steps) and steps[place] < step:
+            place += 1
+        starts.append(place)
+    return starts
 
 
 @cython.cfunc

@@ -58,6 +58,7 @@ cdef class ModuleBinary:
     cdef Py_ssize_t _count(self, int number) except -1
     cdef int _read_types(self) except -1
     cdef str _value(self, Reader reader)
+    cdef tuple _value_types(self, Reader reader)
     cdef Py_ssize_t _type_index(self, Reader reader) except -1
     cdef tuple _limits(self, Reader reader)
     cdef tuple _table(self, Reader reader)

@@ -51,8 +51,14 @@ _VALUES = {0x7F: "i32", 0x7E: "i64", 0x7D: "f32", 0x7C: "f64", 0x7B: "other", 0x
 # How long a constant expression may be, in bytes: those of globals that are made of globals could double each time.
 _MAX_EXPRESSION = 256
 
+# How much longer all globals may become when others take their places in expressions.
+_MAX_GROWTH = 8
+
 # What a module may import and export; more is left to wasmtime, which has its own limits.
 _MAX_NAMES = 100_000
+
+# Parameters of a function, and results, as in every engine. Types are compared before anybody has validated them.
+_MAX_VALUES = 1000
 
 # Functions that are defined are numbered from here until it is known how many are imported.
 _DEFINED = 1 << 32
@@ -319,11 +325,18 @@ class ModuleBinary:
             start: cython.Py_ssize_t = reader.at
             if reader.byte() != 0x60:
                 raise Unreadable
-            params = tuple([self._value(reader) for _ in range(reader.u32())])
-            results = tuple([self._value(reader) for _ in range(reader.u32())])
+            params = self._value_types(reader)
+            results = self._value_types(reader)
             self.types.append(reader.raw(start))
             self.signatures.append(CoreType(params, results))
         return 0
+
+    @cython.cfunc
+    def _value_types(self, reader: Reader) -> tuple:
+        count: cython.Py_ssize_t = reader.u32()
+        if count > _MAX_VALUES:
+            raise Unreadable
+        return tuple([self._value(reader) for _ in range(count)])
 
     @cython.cfunc
     def _value(self, reader: Reader) -> str:
@@ -740,11 +753,15 @@ class Fusion:
     def _globals(self) -> Writer:
         out: Writer = Writer()
         part: Part
+        size: cython.Py_ssize_t = 1024
         for part in self.parts:
             if _GLOBAL in part.binary.sections:
                 section = part.binary.section(_GLOBAL)
                 reader = _reader(section.data, section.at, section.end)
+                size += section.end - section.at
                 for _ in range(reader.u32()):
+                    if out.size > _MAX_GROWTH * size:
+                        raise Unreadable
                     out.byte(reader.byte())
                     mutable: cython.int = reader.byte()
                     out.byte(mutable)
