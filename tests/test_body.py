@@ -324,9 +324,9 @@ def test_an_empty_chunk_is_no_end() -> None:
 
 def test_a_body_that_fails() -> None:
     source = BodySource()
-    source.pipe.write(b"before")
+    source.pipe.write(b"begun")
     source.pipe.fail(HttpError(ErrorCode.HttpResponseIncomplete))
-    assert source.stream.read(10) == b"before"
+    assert source.stream.read(10) == b"begun"
     with pytest.raises(Err) as failed:
         source.stream.read(10)
     assert code(failed.value) is ErrorCode.HttpResponseIncomplete

@@ -69,12 +69,20 @@ def test_a_body_is_read_as_it_comes() -> None:
 def test_a_body_that_fails() -> None:
     async def test() -> None:
         pipe = Pipe()
-        reading = asyncio.ensure_future(Body(pipe).read())
-        pipe.write(b"lost")
+        pipe.write(b"be")
+        pieces = []
+
+        async def read() -> None:
+            async for piece in Body(pipe):
+                pieces.append(piece)
+
+        reading = asyncio.ensure_future(read())
         await settle()
+        pipe.write(b"gun")
         pipe.fail(HttpError(ErrorCode.HttpResponseIncomplete))
         with pytest.raises(HttpError) as caught:
             await reading
+        assert pieces == [b"be", b"gun"]
         assert caught.value.code is ErrorCode.HttpResponseIncomplete
 
     assert run(test) == []

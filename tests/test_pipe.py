@@ -98,8 +98,9 @@ def test_a_failure_comes_after_what_is_queued() -> None:
     pipe.end()
     pipe.write(b"late")
     assert (pipe.size, pipe.ended, pipe.is_readable()) == (4, False, True)
+    with pytest.raises(OSError, match="first"):  # the producer learns of it at once
+        pipe.room()
     assert pipe.take(10) == b"cdef"
-    assert (pipe.size, pipe.ended, pipe.is_readable()) == (0, False, True)
     for _ in range(2):
         with pytest.raises(OSError, match="first") as caught:
             pipe.take(10)
@@ -123,6 +124,36 @@ def test_cancelling_tells_the_producer() -> None:
     assert pipe.size == 0
     pipe.end()
     assert pipe.ended
+
+
+def test_cancelling_with_an_error() -> None:
+    pipe = Pipe()
+    pipe.write(b"abcdef")
+    watch = Watch(pipe)
+    error = OSError("gone")
+    pipe.cancel(error)
+    pipe.cancel(OSError("again"))
+    assert (pipe.size, pipe.cancelled, pipe.error) == (0, True, error)
+    assert watch.writable
+    assert watch.readable
+    for end in (pipe.room, lambda: pipe.take(1)):
+        with pytest.raises(OSError, match="gone"):
+            end()
+
+
+def test_an_error_may_follow_a_cancellation() -> None:
+    pipe = Pipe()
+    pipe.write(b"abcdef")
+    pipe.cancel()
+    pipe.cancel(OSError("gone"))
+    with pytest.raises(OSError, match="gone"):
+        pipe.room()
+
+
+def test_cancelling_with_an_error_leaves_an_end() -> None:
+    pipe = Pipe.of(b"abcdef")
+    pipe.cancel(OSError("gone"))
+    assert (pipe.error, pipe.take(1)) == (None, None)
 
 
 def test_take_all() -> None:
@@ -226,10 +257,12 @@ class Machine(RuleBasedStateMachine):
         if self.state == "open":
             self.state = "failed"
 
-    @rule()
-    def cancel(self) -> None:
-        self.pipe.cancel()
+    @rule(with_error=st.booleans())
+    def cancel(self, with_error: bool) -> None:
+        self.pipe.cancel(self.error if with_error else None)
         self.cancelled, self.queued = True, b""
+        if with_error and self.state == "open":
+            self.state = "failed"
 
     @invariant()
     def agrees(self) -> None:

@@ -306,7 +306,7 @@ class _Connection:
         finally:
             if body is not None and not wanted:
                 # Nobody asked for it until now; who does from now on learns that it is too late.
-                body.fail(HttpError(ErrorCode.ConnectionTerminated, "the exchange is over"))
+                body.cancel(HttpError(ErrorCode.ConnectionTerminated, "the exchange is over"))
 
     async def _send(self, head: RequestHead, body: Pipe | None, response: Response) -> bool:
         try:

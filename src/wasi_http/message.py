@@ -74,7 +74,7 @@ class Body:
             if not pipe.is_readable():
                 await until(lambda: pipe.is_readable() or pipe.cancelled, pipe.readable, pipe.writable)
             if pipe.cancelled:
-                raise HttpError(ErrorCode.ConnectionTerminated, "the body was cancelled")
+                raise pipe.error or HttpError(ErrorCode.ConnectionTerminated, "the body was cancelled")
             data = pipe.take(pipe.limit)
             if data is None:
                 return

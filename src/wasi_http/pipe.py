@@ -3,11 +3,14 @@
 A `Pipe` is a bounded queue with an end, an error, and trailers. What a body may do next:
 
     open ──end(trailers)──► ended        the consumer takes what is queued, then sees the end
-      ├────fail(error)────► failed       the consumer takes what is queued, then sees the error
-      └────cancel()───────► cancelled    the consumer has gone: the producer sees a broken pipe
+      ├────fail(error)────► failed       the same with the error, which the producer sees at once
+      └────cancel(error)──► cancelled    what is queued is dropped; the producer sees the error, or a broken pipe
 
-Nobody buffers beyond ``limit``: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for
-the consumer and ``writable`` for the producer. Compiled: each request makes one, and all bodies go through them.
+`Pipe.end` and `Pipe.fail` are for the producer's side, `Pipe.cancel` is for the consumer's: bytes that arrived reach
+their reader before the error that ended them.
+
+``limit`` bounds the queue: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for the
+consumer and ``writable`` for the producer. Compiled: each request makes one, and all bodies go through them.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ class Pipe:
     # The producer's end
 
     def room(self) -> int:
-        """How many bytes `write` takes now. Raises the error that ended the body, BrokenPipeError if nobody reads."""
+        """How many bytes `write` takes now. Raises the error that ended the body, BrokenPipeError if cancelled."""
         if self.error is not None:
             raise self.error
         if self.cancelled:
@@ -77,9 +80,9 @@ class Pipe:
             self.writable.notify()
 
     def fail(self, error: OSError) -> None:
-        """Ends the body with an error, unless it has ended. An OSError, as `HttpError` is: guests are told no other.
+        """Ends the body with an error behind what is queued, unless it has ended.
 
-        What is queued is not lost: a reader that is slower than another sees no less of the body.
+        The error is an OSError, as `HttpError` is: guests are told no other.
         """
         if not self.ended and self.error is None:
             self.error = error
@@ -89,7 +92,7 @@ class Pipe:
     # The consumer's end
 
     def take(self, limit: cython.Py_ssize_t) -> bytes | None:
-        """At most ``limit`` bytes, ``b""`` while there are none, None at the end. Raises the error of the body."""
+        """At most ``limit`` bytes, ``b""`` while there are none, None at the end. Then raises the error, if any."""
         if not self.chunks:
             if self.error is not None:
                 raise self.error
@@ -121,11 +124,18 @@ class Pipe:
     def is_readable(self) -> bool:
         return bool(self.chunks) or self.ended or self.error is not None
 
-    def cancel(self) -> None:
-        """The consumer has gone: what is queued is dropped, the producer is told."""
-        if not self.cancelled:
-            self.cancelled = True
-            self.chunks.clear()
-            self.offset = 0
-            self.size = 0
-            self.writable.notify()
+    def cancel(self, error: OSError | None = None) -> None:
+        """Drops what is queued and tells the producer: with ``error``, if the body has not ended, else a broken pipe.
+
+        ``error`` is also what a consumer sees that takes from the body later.
+        """
+        if self.cancelled and error is None:
+            return
+        self.cancelled = True
+        self.chunks.clear()
+        self.offset = 0
+        self.size = 0
+        if error is not None and not self.ended and self.error is None:
+            self.error = error
+            self.readable.notify()
+        self.writable.notify()

@@ -533,7 +533,7 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
                 failed = HttpError.of(error)
                 self._outcome = failed.code
                 if body is not None:
-                    body.fail(failed)
+                    body.cancel(failed)
                 if not isinstance(error, OSError):
                     # The guest is told something, but this is not its fault, and not the network's.
                     context = {"message": "the hook send_request failed", "exception": error}

@@ -15,12 +15,17 @@ from typing import Final, Protocol, cast
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Address, Admit
 from wasi_http.client.request import LONGEST
+from wasi_http.client.tls_transport import TlsTransport, unread
 from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Connection", "Owner"]
 
 # How far, in seconds, a timer may be off: uvloop counts in milliseconds.
 _SLACK: Final = 0.001
+
+
+# How long, in seconds, what was written of a request that failed may take to leave.
+_LINGER: Final = 1.0
 
 
 class Owner(Protocol):
@@ -87,8 +92,12 @@ class Connection(asyncio.Protocol):
         self.closed = True
         exchange = self.exchange
         if exchange is not None:
-            if error is not None and self.transport.get_extra_info("sslcontext") is None:
-                self._read_rest(exchange)
+            if error is not None and not isinstance(self.transport, TlsTransport):
+                # The server may have answered before it closed.
+                for data in unread(self.sock):
+                    exchange.feed(data)
+                    if exchange.over or not exchange.wants_more():
+                        break
             if error is None:
                 exchange.fail(HttpError(ErrorCode.ConnectionTerminated))
             else:
@@ -96,18 +105,6 @@ class Connection(asyncio.Protocol):
         self._stop_timer()
         if self.owner is not None:
             self.owner.lost(self)
-
-    def _read_rest(self, exchange: Exchange) -> None:
-        """A server that does not read on may have answered before it closed: what arrived by then is still there."""
-        sock = self.sock
-        try:
-            while sock is not None and sock.fileno() >= 0 and not exchange.over and exchange.wants_more():
-                data = sock.recv(65536)
-                if not data:
-                    return  # whatever came, it was cut off
-                exchange.feed(data)
-        except OSError:
-            pass  # that was all
 
     def pause_writing(self) -> None:
         self.paused = True
@@ -134,6 +131,12 @@ class Connection(asyncio.Protocol):
             self.exchange.feed_eof()
         self.closed = True
         return False
+
+    def cut_off(self) -> None:
+        """What eof_received is to a TLS connection that ended without close_notify."""
+        self.closed = True
+        if self.exchange is not None:
+            self.exchange.cut_off()
 
     def pause_reading(self) -> None:
         self.reading = False
@@ -200,6 +203,13 @@ class Connection(asyncio.Protocol):
             self.closed = True
             self._stop_timer()
             self.transport.close()
+
+    def break_off(self) -> None:
+        """Closes it when what was written has left, or could not leave in time."""
+        self.closed = True
+        self.transport.close()
+        self.due = self.loop.time() + _LINGER
+        self._set_timer()
 
     def abort(self) -> None:
         self.closed = True

@@ -12,25 +12,21 @@ import ipaddress
 import itertools
 import socket
 from collections.abc import Sequence
-from typing import Final
 
 from wasi_http.client.config import ClientConfig
+from wasi_http.client.connection import Connection
 from wasi_http.client.origin import Address, Admit, Origin
 from wasi_http.client.proxy import Proxy
-from wasi_http.client.request import LONGEST
 from wasi_http.client.tls import context_of
+from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError, error_code_of
 from wasi_http.wire.errors import RemoteProtocolError
 from wasi_http.wire.response import ResponseHead, ResponseParser
 
 __all__ = ["dial"]
 
-# How long, in seconds, a server may take to agree that an encrypted connection ends.
-_SHUTDOWN: Final = 1.0
-
-
 async def dial(
-    config: ClientConfig, origin: Origin, protocol: asyncio.Protocol, deadline: float, admit: Admit | None
+    config: ClientConfig, origin: Origin, protocol: Connection, deadline: float, admit: Admit | None
 ) -> tuple[socket.socket, Address | None]:
     """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises HttpError.
 
@@ -162,7 +158,7 @@ def _peer(sock: socket.socket) -> Address:
     return _without_zone(ipaddress.ip_address(sock.getpeername()[0]))
 
 
-async def _attach(config: ClientConfig, origin: Origin, protocol: asyncio.Protocol, sock: socket.socket) -> None:
+async def _attach(config: ClientConfig, origin: Origin, protocol: Connection, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
     # From here on the socket is the transport's.
     if not origin.tls:
@@ -173,15 +169,14 @@ async def _attach(config: ClientConfig, origin: Origin, protocol: asyncio.Protoc
     except OSError as error:
         sock.close()
         raise HttpError(ErrorCode.ConfigurationError, f"TLS: {error}") from error
-    # For an address this says whom to expect, but is not sent.
-    await loop.create_connection(
-        lambda: protocol,
-        sock=sock,
-        ssl=context,
-        server_hostname=origin.host,
-        ssl_handshake_timeout=LONGEST,  # asyncio wants to know; what counts is the connect timeout
-        ssl_shutdown_timeout=_SHUTDOWN,
-    )
+    # For an address the host says whom to expect, but is not sent.
+    transport = TlsTransport(loop, context, origin.host, sock, protocol)
+    await loop.create_connection(lambda: transport, sock=sock)
+    try:
+        await transport.ready
+    except BaseException:
+        transport.abort()
+        raise
 
 
 # Tunnels

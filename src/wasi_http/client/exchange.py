@@ -65,6 +65,8 @@ class Carrier(Protocol):
 
     def finished(self, exchange: Exchange) -> None: ...
 
+    def break_off(self) -> None: ...
+
     def abort(self) -> None: ...
 
 
@@ -183,8 +185,10 @@ class Exchange:
                     if not piece or connection.paused or self.over:
                         break
         except (OSError, ProtocolError) as error:
-            # The guest's body failed: the server must not take what it got for the whole.
-            self.fail(HttpError.of(error))
+            # The guest's body failed: the server gets what came before, and must not take that for the whole.
+            if parts:
+                connection.transport.write(b"".join(parts))
+            self.fail(HttpError.of(error), flush=True)
             return
         finally:
             self._sending = False
@@ -240,6 +244,13 @@ class Exchange:
         else:
             if self.ended and not self.over:
                 self._connection.finished(self)
+
+    def cut_off(self) -> None:
+        """The connection ended, and whether by the server's will is not known: only framing can tell the whole."""
+        if self.responded:
+            self.fail(HttpError(ErrorCode.HttpResponseIncomplete, "the TLS connection was cut off"))
+        else:
+            self.feed_eof()
 
     def on_informational(self, head: ResponseHead) -> None:
         """Guests see final responses only."""
@@ -301,12 +312,15 @@ class Exchange:
         else:
             self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server does not answer"))
 
-    def fail(self, error: HttpError, again: bool = True) -> None:
-        """``again``: the request may be sent on another connection, if it can be."""
+    def fail(self, error: HttpError, again: bool = True, flush: bool = False) -> None:
+        """``again``: the request may be sent on another connection, if it can be. ``flush``: what is written leaves."""
         if self.over:
             return
         self.detach()
-        self._connection.abort()
+        if flush:
+            self._connection.break_off()
+        else:
+            self._connection.abort()
         if (
             again
             and error.code is ErrorCode.ConnectionTerminated
@@ -318,7 +332,7 @@ class Exchange:
             self.receiver(Stale(error.code, str(error)))
             return
         if self._source is not None and not self.sent:
-            self._source.fail(error)
+            self._source.cancel(error)
         if self._body is not None:
             self._body.fail(error)
         if not self.responded:
@@ -332,7 +346,7 @@ class Exchange:
             self.stop_sending()
             if self._body is not None:
                 # Whoever looks at it later must not wait.
-                self._body.fail(HttpError(ErrorCode.ConnectionTerminated, "the response was given up"))
+                self._body.cancel(HttpError(ErrorCode.ConnectionTerminated, "the response was given up"))
 
     def stop_sending(self) -> None:
         if self._source is not None and not self.sent:

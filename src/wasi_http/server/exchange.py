@@ -334,8 +334,7 @@ class Exchange:
             return
         if intact and body is not None:
             # Handles to the request may be left. They hold nothing of the connection, and lead to nothing.
-            body.fail(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
-            body.cancel()
+            body.cancel(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
             body.writable.remove(self._connection.update_reading)
         self._connection.instances.give_back(instance, intact)
 

@@ -1,0 +1,232 @@
+"""TLS over a plain transport, with the standard library's `ssl` and no I/O of its own.
+
+The event loops have this as well, but theirs drop what has arrived when the connection is lost, and asyncio's does not
+tell a TLS connection that was closed from one that was cut off (RFC 9112, section 9.8). Here everything that arrived is
+decrypted and delivered before the end, and each end has a call of its own:
+
+    close_notify             ``eof_received()``
+    FIN without it           ``cut_off()``
+    reset, alert, bad record ``connection_lost(error)``
+
+Closing sends close_notify and does not wait for the other side's (RFC 8446, section 6.1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any, Protocol, cast
+
+__all__ = ["Secured", "TlsTransport", "unread"]
+
+# How many bytes of plain text are read at once: a record has no more.
+_RECORD = 16384
+
+
+class Secured(Protocol):
+    """The protocol on top, which gets plain text; see `asyncio.Protocol`."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
+
+    def connection_lost(self, error: Exception | None) -> None: ...
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def eof_received(self) -> object: ...
+
+    def cut_off(self) -> None:
+        """The other side closed the connection and not the encrypted stream: something may be missing."""
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+def unread(sock: socket.socket | None) -> Iterator[bytes]:
+    """What has arrived on a socket whose connection is lost. A failed write does not take it away."""
+    try:
+        while sock is not None and sock.fileno() >= 0 and (data := sock.recv(65536)):
+            yield data
+    except OSError:
+        pass  # that was all
+
+
+class TlsTransport(asyncio.Protocol):
+    """The client's side: the protocol of a plain transport, and the transport of ``protocol``, once `ready` is done."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        context: ssl.SSLContext,
+        host: str,
+        sock: socket.socket,
+        protocol: Secured,
+    ) -> None:
+        #: Done when the handshake is. Its error is an OSError.
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
+        self._plain: asyncio.Transport = cast(asyncio.Transport, None)
+        # What could not be encrypted yet, as the other side wants to agree on new keys first.
+        self._backlog = bytearray()
+        self._connected = False
+        self._paused = False
+        self._over = False
+        self._error: Exception | None = None
+
+    # The plain transport's protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._plain = cast(asyncio.Transport, transport)
+        self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        self._incoming.write(data)
+        self._proceed()
+
+    def eof_received(self) -> bool:
+        self._incoming.write_eof()
+        self._proceed()
+        return True  # what is held back is delivered before the transport is closed
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self._connected:
+            self._refuse(self._error or error or ConnectionResetError("the connection ended within the handshake"))
+            return
+        if error is not None and not self._over:
+            # The write that failed says nothing about what the other side sent before.
+            self._paused = False
+            self._read()
+            for data in unread(self._sock):
+                if self._over or self._paused:
+                    break
+                self._incoming.write(data)
+                self._read()
+        self._over = True
+        self._protocol.connection_lost(self._error or error)
+        del self._protocol  # which has this transport: without a cycle both go at once
+
+    def pause_writing(self) -> None:
+        if self._connected:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._connected:
+            self._protocol.resume_writing()
+
+    # Records
+
+    def _proceed(self) -> None:
+        if self._over:
+            return
+        if not self._connected:
+            self._shake_hands()
+        else:
+            self._read()
+
+    def _shake_hands(self) -> None:
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLWantReadError:
+            self._flush()
+        except ssl.SSLEOFError:
+            self._refuse(ConnectionResetError("the server closed the connection within the handshake"))
+        except OSError as error:
+            self._flush()  # the alert
+            self._refuse(error)
+        else:
+            self._flush()
+            self._connected = True
+            if not self.ready.done():
+                self.ready.set_result(None)
+            self._protocol.connection_made(cast(asyncio.BaseTransport, self))
+            self._read()
+
+    def _refuse(self, error: Exception) -> None:
+        self._over = True
+        if not self.ready.done():
+            self.ready.set_exception(error)
+            self.ready.exception()  # whether it is awaited or not
+        self._plain.abort()
+
+    def _read(self) -> None:
+        """Delivers what has arrived, unless the protocol is not reading."""
+        while not (self._paused or self._over):
+            try:
+                data = self._tls.read(_RECORD)
+            except ssl.SSLWantReadError:
+                break
+            except ssl.SSLEOFError:
+                self._over = True
+                self._protocol.cut_off()
+                self._plain.close()
+                return
+            except ssl.SSLError as error:
+                self._over = True
+                self._error = error
+                self._flush()
+                self._plain.abort()
+                return
+            if not data:
+                self._protocol.eof_received()
+                self.close()
+                return
+            self._protocol.data_received(data)
+        if self._backlog and not self._over:
+            self._encrypt()
+        self._flush()
+
+    def _encrypt(self) -> None:
+        backlog = self._backlog
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while backlog:
+                del backlog[: self._tls.write(backlog)]
+
+    def _flush(self) -> None:
+        if self._outgoing.pending and not self._plain.is_closing():
+            self._plain.write(self._outgoing.read())
+
+    # The protocol's transport
+
+    def write(self, data: bytes) -> None:
+        if not self._over:
+            self._backlog += data
+            self._encrypt()
+            self._flush()
+
+    def get_write_buffer_size(self) -> int:
+        return self._plain.get_write_buffer_size() + len(self._backlog)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self._tls if name == "ssl_object" else self._plain.get_extra_info(name, default)
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        if not self._over:
+            self._plain.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if not self._over:
+            self._plain.resume_reading()
+            self._loop.call_soon(self._proceed)
+
+    def close(self) -> None:
+        """Closes when what was written has left."""
+        if not self._over:
+            self._over = True
+            with contextlib.suppress(ssl.SSLError):
+                self._tls.unwrap()  # says that it still waits for the other side
+            self._flush()
+            self._plain.close()
+
+    def abort(self) -> None:
+        self._over = True
+        self._plain.abort()
