@@ -27,7 +27,7 @@ extensions = [
         f"wasi_http.{name}",
         [f"src/wasi_http/{name.replace('.', '/')}.py"],
         include_dirs=["src/wasi_http/engine"],
-        depends=["src/wasi_http/engine/libwasmtime.h"],
+        depends=["src/wasi_http/engine/libwasmtime.h", "src/wasi_http/engine/stack.h"],
         extra_compile_args=["-O2", "-g0", "-fno-strict-aliasing", "-Wno-unused-function", "-Wno-unused-variable"],
     )
     for name in chosen

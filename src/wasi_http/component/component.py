@@ -103,8 +103,7 @@ def _fused(
             progress(1, 1)
     functions = dict.fromkeys(source for _, sources in plan.steps for source in sources if isinstance(source, int))
     plan.steps[:] = [(0, list(functions))]
-    if len(module.exports) > len(plan.wants):
-        plan.start = len(plan.wants)
+    plan.start = len(plan.wants) if len(module.exports) > len(plan.wants) else -1
     plan.wants[:] = [(0, position) for position in range(len(module.exports))]
     return [module], plan
 

@@ -134,7 +134,7 @@ class Plan:
 
     steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
     wants: list[tuple[int, int]] = field(default_factory=list)
-    start: int = -1
+    start: int | None = None
     contexts: list[ContextSpec] = field(default_factory=list)
     lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)

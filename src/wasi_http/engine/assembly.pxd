@@ -35,6 +35,7 @@ cdef class Assembly:
     cdef int item_count
     cdef int entry
     cdef int start
+    cdef bint starts                       # guest code may run when instances are made
     cdef int widest
 
     cdef int _prepare(self, Module module, object sources) except -1

@@ -54,7 +54,8 @@ class Assembly:
     ``entry``
         The position of a host function that follows them as the last item, or -1.
     ``start``
-        The position in the wants of a function without parameters that is called in the end, or -1.
+        The position in the wants of a function without parameters that is called in the end, or -1: modules have no
+        start functions of their own. None: they may have.
     """
 
     def __cinit__(self):
@@ -72,7 +73,7 @@ class Assembly:
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
         wants: Sequence[tuple[int, int]],
         entry: int = -1,
-        start: int = -1,
+        start: int | None = None,
     ) -> None:
         self.engine = engine
         self.functions = list(functions)
@@ -144,7 +145,8 @@ class Assembly:
         self.wants = _array(wanted)
         self.item_count = len(wants)
         self.entry = entry
-        self.start = start
+        self.start = -1 if start is None else start
+        self.starts = start is None or start >= 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -171,6 +173,12 @@ class Assembly:
         if store.assembly is not None:
             store.leave()
             raise RuntimeError("the store has an instance already")
+        if self.starts and store.stack_left() < store.engine.entry_stack:
+            store.leave()
+            raise RuntimeError(
+                f"{store.stack_left()} bytes are left of this thread's stack, too few for start functions, which need "
+                f"{store.engine.entry_stack}: see threading.stack_size and ulimit -s"
+            )
         if self.slots > 64:
             externs = cython.cast(
                 cython.pointer(C.wasmtime_extern_t), calloc(self.slots, cython.sizeof(C.wasmtime_extern_t))

@@ -14,6 +14,6 @@ class Assembly:
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
         wants: Sequence[tuple[int, int]],
         entry: int = -1,
-        start: int = -1,
+        start: int | None = None,
     ) -> None: ...
     def instantiate(self, store: Store) -> None: ...

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["EngineConfig", "StoreLimits"]
+__all__ = ["HOST_STACK", "EngineConfig", "StoreLimits"]
 
 KIB = 1024
 MIB = 1024 * KIB
+
+#: What host functions have of a stack at least, in bytes. A guest may not be entered where this would not be left.
+HOST_STACK = 1 * MIB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +26,8 @@ class EngineConfig:
     ``pooling``
         ``False`` allocates on demand: slower, but no address space is reserved.
     ``max_wasm_stack``, ``async_stack_size``
-        The guest's share of a fiber's stack, and the whole of it (host functions run on the rest).
+        The stack that guest code may use from each entry on, and the whole stack of a fiber. Host functions run on
+        what is left, and may enter the guest again (for a destructor, say) while there is enough of it.
     ``time_slice``
         How long guest code may run before others get their turn.
     ``start_time_limit``
@@ -43,7 +47,7 @@ class EngineConfig:
     table_keep_resident: int = 64 * KIB
     stack_keep_resident: int = 64 * KIB
     max_wasm_stack: int = 512 * KIB
-    async_stack_size: int = 2 * MIB
+    async_stack_size: int = 3 * MIB
     time_slice: float = 0.01
     start_time_limit: float = 1.0
     parallel_compilation: bool = True
@@ -59,8 +63,13 @@ class EngineConfig:
                 raise ValueError(f"EngineConfig.max_instances times {name} must be less than {1 << 31}")
         if not 0.001 <= self.time_slice <= 1:
             raise ValueError(f"EngineConfig.time_slice must be between 0.001 and 1 s, not {self.time_slice}")
-        if self.async_stack_size < self.max_wasm_stack + 512 * KIB:
-            raise ValueError("EngineConfig.async_stack_size must exceed max_wasm_stack by at least 512 KiB")
+        # A guest that has used its stack up calls a host function, which enters it again for its realloc.
+        least = 3 * self.max_wasm_stack + HOST_STACK
+        if self.async_stack_size < least:
+            raise ValueError(
+                f"EngineConfig.async_stack_size must be at least three times max_wasm_stack and 1 MiB, {least}, "
+                f"not {self.async_stack_size}"
+            )
         if self.max_memory_size > 4096 * MIB:
             raise ValueError("EngineConfig.max_memory_size must be at most 4 GiB")
 

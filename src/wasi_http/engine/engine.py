@@ -18,7 +18,7 @@ from cython.cimports.wasi_http.engine.engine import (
     __sync_synchronize,
 )
 
-from wasi_http.engine.config import EngineConfig
+from wasi_http.engine.config import HOST_STACK, EngineConfig
 from wasi_http.engine.errors import UnsupportedWasmtime
 from wasi_http.engine.library import library_path
 
@@ -156,6 +156,8 @@ class Engine:
         if config is None:
             config = EngineConfig()
         self.config = config
+        self.entry_stack = config.max_wasm_stack + HOST_STACK
+        self.fiber_stack = config.async_stack_size - config.max_wasm_stack
         self.start_ticks = max(1, round(config.start_time_limit / config.time_slice))
         # wasmtime aborts the process when it cannot reserve its pool, so the system is asked first.
         memories: cython.ulonglong = config.max_instances * config.memories_per_instance

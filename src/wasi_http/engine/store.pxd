@@ -4,6 +4,12 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.engine cimport Clock, Engine
 
+cdef extern from "stack.h" nogil:
+    void* swap_running_store(void*)
+    void* running_store
+    size_t stack_pointer()
+    size_t thread_stack_end()
+
 cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
@@ -38,6 +44,7 @@ cdef class Store:
     cdef bint has_suspend
     cdef bint pinned                       # Python's frames are on the fiber: it may not be suspended
     cdef C.wasmtime_func_t suspend_function
+    cdef size_t stack_end                  # of its fiber, above what may be the true end; 0 before the first host function
     cdef unsigned long thread              # where that call began
     cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
 
@@ -49,6 +56,7 @@ cdef class Store:
     cdef int drop_call(self, bint abandon) except -1
     cdef void desert(self) noexcept
     cdef int enable_fibers(self) except -1
+    cdef size_t stack_left(self) noexcept
 
 
 cdef class HostFunc:

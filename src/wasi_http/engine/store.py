@@ -31,6 +31,10 @@ from cython.cimports.wasi_http.engine.store import (
     PyGILState_Check,
     PyThread_get_thread_ident,
     PyThreadState_Get,
+    running_store,
+    stack_pointer,
+    swap_running_store,
+    thread_stack_end,
 )
 
 from wasi_http.engine.config import StoreLimits
@@ -55,8 +59,13 @@ _live_fibers = cython.declare(int64_t, 0)
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
+_BACKTRACE = "guest backtrace:\n"
+_EXHAUSTED = "call stack exhausted"
 _CLOSED = "the store was closed while its guest waited"
 _DEFAULT_LIMITS = StoreLimits()
+
+# What suspending takes of a stack, in bytes: no guest code runs, wasmtime's own does.
+_SUSPEND_STACK = cython.declare(cython.size_t, 64 << 10)
 
 
 def live_stores() -> int:
@@ -181,10 +190,12 @@ class Store:
         self.spent = True
         future = self.future
         self.future = cython.NULL
+        outer = swap_running_store(cython.cast(cython.p_void, self))
         state = PyEval_SaveThread()
         C.wasmtime_call_future_delete(future)
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
+        swap_running_store(outer)
         self.leave()
         pending, self.pending = self.pending, None
         self.failure = None
@@ -208,6 +219,18 @@ class Store:
             self.on_fiber = True
             C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
         return 0
+
+    def stack_left(self) -> cython.size_t:
+        """What is left of the stack that this is called on: of this store's fiber, or of the thread's own."""
+        end: cython.size_t = self.stack_end
+        if end == 0:
+            # A start function, in the midst of another store's host function perhaps.
+            if running_store != cython.NULL:
+                end = cython.cast(Store, running_store).stack_end
+            else:
+                end = thread_stack_end()
+        here: cython.size_t = stack_pointer()
+        return here - end if here > end else 0
 
     def call_pinned(self, function: Func, raw: cython.pointer(C.wasmtime_val_raw_t), n: cython.size_t) -> cython.int:
         """Calls the guest in the midst of a host function in Python. It has one time slice and may not wait.
@@ -239,6 +262,9 @@ class Store:
         if self.pinned:
             _discard(awaitable)
             raise Trap("what a host function has the guest do may not wait")
+        if self.stack_left() < _SUSPEND_STACK:
+            _discard(awaitable)
+            raise Trap(_EXHAUSTED)
         if not self.has_suspend:
             C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
             self.suspend_function = item.of.func
@@ -345,6 +371,9 @@ def host_callback(
 ) -> cython.pointer(C.wasm_trap_t):
     store: Store = cython.cast(Store, C.wasmtime_context_get_data(C.wasmtime_caller_context(caller)))
     function: HostFunc = cython.cast(HostFunc, environment)
+    if store.stack_end == 0 and store.future != cython.NULL:
+        # Called first, from a guest that may have used up its share.
+        store.stack_end = stack_pointer() - store.engine.fiber_stack
     try:
         function.call(store, raw)
     except BaseException as failure:
@@ -388,6 +417,9 @@ class Func:
         if self.store == cython.NULL:
             raise RuntimeError("the store is closed")
         store: Store = cython.cast(Store, self.store)
+        # wasmtime gives the guest the same stack with each entry, whether it is there or not.
+        if store.stack_left() < store.engine.entry_stack:
+            raise Trap(_EXHAUSTED)
         # The GIL must be free: the nested guest may be suspended, and then the main stack takes it.
         with cython.nogil:
             error = C.wasmtime_func_call_unchecked(
@@ -454,6 +486,7 @@ class Fiber:
         # One tick may come at once: two make sure that a short call is not interrupted.
         C.wasmtime_context_set_epoch_deadline(store.context, 2)
         store.thread = PyThread_get_thread_ident()
+        store.stack_end = 0
         store.future = C.wasmtime_func_call_async(
             store.context,
             cython.address(function.function),
@@ -480,7 +513,9 @@ class Fiber:
         else:
             self.begun = True
             state = PyThreadState_Get()
+        outer = swap_running_store(cython.cast(cython.p_void, store))
         done = C.wasmtime_call_future_poll(future)
+        swap_running_store(outer)
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
         store.leave()
@@ -558,6 +593,14 @@ def raise_wasm(
     """Takes the trap and the error and raises what caused them: the host function's exception, or a `Trap`."""
     text: C.wasm_byte_vec_t
     frames: C.wasm_frame_vec_t
+    failure, store.failure = store.failure, None
+    if failure is not None and _is_traced(failure):
+        # It comes up through guests and host functions by turns: the first backtrace has them all.
+        if trap != cython.NULL:
+            C.wasm_trap_delete(trap)
+        if error != cython.NULL:
+            C.wasmtime_error_delete(error)
+        raise failure
     if trap != cython.NULL:
         C.wasm_trap_message(trap, cython.address(text))
         C.wasm_trap_trace(trap, cython.address(frames))
@@ -573,15 +616,20 @@ def raise_wasm(
         C.wasm_trap_delete(trap)
     if error != cython.NULL:
         C.wasmtime_error_delete(error)
-    failure, store.failure = store.failure, None
     if failure is None:
         raise Trap(_cause(message), backtrace)
     if isinstance(failure, Trap):
-        if not failure.backtrace:
-            failure.backtrace = backtrace
+        failure.backtrace = backtrace
     elif backtrace and not isinstance(failure, GuestCancelled):
-        failure.add_note("guest backtrace:\n" + backtrace)
+        failure.add_note(_BACKTRACE + backtrace)
     raise failure
+
+
+@cython.cfunc
+def _is_traced(failure: BaseException) -> cython.bint:
+    if isinstance(failure, Trap):
+        return bool(failure.backtrace)
+    return any(isinstance(note, str) and note.startswith(_BACKTRACE) for note in getattr(failure, "__notes__", ()))
 
 
 @cython.cfunc
