@@ -150,6 +150,30 @@ def test_a_trap_has_the_guests_backtrace(engine: Engine) -> None:
     assert [line.split()[1] for line in caught.value.backtrace.splitlines()] == ["inner", "outer"]
 
 
+def test_backtraces_are_bounded(engine: Engine) -> None:
+    name = "x" * 50_000
+    text = f'(module ${name} (func $again{name}y (export "run") (call $again{name}y)))'
+    binary = wat_to_wasm(text).replace(f"{name}y".encode(), f"{name[1:]}\x1by".encode())
+    module = Module.compile(engine, binary)
+    store = Store(engine)
+    Assembly(engine, [], [(module, [])], [(0, 0)]).instantiate(store)
+    with pytest.raises(Trap) as caught:
+        Fiber.of(store, 0, CoreType((), ())).poll()
+    lines = caught.value.backtrace.splitlines()
+    assert len(lines) == 20
+    assert all(len(line) < 500 for line in lines)
+    assert " 19: xxxxx" in lines[-1]
+    assert "xx!againxx" in lines[-1]
+    assert "xx\\x1by at offset" in lines[-1]
+
+
+def test_messages_of_traps_are_cut() -> None:
+    trap = Trap("the host says " + "x" * 100_000_000 + "\x1b[31m")
+    assert str(trap) == trap.message
+    assert len(trap.message) < 1100
+    assert trap.message.endswith("xx\\x1b[31m")
+
+
 def test_a_trap_raised_by_a_host_function_gets_the_backtrace(engine: Engine) -> None:
     def refuse(store: Store, number: int) -> int:
         raise Trap("not today")

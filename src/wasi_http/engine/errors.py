@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_EXCERPT", "InvalidModule", "Trap", "UnsupportedWasmtime", "excerpt"]
+__all__ = ["MAX_EXCERPT", "MAX_FRAMES", "MAX_FRAME_NAME", "InvalidModule", "Trap", "UnsupportedWasmtime", "excerpt"]
 
 MAX_EXCERPT = 1000
 """Characters of foreign text in a message: names and types of a component, what wasmtime says of a module."""
+
+MAX_FRAMES = 20
+"""Frames in a backtrace, the innermost; wasmtime does not keep more either."""
+
+MAX_FRAME_NAME = 200
+"""Characters of the name of a function, and of a module, in a backtrace."""
 
 
 def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
@@ -20,13 +26,14 @@ def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
 class Trap(Exception):
     """The guest was stopped: by an instruction that traps, by a broken rule, or by a limit.
 
-    Host functions may raise it to stop the guest. ``backtrace`` is the guest's call stack where it was stopped, one
-    frame a line and the innermost first, or ``""`` when nothing of the guest ran. A store is useless after a trap.
+    Host functions may raise it to stop the guest. ``message`` is an `excerpt` of what they say. ``backtrace`` is the
+    guest's call stack where it was stopped, the innermost 20 frames at most, one in a line and the innermost first, or
+    ``""`` when nothing of the guest ran. A store is useless after a trap.
     """
 
     def __init__(self, message: str, backtrace: str = "") -> None:
-        super().__init__(message)
-        self.message = message
+        self.message = excerpt(message, keep="\n")
+        super().__init__(self.message)
         self.backtrace = backtrace
 
     def __str__(self) -> str:

@@ -38,7 +38,7 @@ from cython.cimports.wasi_http.engine.store import (
 )
 
 from wasi_http.engine.config import StoreLimits
-from wasi_http.engine.errors import Trap, UnsupportedWasmtime
+from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, Trap, UnsupportedWasmtime, excerpt
 from wasi_http.engine.library import library_path
 from wasi_http.engine.module import CoreType
 
@@ -643,16 +643,17 @@ def _cause(message: str) -> str:
 def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
     i: cython.size_t
     lines: list = []
-    for i in range(frames.size):
+    for i in range(min(frames.size, cython.cast(cython.size_t, MAX_FRAMES))):
         frame = frames.data[i]
         name = C.wasmtime_frame_func_name(frame)
         module = C.wasmtime_frame_module_name(frame)
         index: cython.uint = C.wasm_frame_func_index(frame)
-        what = f"<wasm function {index}>"
-        if name != cython.NULL:
-            what = PyBytes_FromStringAndSize(name.data, name.size).decode(errors="replace")
-        where = ""
-        if module != cython.NULL:
-            where = PyBytes_FromStringAndSize(module.data, module.size).decode(errors="replace") + "!"
+        what = f"<wasm function {index}>" if name == cython.NULL else _name(name)
+        where = "" if module == cython.NULL else _name(module) + "!"
         lines.append(f"  {i}: {where}{what} at offset {C.wasm_frame_module_offset(frame):#x}")
     return "\n".join(lines)
+
+
+@cython.cfunc
+def _name(raw: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
+    return excerpt(PyBytes_FromStringAndSize(raw.data, raw.size).decode(errors="replace"), MAX_FRAME_NAME)
