@@ -18,6 +18,8 @@ from wasi_http.bindings import ProxyPre
 from wasi_http.component import live_resources
 from wasi_http.engine import Engine, live_fibers, live_stores
 from wasi_http.server import Handler, ServerConfig, Worker, listen
+from wasi_http.server.log import Log as ServerLog
+from wasi_http.server.spool import Spool
 
 T = TypeVar("T")
 
@@ -47,20 +49,30 @@ def live() -> tuple[int, int, int]:
     return live_stores(), live_fibers(), live_resources()
 
 
-class Log:
-    """What a handler writes, by descriptor."""
+class Memory(Spool):
+    """Keeps what is written to it."""
+
+    def __init__(self, changed: asyncio.Event) -> None:
+        super().__init__(None)
+        self.data = b""
+        self._told = changed
+
+    def write(self, data: bytes, reserve: int = 0) -> None:
+        self.data += data
+        self._told.set()
+
+
+class Log(ServerLog):
+    """What a handler writes."""
 
     def __init__(self) -> None:
-        self.written = {1: b"", 2: b""}
         self._changed = asyncio.Event()
-
-    def __call__(self, descriptor: int, data: bytes) -> None:
-        self.written[descriptor] += data
-        self._changed.set()
+        self._out, self._err = Memory(self._changed), Memory(self._changed)
+        super().__init__(self._out, self._err)
 
     @property
     def out(self) -> str:
-        return self.written[1].decode()
+        return self._out.data.decode("utf-8", "surrogateescape")
 
     @property
     def err(self) -> str:
@@ -69,7 +81,7 @@ class Log:
 
     @property
     def whole(self) -> str:
-        return self.written[2].decode()
+        return self._err.data.decode()
 
     async def until(self, text: str) -> None:
         """Waits for a text on standard error."""
@@ -227,7 +239,7 @@ class Serving:
 async def serving(handler: Handler) -> AsyncIterator[Serving]:
     """Serves on a free port, and stops gracefully. Fails when anything of a guest is left behind."""
     before = live()
-    log = handler._write = Log()
+    log = handler.output = Log()
     listener = listen("127.0.0.1", 0, 128)
     address = listener.getsockname()
     worker, stop = Worker(handler), asyncio.Event()

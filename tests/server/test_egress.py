@@ -131,7 +131,7 @@ def test_each_host_is_said_once(guests: Guests) -> None:
 
 def test_what_is_said_is_bounded(guests: Guests) -> None:
     handler = guests.handler("c_fetch")
-    log = handler._write = Log()
+    log = handler.output = Log()
 
     async def main() -> None:
         for number in range(1000):

@@ -238,7 +238,7 @@ def test_the_headers_of_a_request(guests: Guests, loop: str) -> None:
 
 # Path, what stands on standard error.
 FAILURES = [
-    ("/trap", "error: Trap: wasm `unreachable` instruction executed\nguest backtrace:\n"),
+    ("/trap", "error: Trap: wasm `unreachable` instruction executed\n  guest backtrace:\n"),
     ("/no-set", NEVER_SET),
     ("/drop-outparam", NEVER_SET),
     ("/exit/0", NEVER_SET),

@@ -40,11 +40,28 @@ def test_what_guests_print_is_left_as_it_is(guests: Guests, loop: str) -> None:
     serve(loop, guests.handler("c_kitchen", logging_prefix=False), test)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "terminal", "printed"),
+    [
+        (True, False, "stdout [0] :: \\x1b[2J\\x0dred\udc9b\\x9b \\u202e\tgrüß\n"),
+        (False, True, "\\x1b[2J\\x0dred\udc9b\\x9b \\u202e\tgrüß\n"),
+        (False, False, "\x1b[2J\rred\udc9b\x9b \u202e\tgrüß\r\n"),
+    ],
+)
+def test_what_a_terminal_would_act_upon(guests: Guests, loop: str, prefix: bool, terminal: bool, printed: str) -> None:
+    async def test(server: Serving) -> None:
+        server.log.stdout.terminal = terminal
+        await server.ask(get("/stdout-controls"))
+        assert server.log.out == printed
+
+    serve(loop, guests.handler("c_kitchen", logging_prefix=prefix), test)
+
+
 def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
-    log = handler._write = Log()
+    log = handler.output = Log()
     context = handler.context(0)
-    context.stderr(b"last words")  # type: ignore[operator, misc]
+    context.stderr.push(b"last words")  # type: ignore[union-attr]
     context.close()  # type: ignore[attr-defined]
     handler.log("error: Trap: unreachable")
     assert log.err == "stderr [0] :: last words\nerror: Trap: unreachable\n"
@@ -52,9 +69,9 @@ def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests) -
 
 def test_requests_are_numbered(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
-    log = handler._write = Log()
+    log = handler.output = Log()
     for number in range(3):
-        handler.context(number).stdout(b"%d\n" % number)  # type: ignore[operator, misc]
+        handler.context(number).stdout.push(b"%d\n" % number)  # type: ignore[union-attr]
     assert log.out == "stdout [0] :: 0\nstdout [1] :: 1\nstdout [2] :: 2\n"
 
 
@@ -70,15 +87,16 @@ def test_environment(guests: Guests, logging_prefix: bool, monkeypatch: pytest.M
 
 def test_log_makes_control_characters_visible(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
-    log = handler._write = Log()
+    log = handler.output = Log()
     handler.log("one\ttwo \x1b[31mred\x07\nthree \udcff é")
-    assert log.written[2] == b"one\\x09two \\x1b[31mred\\x07\nthree \\xdcff \xc3\xa9\n"
+    assert log.err == "one\\x09two \\x1b[31mred\\x07\n  three \\udcff é\n"
 
 
 def test_log_goes_to_standard_error(guests: Guests, capfd: pytest.CaptureFixture[str]) -> None:
     handler = guests.handler("c_kitchen")
     handler.log("a line")
-    handler.context(0).stdout(b"printed\n")  # type: ignore[operator, misc]
+    handler.context(0).stdout.push(b"printed\n")  # type: ignore[union-attr]
+    handler.output.drain()
     assert capfd.readouterr() == ("stdout [0] :: printed\n", "a line\n")
 
 
@@ -102,10 +120,10 @@ def test_a_log_that_nobody_reads(
         patch.setattr(sys, "stderr", stream)
         patch.setattr(sys, "stdout", stream)
         handler = guests.handler("c_kitchen")
-    write = handler._write
+    output = handler.output
 
     async def test(server: Serving) -> None:
-        handler._write = write
+        handler.output = output
         assert (await server.ask(get("/stdout"))).body == b"printed\n"
         assert (await server.ask(get("/trap"))).status == 500
 
@@ -114,7 +132,7 @@ def test_a_log_that_nobody_reads(
 
 def test_what_guests_say_of_themselves_is_bounded(guests: Guests) -> None:
     handler = guests.handler("c_kitchen")
-    log = handler._write = Log()
+    log = handler.output = Log()
     handler.log("x" * 100_000_000)
     assert log.err == "x" * 8192 + " …\n"
 

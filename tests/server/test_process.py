@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.guests.build import GuestUnavailable, build
 from wasi_http.server import ServerConfig
+from wasi_http.server.log import Log
 from wasi_http.server.process import ServeError, Setup, _supervise
 
 from .processes import COMMAND, Process, rest, started
@@ -152,6 +153,68 @@ def test_nobody_has_to_read_what_the_server_says(
                 os.killpg(process.pid, signal.SIGKILL)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("unread", ["stdout", "stderr", "both"])
+def test_a_log_that_is_not_read_stops_nothing(cache: Path, kitchen: Path, workers: int, unread: str) -> None:
+    with unread_log(cache, kitchen, unread, "--workers", str(workers), "--shutdown-timeout", "1s") as (process, port):
+
+        def ask(path: str) -> bytes:
+            with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+                client.sendall(get(path, "Connection: close"))
+                return rest(client)
+
+        for _ in range(2 * workers):
+            assert b"printed 5000\n" in ask("/print/5000")
+        for _ in range(100):
+            assert ask("/trap").endswith(b"500 the handler failed\n")
+        # Another guest is held back, which delays nobody, and the end waits for neither.
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(get("/print/100000"))
+            assert ask("/status/200").endswith(b"status\n")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+
+
+@contextlib.contextmanager
+def unread_log(
+    cache: Path, guest: Path, unread: str, *arguments: str
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server of whose standard streams one or both, which lead to one pipe, are not read after the first line."""
+    process = subprocess.Popen(
+        [*COMMAND, "serve", str(guest), "--addr", "127.0.0.1:0", *arguments],
+        stdout=subprocess.DEVNULL if unread == "stderr" else subprocess.PIPE,
+        stderr=subprocess.STDOUT if unread == "both" else subprocess.PIPE,
+        env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+        start_new_session=True,
+    )
+    said = process.stdout if unread == "both" else process.stderr
+    assert said is not None
+    try:
+        found = re.search(rb":(\d+)/", said.readline())
+        assert found is not None
+        yield process, int(found[1])
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def test_a_log_that_is_read_slowly_has_everything(cache: Path, kitchen: Path) -> None:
+    with (
+        unread_log(cache, kitchen, "stdout") as (process, port),
+        socket.create_connection(("127.0.0.1", port), PATIENCE) as client,
+    ):
+        client.sendall(get("/print/40000", "Connection: close"))
+        assert process.stdout is not None
+        for number in range(40_000):
+            said = process.stdout.readline()
+            assert said == b"stdout [0] :: " + (b"%08d" % number).ljust(63, b".") + b"\n"
+        assert b"printed 40000\n" in rest(client)
+
+
 def test_what_guests_print_goes_to_the_servers_streams(cache: Path, kitchen: Path) -> None:
     with started(cache, kitchen, "--no-logging-prefix") as server:
         assert server.ask(get("/stdout", "Connection: close")).endswith(b"printed\n")
@@ -247,7 +310,7 @@ def test_workers_end_with_their_supervisor(cache: Path, kitchen: Path) -> None:
 def test_workers_that_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
     setup = Setup("no-such-file.wasm", ("127.0.0.1", 0), 2, ServerConfig(), False)
     with pytest.raises(ServeError, match="a worker could not start"):
-        asyncio.run(_supervise(setup, ("127.0.0.1", 0), "http://127.0.0.1/"))
+        asyncio.run(_supervise(setup, ("127.0.0.1", 0), "http://127.0.0.1/", None, Log.standard()))
     said = capfd.readouterr().err
     assert "FileNotFoundError" in said
     assert "Serving" not in said

@@ -200,7 +200,7 @@ def test_a_port_is_free_again_at_once(guests: Guests, loop: str) -> None:
 
 
 def quiet_worker(handler: Handler) -> Worker:
-    handler._write = Log()
+    handler.output = Log()
     return Worker(handler)
 
 

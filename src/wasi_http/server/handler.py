@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import sys
-from collections.abc import Callable
 from typing import Any, Final, Protocol, cast
 
 from wasi_http.bindings import Proxy, ProxyPre
@@ -16,18 +14,17 @@ from wasi_http.egress import EgressDenied
 from wasi_http.engine import Engine, Store
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
+from wasi_http.server.log import GuestOutput, Log, cut, visible, visible_lines
+from wasi_http.server.spool import Spool
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
 from wasi_http.wasi.io import LinePrefix
 from wasi_http.wire.request import RequestHead
 
-__all__ = ["Handler", "Numbered", "PrefixedCtx", "ServerState"]
+__all__ = ["GuestCtx", "Handler", "Numbered", "ServerState"]
 
 # Guests could fill the log with the names of hosts.
 _MAX_WARNINGS: Final = 100
-
-# Nor should they with what they say of themselves, in characters.
-_MAX_TEXT: Final = 8192
 
 # Of a method or path in the log, in characters.
 _MAX_PART: Final = 200
@@ -54,12 +51,12 @@ class ServerState(WasiHttpView):
 
     def begin(self, number: int) -> None:
         """Another request is served."""
-        if isinstance(self.ctx, PrefixedCtx):
+        if isinstance(self.ctx, GuestCtx):
             self.ctx.renumber(number)
 
     def end(self) -> None:
         """The request is over: its unfinished lines are written."""
-        if isinstance(self.ctx, PrefixedCtx):
+        if isinstance(self.ctx, GuestCtx):
             self.ctx.close()
 
     def send_request(
@@ -72,9 +69,20 @@ class ServerState(WasiHttpView):
 
 
 class Handler:
-    """Makes the stores and instances for requests. ``worker`` tells their numbers from those of other workers."""
+    """Makes the stores and instances for requests.
 
-    def __init__(self, engine: Engine, pre: ProxyPre, config: ServerConfig, worker: int | None = None) -> None:
+    ``worker`` tells their numbers from those of other workers, ``output`` is where they are written about (the standard
+    streams of the process).
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        pre: ProxyPre,
+        config: ServerConfig,
+        worker: int | None = None,
+        output: Log | None = None,
+    ) -> None:
         self.engine = engine
         self.pre = pre
         self.config = config
@@ -83,11 +91,9 @@ class Handler:
         self.request_headers = RequestHeaders(config.request_headers)
         self.numbers = itertools.count()
         self._numbered = "" if worker is None else f"{worker}-"
-        self._env = dict(config.env)
         self._warned: set[str | None] = set()
-        self._write = _writer()
-        # Without prefixes all guests share one context; with them each has sinks that know its number.
-        self._shared = WasiCtx(env=self._env, stdout=self._stdout, stderr=self._stderr)
+        self.output = Log.standard() if output is None else output
+        self.shared = WasiCtx(env=dict(config.env))
 
     def name(self, number: int) -> str:
         """A request's number as the log has it: no other worker's request has the same."""
@@ -95,9 +101,7 @@ class Handler:
 
     def context(self, number: int) -> WasiCtx:
         """The WASI context of a request's guest."""
-        if not self.config.logging_prefix:
-            return self._shared
-        return cast(WasiCtx, PrefixedCtx(self._shared, number, self.name, self._write))
+        return cast(WasiCtx, GuestCtx(self, number))
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
         store = Store(self.engine, state, self.config.store_limits)
@@ -127,87 +131,62 @@ class Handler:
     def report(self, request: Numbered, text: str) -> None:
         """Logs why a request failed. What the client sent of it is cut."""
         head = request.head
-        method, path = (_cut(part.decode("utf-8", "replace"), _MAX_PART) for part in (head.method, head.path))
+        method, path = (visible(cut(part.decode("utf-8", "replace"), _MAX_PART)) for part in (head.method, head.path))
         self.log(f"error: request {self.name(request.number)} {method} {path}: {text}")
 
     def log(self, text: str) -> None:
-        """Lines on the server's standard error; control characters are made visible, and what is too long is cut."""
-        text = _cut(text, _MAX_TEXT)
-        lines = ["".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) for line in text.splitlines()]
-        self._write(2, ("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
-
-    def _stdout(self, data: bytes) -> None:
-        self._write(1, data)
-
-    def _stderr(self, data: bytes) -> None:
-        self._write(2, data)
+        """A line on the server's standard error; see `Log.line`."""
+        self.output.line(text)
 
 
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]} …"
+class GuestCtx:
+    """The shared context with standard streams of a request's own; their sinks are made when a guest first prints.
 
+    Lines are prefixed, and control characters in them made visible. What is printed as it is has neither, unless a
+    terminal would act upon it.
+    """
 
-def _writer() -> Callable[[int, bytes], None]:
-    # A stream that was closed when the process began is None.
-    streams = {1: getattr(sys.stdout, "buffer", None), 2: getattr(sys.stderr, "buffer", None)}
+    __slots__ = ("_handler", "_number", "_sinks")
 
-    def write(descriptor: int, data: bytes) -> None:
-        stream = streams[descriptor]
-        if stream is not None:
-            try:
-                stream.write(data)
-                stream.flush()
-            except (OSError, ValueError):
-                pass  # nobody reads the log any more, or it was closed; the server goes on
-
-    return write
-
-
-def _prefix(name: str, number: str) -> bytes:
-    return f"{name} [{number}] :: ".encode()
-
-
-class PrefixedCtx:
-    """The shared context with standard streams whose lines are prefixed; sinks are made when a guest first prints."""
-
-    __slots__ = ("_name", "_number", "_shared", "_sinks", "_write")
-
-    def __init__(
-        self, shared: WasiCtx, number: int, name: Callable[[int], str], write: Callable[[int, bytes], None]
-    ) -> None:
-        self._shared = shared
+    def __init__(self, handler: Handler, number: int) -> None:
+        self._handler = handler
         self._number = number
-        self._name = name
-        self._write = write
         self._sinks: dict[str, LinePrefix] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # One is made for each request, and most guests ask for next to nothing.
-        return getattr(self._shared, name)
+        return getattr(self._handler.shared, name)
 
     @property
-    def stdout(self) -> LinePrefix:
-        return self._sink("stdout", 1)
+    def stdout(self) -> GuestOutput:
+        return self._stream("stdout", self._handler.output.stdout)
 
     @property
-    def stderr(self) -> LinePrefix:
-        return self._sink("stderr", 2)
+    def stderr(self) -> GuestOutput:
+        return self._stream("stderr", self._handler.output.stderr)
 
-    def _sink(self, name: str, descriptor: int) -> LinePrefix:
+    def _stream(self, name: str, spool: Spool) -> GuestOutput:
+        if not self._handler.config.logging_prefix and not spool.terminal:
+            return GuestOutput(spool, spool.write)
         if self._sinks is None:
             self._sinks = {}
         sink = self._sinks.get(name)
         if sink is None:
-            write, prefix = self._write, _prefix(name, self._name(self._number))
-            sink = self._sinks[name] = LinePrefix(lambda data: write(descriptor, data), prefix)
-        return sink
+            prefix = self._prefix(name)
+            sink = self._sinks[name] = LinePrefix(lambda data: spool.write(visible_lines(data)), prefix)
+        return GuestOutput(spool, sink)
+
+    def _prefix(self, name: str) -> bytes:
+        if not self._handler.config.logging_prefix:
+            return b""
+        return f"{name} [{self._handler.name(self._number)}] :: ".encode()
 
     def renumber(self, number: int) -> None:
         """What is printed from now on belongs to another request, whichever handle it is printed to."""
         self._number = number
         if self._sinks is not None:
             for name, sink in self._sinks.items():
-                sink.prefix = _prefix(name, self._name(number))
+                sink.prefix = self._prefix(name)
 
     def close(self) -> None:
         """Writes unfinished lines."""

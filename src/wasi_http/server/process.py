@@ -29,6 +29,7 @@ from wasi_http.engine import Engine, EngineConfig
 from wasi_http.linking import add_to_linker_async
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler
+from wasi_http.server.log import Log, LogStream
 from wasi_http.server.server import Worker, bind, listen
 
 __all__ = ["ServeError", "Setup", "run"]
@@ -65,14 +66,16 @@ def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> Non
     Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
     `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound.
     """
+    log = Log.standard()
     try:
-        _run(setup, progress)
+        _run(setup, progress, log)
     finally:
+        log.drain()
         _forget_unread()
 
 
-def _run(setup: Setup, progress: Callable[[int, int], None] | None) -> None:
-    handler: Handler | None = _load(setup, progress)
+def _run(setup: Setup, progress: Callable[[int, int], None] | None, log: Log) -> None:
+    handler: Handler | None = _load(setup, progress, log)
     host, port = setup.address
     shared = setup.workers > 1
     with contextlib.ExitStack() as sockets:
@@ -88,17 +91,17 @@ def _run(setup: Setup, progress: Callable[[int, int], None] | None) -> None:
             if not shared:
                 listener.listen(setup.config.backlog)
         if door is not None:
-            _say(f"Listening for shutdown on tcp://{_name(door)}/")
+            log.line(f"Listening for shutdown on tcp://{_name(door)}/")
         url = f"http://{_name(listener)}/"
         if not shared:
             assert handler is not None
-            _run_loop(_serve(handler, listener, lambda: _say(f"Serving HTTP on {url}"), None, door))
+            _run_loop(_serve(handler, listener, lambda: log.line(f"Serving HTTP on {url}"), None, door), log)
             return
         # The workers load their own; here it was to see whether it can be loaded.
         handler = None
         # The socket keeps the port, but is not listened to: what arrived here would never be answered.
-        with asyncio.Runner() as runner:
-            runner.run(_supervise(setup, listener.getsockname()[:2], url, door))
+        with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner() as runner:
+            runner.run(_supervise(setup, listener.getsockname()[:2], url, door, log))
 
 
 @contextlib.contextmanager
@@ -133,13 +136,6 @@ def _watch(door: socket.socket | None, shut_down: Callable[[], None]) -> None:
     loop.add_reader(door.fileno(), knock, door)
 
 
-def _say(text: str) -> None:
-    # Whoever read it may have gone, which stops nothing that is under way.
-    with contextlib.suppress(OSError, ValueError):
-        if sys.stderr is not None:
-            print(text, file=sys.stderr, flush=True)
-
-
 def _forget_unread() -> None:
     """Has the process end well although nobody takes what it still has to say."""
     for stream in (sys.stdout, sys.stderr):
@@ -155,7 +151,9 @@ def _forget_unread() -> None:
                 os.close(nowhere)
 
 
-def _load(setup: Setup, progress: Callable[[int, int], None] | None, worker: int | None = None) -> Handler:
+def _load(
+    setup: Setup, progress: Callable[[int, int], None] | None, log: Log, worker: int | None = None
+) -> Handler:
     # A guest of a request that is done may still be at work, so a few more than requests.
     instances = setup.config.max_concurrent_requests + 16
     engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache))
@@ -163,10 +161,10 @@ def _load(setup: Setup, progress: Callable[[int, int], None] | None, worker: int
     add_to_linker_async(linker)
     linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")
     component = Component.from_file(engine, setup.path, progress=progress)
-    return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker)
+    return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker, log)
 
 
-def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -179,7 +177,7 @@ def _run_loop(main: Coroutine[Any, Any, None]) -> None:
         pass
     else:
         factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main)
 
 
@@ -199,7 +197,7 @@ async def _serve(
             if stop.is_set():
                 worker.abort()
             else:
-                _say(_SHUTTING_DOWN)
+                handler.log(_SHUTTING_DOWN)
         stop.set()
 
     def on_door() -> None:
@@ -234,22 +232,25 @@ def _work(setup: Setup, address: tuple[str, int], supervisor: Connection, number
     """A worker process; no other of its supervisor has its number."""
     # A terminal sends it to the whole group; the supervisor will tell when to stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    handler = _load(setup, None, number)
+    log = Log.standard()
+    handler = _load(setup, None, log, number)
     listener = listen(address[0], address[1], setup.config.backlog, reuse_port=True)
-    _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor))
+    _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor), log)
+    log.drain()
 
 
 async def _supervise(
-    setup: Setup, address: tuple[str, int], url: str, door: socket.socket | None = None
+    setup: Setup, address: tuple[str, int], url: str, door: socket.socket | None, log: Log
 ) -> None:
-    await _Supervisor(setup, address).run(url, door)
+    await _Supervisor(setup, address, log).run(url, door)
 
 
 class _Supervisor:
     """Runs workers, replaces those that die, and stops them all at the end."""
 
-    def __init__(self, setup: Setup, address: tuple[str, int]) -> None:
+    def __init__(self, setup: Setup, address: tuple[str, int], log: Log) -> None:
         self._setup = setup
+        self._log = log
         self._address = address
         self._context = multiprocessing.get_context("spawn")
         self._loop = asyncio.get_running_loop()
@@ -270,11 +271,11 @@ class _Supervisor:
         while not self._stopping and self._ready < self._setup.workers:
             await self._change()
         if not self._stopping:
-            _say(f"Serving HTTP on {url}")
+            self._log.line(f"Serving HTTP on {url}")
         while not self._stopping:
             await self._change()
         if self._interrupts == 1:
-            _say(_SHUTTING_DOWN)
+            self._log.line(_SHUTTING_DOWN)
         self._tell(_STOP)
         try:
             async with asyncio.timeout(self._setup.config.shutdown_timeout + 5):
@@ -340,6 +341,6 @@ class _Supervisor:
         if self._ready < self._setup.workers:
             self._failed = True
             return
-        _say(f"error: a worker ended with code {worker.exitcode} and is replaced")
+        self._log.line(f"error: a worker ended with code {worker.exitcode} and is replaced")
         settled = self._loop.time() - born > _SETTLED
         self._loop.call_later(0 if settled else _SETTLED, self._spawn)

@@ -539,6 +539,27 @@ static void print(call c) {
   answer(c.outparam, 200, TEXT("printed\n"));
 }
 
+// Prints so many lines of 64 bytes, each with its number.
+static void print_many(call c) {
+  u32 lines = (u32)number_after(c.path, TEXT("/print/"), 1000);
+  handle to_out = get_stdout();
+  char line[64];
+  for (u32 i = 0; i < lines; i++) {
+    u32 number = i;
+    for (u32 at = 0; at < 63; at++) line[at] = '.';
+    line[63] = '\n';
+    for (u32 at = 8; at--; number /= 10) line[at] = (char)('0' + number % 10);
+    write_all(to_out, line, 64);
+  }
+  answer_number(c.outparam, TEXT("printed "), lines);
+}
+
+// Prints what a terminal would act upon.
+static void print_controls(call c) {
+  write_all(get_stdout(), "\x1b[2J\rred\x9b\xc2\x9b \xe2\x80\xae\tgr\xc3\xbc\xc3\x9f\r\n", 24);
+  answer(c.outparam, 200, TEXT("printed\n"));
+}
+
 // The same to handles that an instance has from its first request on.
 static void print_kept(call c) {
   static handle to_out, to_err;
@@ -615,6 +636,8 @@ static const struct {
     {LITERAL("/spin-poll"), spin_poll},
     {LITERAL("/stdout"), print},
     {LITERAL("/stdout-kept"), print_kept},
+    {LITERAL("/stdout-controls"), print_controls},
+    {LITERAL("/print/"), print_many},
 };
 
 void handle_request(handle request, handle outparam) {
