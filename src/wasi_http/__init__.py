@@ -14,7 +14,7 @@ from wasi_http.client import (
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.egress import Egress, EgressDenied, EgressRule
-from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits, Trap
+from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
 from wasi_http.error import HttpError, HttpResult, NoResponse
 from wasi_http.io import serve_connection
 from wasi_http.linking import (
@@ -34,6 +34,7 @@ __all__ = [
     "ClientConfig",
     "ClientRequest",
     "ClientResponse",
+    "CompileError",
     "Component",
     "Egress",
     "EgressDenied",

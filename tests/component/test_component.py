@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.guests.build import build, unavailable
 from wasi_http.component import Component, InvalidComponent
-from wasi_http.engine import Engine, EngineConfig, wat_to_wasm
+from wasi_http.engine import CompileError, Engine, EngineConfig, wat_to_wasm
 
 TEXT = """(component
   (import "test:a/b@0.1.0" (instance $b (export "f" (func))))
@@ -169,6 +170,31 @@ def test_files_that_are_no_components(engine: Engine, tmp_path: Path, name: str)
     path.write_bytes(b"hello")
     with pytest.raises(InvalidComponent):
         Component.from_file(engine, path)
+
+
+def test_components_compile_in_a_process_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fused = (Path(__file__).parents[2] / "examples" / "hello.wat").read_text()
+    single = '(component (core module (func (export "a"))) (core module (func (export "b"))))'
+    engine = Engine(EngineConfig(max_instances=1, cache_directory=str(tmp_path / "c"), isolate_compilation=True))
+    for text, modules in ((fused, 1), (single, 2)):
+        component = Component(engine, text)
+        assert len(component.cache.entries) == modules
+        assert component.exports == Component(Engine(EngineConfig(max_instances=1, cache=False)), text).exports
+    with pytest.raises(InvalidComponent, match=r"a core module is invalid: .*values remaining on stack") as caught:
+        Component(engine, '(component (core module (func (export "f") i32.const 1)))')
+    assert caught.value.offset == 42
+    # What is in the cache needs no process.
+    monkeypatch.setattr(subprocess, "Popen", None)
+    assert len(Component(engine, fused).cache.entries) == 1
+
+
+def test_components_that_take_the_compiler_too_long() -> None:
+    engine = Engine(EngineConfig(max_instances=1, cache=False, isolate_compilation=True, compile_timeout=1))
+    loops = f"(func (export \"f\") {'loop ' * 50_000}{'end ' * 50_000})"
+    instance = '(core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f")))'
+    for text in (f"(component (core module $m {loops}) {instance})", f"(component (core module $m {loops}))"):
+        with pytest.raises(CompileError, match="compiling takes longer than 1 s"):
+            Component(engine, text)
 
 
 def test_progress_counts_what_has_to_be_compiled(tmp_path: Path) -> None:

@@ -24,13 +24,16 @@ Progress = Callable[[int, int], None]
 
 
 class Component:
-    """A validated component, its core modules compiled for an engine. Thread-safe and immutable."""
+    """A validated component, its core modules compiled for an engine. Thread-safe and immutable.
+
+    ``cache`` tells which entries of the compile cache it is made of, or why there are none.
+    """
 
     def __init__(self, engine: Engine, wasm: bytes | memoryview | str, *, progress: Progress | None = None) -> None:
         """Compiles a component in binary form, or in text form (str).
 
         Modules come from the compile cache where they are there; ``progress`` hears of those that have to be compiled.
-        Raises `InvalidComponent`.
+        Raises `InvalidComponent`, and `CompileError` with ``EngineConfig.isolate_compilation``.
         """
         if isinstance(wasm, str):
             try:
@@ -39,7 +42,9 @@ class Component:
                 raise InvalidComponent(error.message, error.offset or 0) from None
         self.engine = engine
         definition = decode(wasm)
-        self.modules, self.plan = _fused(engine, wasm, definition, progress) or _single(engine, definition, progress)
+        with ModuleCache(engine) as cache:
+            self.modules, self.plan = _fused(cache, wasm, definition, progress) or _single(cache, definition, progress)
+        self.cache = cache
 
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Component:
@@ -67,7 +72,7 @@ class Component:
 
 
 def _fused(
-    engine: Engine, wasm: bytes | memoryview, component: Definitions, progress: Progress | None
+    cache: ModuleCache, wasm: bytes | memoryview, component: Definitions, progress: Progress | None
 ) -> tuple[list[Module], Plan] | None:
     """The core modules as one, or None if they cannot be fused."""
     definitions = core_modules(component)
@@ -80,15 +85,14 @@ def _fused(
         bypass_shims(plan, modules)
     except InvalidComponent:
         # Of two faults the engine's comes first, as without fusion.
-        _validate(engine, definitions)
+        _validate(cache.engine, definitions)
         raise
     if not plan.steps:
         return None
-    cache = ModuleCache(engine)
     key = cache.key(wasm, repr((FUSION, plan.steps, plan.wants)).encode())
     module = cache.find(key)
     if module is None:
-        _validate(engine, definitions)
+        _validate(cache.engine, definitions)
         code = fuse([(modules[position][1], sources) for position, sources in plan.steps], plan.wants)
         if code is None:
             return None
@@ -114,9 +118,8 @@ def _validate(engine: Engine, definitions: list[CoreModule]) -> None:
             Module.validate(engine, definition.code)
 
 
-def _single(engine: Engine, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:
+def _single(cache: ModuleCache, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:
     """The core modules one by one."""
-    cache = ModuleCache(engine)
     definitions = core_modules(component)
     found = {definition.offset: cache.find(cache.key(definition.code)) for definition in definitions}
     missing = [definition for definition in definitions if found[definition.offset] is None]

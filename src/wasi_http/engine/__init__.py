@@ -3,7 +3,7 @@
 from wasi_http.engine.assembly import Assembly
 from wasi_http.engine.config import EngineConfig, StoreLimits
 from wasi_http.engine.engine import Engine
-from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
+from wasi_http.engine.errors import CompileError, InvalidModule, Trap, UnsupportedWasmtime
 from wasi_http.engine.fusion import ModuleBinary, Unreadable, fuse
 from wasi_http.engine.module import CoreType, Module, wat_to_wasm
 from wasi_http.engine.store import (
@@ -20,6 +20,7 @@ from wasi_http.engine.store import (
 
 __all__ = [
     "Assembly",
+    "CompileError",
     "CoreFunc",
     "CoreType",
     "Engine",

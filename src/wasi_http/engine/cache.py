@@ -28,6 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from wasi_http.engine.compiler import Compiler
 from wasi_http.engine.config import EngineConfig
 from wasi_http.engine.engine import Engine
 from wasi_http.engine.errors import InvalidModule
@@ -83,13 +84,15 @@ def cache_directory() -> Path | None:
 class ModuleCache:
     """Modules of one engine, by `key`. With ``config.cache`` off, or without a directory, it only compiles.
 
+    It is a context manager, because of the process that compiles with ``config.isolate_compilation``.
     ``directory`` is where entries lie, or ``None``. ``entries`` are those that were found or written. ``problem`` says
     why there is no directory, or why something could not be read from it or written to it; ``""`` if all is well.
     """
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self.engine = engine
         config = engine.config
+        self._compiler = Compiler(engine) if config.isolate_compilation else None
         self._explicit = config.cache_directory is not None
         self._environment = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
         self.entries: list[Path] = []
@@ -120,7 +123,7 @@ class ModuleCache:
         path = self.directory / self._name(key)
         try:
             with _opened(self.directory) as directory:
-                module = _read(self._engine, directory, path.name)
+                module = _read(self.engine, directory, path.name)
         except FileNotFoundError:
             return None
         except (OSError, _Refused, InvalidModule) as error:
@@ -132,9 +135,18 @@ class ModuleCache:
         return module
 
     def compile(self, key: str, wasm: bytes | memoryview) -> Module:
-        """Compiles and keeps the module; raises `InvalidModule`. A cache that cannot be written is no error."""
-        module = Module.compile(self._engine, wasm)
-        self._keep(key, module.serialize())
+        """Compiles and keeps the module; raises `InvalidModule` and `CompileError`.
+
+        A cache that cannot be written is no error.
+        """
+        if self._compiler is None:
+            module = Module.compile(self.engine, wasm)
+            if self.directory is not None:
+                self._keep(key, module.serialize())
+            return module
+        data = self._compiler.compile(wasm)
+        module = Module.deserialize(self.engine, data)
+        self._keep(key, data)
         return module
 
     def _keep(self, key: str, data: bytes) -> None:
@@ -153,6 +165,17 @@ class ModuleCache:
         else:
             self.problem = ""
             self.entries.append(path)
+
+    def close(self) -> None:
+        """Ends the process that compiles, if there is one."""
+        if self._compiler is not None:
+            self._compiler.close()
+
+    def __enter__(self) -> ModuleCache:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
     def _name(self, key: str) -> str:
         return f"{key}-{self._environment}{_SUFFIX}"

@@ -32,6 +32,12 @@ class EngineConfig:
         How long guest code may run before others get their turn.
     ``start_time_limit``
         How long the core ``start`` functions of one instance may run; they cannot be interrupted in between.
+    ``isolate_compilation``
+        Compile in a process of its own, which ends with this one or with the exception that interrupts the wait. For
+        components that others wrote: some take the compiler very long, or bring it down.
+    ``compile_timeout``, ``compile_memory``
+        How long that process may take for a component, and how much memory it may use (on Linux). More is a
+        `CompileError`.
     ``cache``
         Keep compiled modules on disk, in ``cache_directory`` or else in the user's cache directory.
     """
@@ -51,6 +57,9 @@ class EngineConfig:
     time_slice: float = 0.01
     start_time_limit: float = 1.0
     parallel_compilation: bool = True
+    isolate_compilation: bool = False
+    compile_timeout: float = 300.0
+    compile_memory: int = 4096 * MIB
     cache: bool = True
     cache_directory: str | None = None
 
@@ -63,6 +72,10 @@ class EngineConfig:
                 raise ValueError(f"EngineConfig.max_instances times {name} must be less than {1 << 31}")
         if not 0.001 <= self.time_slice <= 1:
             raise ValueError(f"EngineConfig.time_slice must be between 0.001 and 1 s, not {self.time_slice}")
+        if not 0 < self.compile_timeout <= 31_536_000:
+            raise ValueError(f"EngineConfig.compile_timeout must be 0 s to a year, not {self.compile_timeout}")
+        if self.compile_memory < 64 * MIB:
+            raise ValueError(f"EngineConfig.compile_memory must be at least 64 MiB, not {self.compile_memory} bytes")
         # A guest that has used its stack up calls a host function, which enters it again for its realloc.
         least = 3 * self.max_wasm_stack + HOST_STACK
         if self.async_stack_size < least:

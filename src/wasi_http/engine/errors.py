@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_EXCERPT", "MAX_FRAMES", "MAX_FRAME_NAME", "InvalidModule", "Trap", "UnsupportedWasmtime", "excerpt"]
+__all__ = [
+    "MAX_EXCERPT",
+    "MAX_FRAMES",
+    "MAX_FRAME_NAME",
+    "CompileError",
+    "InvalidModule",
+    "Trap",
+    "UnsupportedWasmtime",
+    "excerpt",
+]
 
 MAX_EXCERPT = 1000
 """Characters of foreign text in a message: names and types of a component, what wasmtime says of a module."""
@@ -50,6 +59,13 @@ class InvalidModule(ValueError):
         self.message = excerpt(message, keep="\n")
         super().__init__(self.message)
         self.offset = offset
+
+
+class CompileError(RuntimeError):
+    """The compiler gave up on a module: it took too long or too much memory, crashed, or could not be started.
+
+    Only `EngineConfig.isolate_compilation` can tell.
+    """
 
 
 class UnsupportedWasmtime(ImportError):
