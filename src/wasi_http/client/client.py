@@ -7,12 +7,14 @@ import contextlib
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Generator
+from functools import partial
 from typing import Any, Final
 
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.dial import dial
 from wasi_http.client.exchange import Exchange, Receiver, Stale
+from wasi_http.client.lookup import Lookups
 from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
 from wasi_http.client.request import LONGEST, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
@@ -55,6 +57,7 @@ class Client:
         self.config = config if config is not None else ClientConfig()
         if self.config.tls != TlsConfig():
             context_of(self.config.tls)
+        self._lookups = Lookups(self.config.max_lookups, self.config.max_lookups_per_guest)
         self._routes: dict[tuple[bool, str], _Route] = {}
         self._pools: _Pools = weakref.WeakKeyDictionary()
         # For the pools: each thread may have a loop, and loops come and go.
@@ -192,7 +195,8 @@ class Client:
             if isinstance(found, Place):
                 connection = Connection(loop)
                 try:
-                    dialled = await dial(self.config, route.origin, connection, deadline, admit)
+                    resolve = self.config.resolver or partial(self._lookups.resolve, guest=quota)
+                    dialled = await dial(self.config, resolve, route.origin, connection, deadline, admit)
                 except BaseException:
                     pool.vacate(found)
                     raise

@@ -17,7 +17,7 @@ Resolver = Callable[[str], Awaitable[Sequence[str]]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientConfig:
-    """Times are in seconds. The limits hold for one event loop.
+    """Times are in seconds. The limits hold for one event loop, unless they say otherwise.
 
     ``tls``, ``proxies``
         See there. Without ``proxies`` none is used, whatever the environment says.
@@ -32,7 +32,10 @@ class ClientConfig:
     ``attempt_delay``
         How long an address of a host may take before the next one is tried beside it.
     ``resolver``
-        Looks up host names in place of the system.
+        Looks up host names in place of the system's resolver.
+    ``max_lookups``, ``max_lookups_per_guest``
+        How many names the system's resolver looks up at once, each in a thread, for all event loops together, and for
+        one guest (see `OutgoingRequestConfig.quota`). A request beyond waits as long as its connect timeout.
     """
 
     tls: TlsConfig = field(default_factory=TlsConfig)
@@ -44,7 +47,11 @@ class ClientConfig:
     attempt_delay: float = 0.25
     wire_limits: Limits = field(default_factory=Limits)
     resolver: Resolver | None = None
+    max_lookups: int = 64
+    max_lookups_per_guest: int = 8
 
     def __post_init__(self) -> None:
         if self.max_connections < 1 or self.max_connections_per_host < 1 or self.max_idle_connections < 0:
             raise ValueError("limits of connections must be positive")
+        if self.max_lookups < 1 or self.max_lookups_per_guest < 1:
+            raise ValueError("limits of look-ups must be positive")

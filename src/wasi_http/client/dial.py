@@ -11,9 +11,8 @@ import asyncio
 import ipaddress
 import itertools
 import socket
-from collections.abc import Sequence
 
-from wasi_http.client.config import ClientConfig
+from wasi_http.client.config import ClientConfig, Resolver
 from wasi_http.client.connection import Connection
 from wasi_http.client.origin import Address, Admit, Origin
 from wasi_http.client.proxy import Proxy
@@ -26,18 +25,24 @@ from wasi_http.wire.response import ResponseHead, ResponseParser
 __all__ = ["dial"]
 
 async def dial(
-    config: ClientConfig, origin: Origin, protocol: Connection, deadline: float, admit: Admit | None
+    config: ClientConfig,
+    resolve: Resolver,
+    origin: Origin,
+    protocol: Connection,
+    deadline: float,
+    admit: Admit | None,
 ) -> tuple[socket.socket, Address | None]:
     """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises HttpError.
 
-    Gives the socket, which belongs to the protocol's transport, and the address; None if a proxy looks up the name.
+    ``resolve`` looks names up. Gives the socket, which belongs to the protocol's transport, and the address; None if a
+    proxy looks up the name.
     ``deadline`` is in the loop's time.
     """
     proxy = config.proxies.proxy_for(origin) if config.proxies is not None else None
     target = origin if proxy is None else proxy.origin
     try:
         async with asyncio.timeout_at(deadline):
-            addresses = await _resolve(config, target)
+            addresses = await _resolve(resolve, target)
     except TimeoutError as error:
         raise HttpError(ErrorCode.DnsTimeout, f"looking up {target.host} took too long") from error
     except OSError as error:
@@ -65,18 +70,13 @@ async def dial(
 # Addresses
 
 
-async def _resolve(config: ClientConfig, origin: Origin) -> list[Address]:
+async def _resolve(resolve: Resolver, origin: Origin) -> list[Address]:
     if origin.address is not None:
         return [origin.address]
-    if config.resolver is not None:
-        found: Sequence[str] = await config.resolver(origin.host)
-    else:
-        loop = asyncio.get_running_loop()
-        try:
-            entries = await loop.getaddrinfo(origin.host, None, type=socket.SOCK_STREAM)
-        except UnicodeError as error:
-            raise HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), str(error)) from error
-        found = [str(address[0]) for *_, address in entries]
+    try:
+        found = await resolve(origin.host)
+    except UnicodeError as error:
+        raise HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), str(error)) from error
     addresses = [ipaddress.ip_address(text) for text in dict.fromkeys(found)]
     if not addresses:
         raise socket.gaierror(socket.EAI_NONAME, f"{origin.host} has no address")

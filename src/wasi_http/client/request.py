@@ -41,7 +41,8 @@ class OutgoingRequestConfig:
     ``between_bytes_timeout``
         How long the server may send nothing within the body, or take nothing of the request.
     ``quota``
-        The account on which the connection is charged while it is used, if any.
+        The account on which the connection is charged while it is used, if any. It stands for the guest: look-ups of
+        names are shared out among quotas, and requests without one have one share together.
     """
 
     use_tls: bool = False
