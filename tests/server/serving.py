@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from tests.stalls import Stalls
 from wasi_http.bindings import ProxyPre
 from wasi_http.component import live_resources
 from wasi_http.engine import Engine, live_fibers, live_stores
@@ -113,7 +114,7 @@ class Client:
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
         self._loop = asyncio.get_running_loop()
-        self._buffer = b""
+        self._buffer = bytearray()
 
     async def send(self, data: bytes) -> None:
         await self._loop.sock_sendall(self.sock, data)
@@ -126,21 +127,20 @@ class Client:
     async def read(self, size: int) -> bytes:
         while len(self._buffer) < size:
             assert await self._receive(), f"the connection ended within {self._buffer!r}"
-        data, self._buffer = self._buffer[:size], self._buffer[size:]
+        data = bytes(self._buffer[:size])
+        del self._buffer[:size]
         return data
 
     async def read_until(self, mark: bytes) -> bytes:
         while mark not in self._buffer:
             assert await self._receive(), f"the connection ended within {self._buffer!r}"
-        data, found, self._buffer = self._buffer.partition(mark)
-        return data + found
+        return await self.read(self._buffer.index(mark) + len(mark))
 
     async def rest(self) -> bytes:
         """Everything until the server closes the connection in the ordinary way."""
         while await self._receive():
             pass
-        data, self._buffer = self._buffer, b""
-        return data
+        return await self.read(len(self._buffer))
 
     async def rest_until_reset(self) -> bytes:
         """Everything until the server aborts the connection."""
@@ -148,8 +148,7 @@ class Client:
             while await self._receive():
                 pass
         except ConnectionResetError:
-            data, self._buffer = self._buffer, b""
-            return data
+            return await self.read(len(self._buffer))
         raise AssertionError(f"the connection was closed, not reset: {self._buffer[-100:]!r}")
 
     async def reply(self, bodiless: bool = False) -> Reply:
@@ -237,7 +236,11 @@ class Serving:
 
 @asynccontextmanager
 async def serving(handler: Handler) -> AsyncIterator[Serving]:
-    """Serves on a free port, and stops gracefully. Fails when anything of a guest is left behind."""
+    """Serves on a free port, and stops gracefully.
+
+    Fails when anything of a guest is left behind, and when the loop stood still, see `Stalls`: what a test prepares at
+    length it does elsewhere.
+    """
     before = live()
     log = handler.output = Log()
     listener = listen("127.0.0.1", 0, 128)
@@ -246,7 +249,9 @@ async def serving(handler: Handler) -> AsyncIterator[Serving]:
     ended = asyncio.create_task(worker.serve(listener, stop))
     server = Serving(worker, log, address, stop, ended)
     try:
-        yield server
+        with Stalls() as stalls:
+            yield server
+        stalls.check()
     finally:
         for client in server.clients:
             client.close()

@@ -198,9 +198,7 @@ def test_a_request_waits_for_a_guest_that_does_not_read(guests: Guests, loop: st
 
     async def test(server: Serving) -> None:
         client = await server.connect()
-        body = (b"100000\r\n" + PATTERN + b"\r\n") * 64 + b"0\r\n\r\n" if chunk else PATTERN * 64
-        how = "Transfer-Encoding: chunked" if chunk else f"Content-Length: {64 * MIB}"
-        sending = asyncio.create_task(client.send(get("/", how, method="POST") + body))
+        sending = asyncio.create_task(client.send(message))
         connection = await the_connection(server)
         await until(lambda: not connection._reading)
         assert not sending.done()
@@ -213,6 +211,9 @@ def test_a_request_waits_for_a_guest_that_does_not_read(guests: Guests, loop: st
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             await sending
 
+    body = (b"100000\r\n" + PATTERN + b"\r\n") * 64 + b"0\r\n\r\n" if chunk else PATTERN * 64
+    how = "Transfer-Encoding: chunked" if chunk else f"Content-Length: {64 * MIB}"
+    message = get("/", how, method="POST") + body
     read = asyncio.Event()
     serve(loop, ScriptedHandler(guests, script, **QUICK), test)
 

@@ -1,0 +1,72 @@
+"""How long an event loop stands still, in processor time of its thread: what others do to the machine does not count.
+
+A timer of the loop looks at the clock of the thread. What the thread computes between two of its calls, beyond the
+timer's period, was done in one piece, or in two that are next to each other: so long whoever was ready had to wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+__all__ = ["LIMIT", "PERIOD", "Stalls"]
+
+#: What a loop may compute without a look at its timers and sockets, in seconds.
+LIMIT = 0.05
+
+PERIOD = 0.001
+
+
+class Stalls:
+    """Watches the running event loop in a ``with`` statement. ``longest`` is the longest stall, in seconds.
+
+    Garbage collection does not count: when it runs is chance.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._timer: asyncio.TimerHandle | None = None
+        self._collecting = 0.0
+        self._collected = 0.0
+        self._last = 0.0
+        self.longest = 0.0
+
+    def _now(self) -> float:
+        return time.thread_time() - self._collected
+
+    def _collect(self, phase: str, _: dict[str, Any]) -> None:
+        if threading.get_ident() != self._thread:
+            return
+        if phase == "start":
+            self._collecting = time.thread_time()
+        else:
+            self._collected += time.thread_time() - self._collecting
+
+    def _look(self) -> None:
+        now = self._now()
+        self.longest = max(self.longest, now - self._last)
+        self._last = now
+        self._timer = self._loop.call_later(PERIOD, self._look)
+
+    def check(self) -> None:
+        """Fails when the loop stood still for longer than `LIMIT`."""
+        assert self.longest < LIMIT, f"the event loop stood still for {self.longest * 1000:.0f} ms of processor time"
+
+    def __enter__(self) -> Stalls:
+        gc.callbacks.append(self._collect)
+        self._last = self._now()
+        self._timer = self._loop.call_later(PERIOD, self._look)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._timer is not None
+        self._timer.cancel()
+        self.longest = max(self.longest, self._now() - self._last)
+        gc.callbacks.remove(self._collect)
