@@ -14,7 +14,8 @@ from wasi_http.client import Client, ClientRequest, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.component.resources import HandleTable
 from wasi_http.component.types import ResourceType
-from wasi_http.engine import Assembly, CoreFunc, CoreType, Engine, Fiber, Module, Store, wat_to_wasm
+from wasi_http.engine import Assembly, CoreFunc, CoreType, EngineConfig, Fiber, Module, Store, wat_to_wasm
+from wasi_http.engine import Engine as AnyEngine
 from wasi_http.wasi.io.outputs import NullOutput
 
 GUEST = '''(module
@@ -23,6 +24,9 @@ GUEST = '''(module
   (func (export "spin") (param i32) (result i32) (loop $again (br $again)) unreachable)
   (func (export "ask") (param i32) (result i32)
     (loop $again (drop (call $call (local.get 0))) (br $again)) unreachable))'''
+def Engine():
+    return AnyEngine(EngineConfig(max_instances=10))
+
 NUMBER = CoreType(("i32",), ("i32",))
 
 class Guest:

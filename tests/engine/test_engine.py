@@ -41,12 +41,26 @@ def test_where_address_space_is_short_instances_are_allocated_on_demand() -> Non
         "resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))\n"
         "from wasi_http.engine import *\n"
         "engine = Engine()\n"
-        "assert not engine.pooling and 'on demand' in repr(engine)\n"
-        "Module.compile(engine, wat_to_wasm('(module)'))\n"
-        "print('served')\n"
+        "assert not engine.pooling and not engine.guarded and 'on demand' in repr(engine)\n"
+        "memory = '(module (memory 1) (func (export \"f\") (result i32)'\n"
+        "text = memory + ' (drop (memory.grow (i32.const 999))) (i32.load (i32.const 65535996))))'\n"
+        "outside = memory + ' (i32.load (i32.const 65533))))'\n"
+        "kind = CoreType((), ('i32',))\n"
+        "stores = []\n"
+        "for wat in [text] * 50 + [outside]:\n"
+        "    module = Module.compile(engine, wat_to_wasm(wat))\n"
+        "    stores.append(Store(engine))\n"
+        "    Assembly(engine, [], [(module, [])], [(0, 0)]).instantiate(stores[-1])\n"
+        "    fiber = Fiber.of(stores[-1], 0, kind)\n"
+        "    try:\n"
+        "        print(fiber.poll(), fiber.result)\n"
+        "    except Trap as trap:\n"
+        "        print(trap.message.split()[-5:])\n"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
-    assert (result.stdout, result.returncode) == ("served\n", 0), result.stderr
+    assert result.stdout == "True 0\n" * 50 + "['out', 'of', 'bounds', 'memory', 'access']\n", result.stderr
+    assert result.stderr.startswith("the pool of 1000 instances needs ")
+    assert result.stderr.count("\n") == 1
 
 
 # What the pool is too small for, and what is said about it when a module is compiled.

@@ -17,10 +17,12 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import GuestUnavailable, build
+from wasi_http.engine import wat_to_wasm
 from wasi_http.server import ServerConfig
 from wasi_http.server.log import Log
 from wasi_http.server.process import ServeError, Setup, _supervise
 
+from . import processes
 from .processes import COMMAND, Process, rest, started
 from .serving import PATIENCE, get
 
@@ -322,3 +324,39 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+# ---- little address space -------------------------------------------------------------------------------------------
+
+_LIMITED = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]),) * 2)
+del sys.argv[1]
+runpy.run_module("wasi_http", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+@pytest.mark.parametrize("space", [4_000_000_000, 2_000_000_000, 1_000_000_000])
+def test_little_address_space(
+    cache: Path, kitchen: Path, monkeypatch: pytest.MonkeyPatch, space: int, workers: str
+) -> None:
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", _LIMITED, str(space)])
+    with started(cache, kitchen, "--workers", workers) as server:
+        assert server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert server.err.startswith("the pool of 1016 instances needs 82")
+        assert server.err.count("the pool of") == 1
+
+
+def test_too_little_address_space(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = Path("examples/hello.wat").read_text(encoding="utf-8")
+    component = tmp_path / "guest.wasm"
+    component.write_bytes(wat_to_wasm(text.replace('(memory (export "memory") 1)', '(memory (export "memory") 4096)')))
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", _LIMITED, "400000000"])
+    with started(cache, component) as server:
+        assert server.end() == 1
+        first, second = server.err.splitlines()
+        assert first.startswith("the pool of 1016 instances needs ")
+        assert second.startswith("error: the limit of address space (ulimit -v) leaves no room for an instance: ")

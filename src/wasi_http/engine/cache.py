@@ -94,7 +94,7 @@ class ModuleCache:
         config = engine.config
         self._compiler = Compiler(engine) if config.isolate_compilation else None
         self._explicit = config.cache_directory is not None
-        self._environment = hashlib.blake2b(_environment(config, engine.pooling).encode(), digest_size=16).hexdigest()
+        self._environment = hashlib.blake2b(_environment(config, engine).encode(), digest_size=16).hexdigest()
         self.entries: list[Path] = []
         self.problem = ""
         self.directory: Path | None = None
@@ -272,13 +272,14 @@ def _reason(error: Exception, path: Path) -> str:
     return str(error).partition("\n")[0]
 
 
-def _environment(config: EngineConfig, pooling: bool) -> str:
+def _environment(config: EngineConfig, engine: Engine) -> str:
     return repr(
         (
             library_version(),
             platform.machine(),
             _processor_features(),
-            pooling,
+            engine.pooling,
+            engine.guarded,
             config.max_memory_size,
             config.max_wasm_stack,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
@@ -24,6 +25,8 @@ from wasi_http.engine.library import library_path
 
 __all__ = ["Clock", "Engine"]
 
+_log = logging.getLogger("wasi_http.engine")
+
 
 @cython.cfunc
 def _load():
@@ -38,6 +41,13 @@ _load()
 # Address space of one pooled linear memory: the 4 GiB that a 32-bit index can reach and a guard behind them, so that
 # no bounds check need be compiled into guest code.
 _SLOT = cython.declare(cython.ulonglong, (4 << 30) + (64 << 20))
+
+# What else there has to be room for: a table's and a core instance's own data, and everything that is not the pool's.
+_MODULE = cython.declare(cython.ulonglong, 64 << 10)
+_MARGIN = cython.declare(cython.ulonglong, 1 << 30)
+
+# How far a memory without reservation can grow before it moves.
+_GROWTH = cython.declare(cython.ulonglong, 4 << 20)
 
 # How many ticks without a running guest the clock waits for before it goes to sleep.
 _IDLE_TICKS = cython.declare(cython.int, 100)
@@ -144,8 +154,9 @@ class Engine:
     One engine serves any number of components. Modules and stores of different engines cannot be mixed.
     It does not work in a process that was forked from the one that made it.
 
-    ``pooling`` tells whether the pool could be reserved: where address space is short it is ``False``, and instances
-    are allocated on demand, which is slower.
+    Where address space is too short for the pool, instances are allocated on demand: ``pooling`` is ``False`` then, and
+    so is ``guarded``, because memories do not have all the addresses that an index can reach. They move when they grow,
+    and guest code checks its bounds. All that is slower, and a warning of the logger ``wasi_http.engine`` says so.
     """
 
     def __cinit__(self):
@@ -160,9 +171,18 @@ class Engine:
         self.fiber_stack = config.async_stack_size - config.max_wasm_stack
         self.start_ticks = max(1, round(config.start_time_limit / config.time_slice))
         # wasmtime aborts the process when it cannot reserve its pool, so the system is asked first.
-        memories: cython.ulonglong = config.max_instances * config.memories_per_instance
-        self.pooling = config.pooling and C.can_reserve(memories * _SLOT)
-        self.pointer = C.wasm_engine_new_with_config(_settings(config, self.pooling))
+        instances: cython.ulonglong = config.max_instances
+        space: cython.ulonglong = instances * _addresses(config) + _MARGIN
+        self.guarded = C.can_reserve(space)
+        self.pooling = config.pooling and self.guarded
+        if config.pooling and not self.pooling:
+            _log.warning(
+                "the pool of %d instances needs %d GiB of address space, and there is less: is it limited (ulimit -v)? "
+                "Instances are allocated on demand, and guests check the bounds of their memory, which is slower",
+                config.max_instances,
+                space >> 30,
+            )
+        self.pointer = C.wasm_engine_new_with_config(_settings(config, self.pooling, self.guarded))
         self.suspender = _define_suspend(self.pointer)
         self.clock = Clock(config.time_slice)
         self.clock.engine = C.wasmtime_engine_clone(self.pointer)
@@ -170,7 +190,7 @@ class Engine:
         threading.Thread(target=self.clock.run, daemon=True, name="wasi-http-clock").start()
 
     def __repr__(self) -> str:
-        allocation = "pooling" if self.pooling else "on demand"
+        allocation = "pooling" if self.pooling else "on demand" if self.guarded else "on demand, with checked bounds"
         return f"<Engine: {allocation}, at most {self.config.max_instances} instances>"
 
     def __del__(self):
@@ -199,8 +219,23 @@ def _define_suspend(engine: cython.pointer(C.wasm_engine_t)) -> cython.pointer(C
 
 
 @cython.cfunc
-def _settings(config: object, pooling: cython.bint) -> cython.pointer(C.wasm_config_t):
+@cython.exceptval(0, check=True)
+def _addresses(config: object) -> cython.ulonglong:
+    """What one instance takes of the pool's address space."""
+    memories: cython.ulonglong = config.memories_per_instance
+    elements: cython.ulonglong = config.tables_per_instance * config.table_elements
+    stack: cython.ulonglong = config.async_stack_size
+    return memories * _SLOT + elements * 16 + stack + _MODULE * config.core_instances_per_instance
+
+
+@cython.cfunc
+def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cython.pointer(C.wasm_config_t):
     settings = C.wasm_config_new()
+    if not guarded:
+        C.wasmtime_config_memory_reservation_set(settings, 0)
+        C.wasmtime_config_memory_reservation_for_growth_set(settings, _GROWTH)
+        C.wasmtime_config_memory_guard_size_set(settings, 1 << 16)
+        C.wasmtime_config_memory_may_move_set(settings, True)
     C.wasmtime_config_epoch_interruption_set(settings, True)
     C.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
     C.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)

@@ -7,4 +7,5 @@ class Clock:
 class Engine:
     config: EngineConfig
     pooling: bool
+    guarded: bool
     def __init__(self, config: EngineConfig | None = None) -> None: ...

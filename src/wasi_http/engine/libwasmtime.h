@@ -114,6 +114,8 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_config_native_unwind_info_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_cranelift_opt_level_set, (wasm_config_t *, uint8_t)) \
     F(void, wasmtime_config_memory_reservation_set, (wasm_config_t *, uint64_t)) \
+    F(void, wasmtime_config_memory_reservation_for_growth_set, (wasm_config_t *, uint64_t)) \
+    F(void, wasmtime_config_memory_may_move_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_memory_guard_size_set, (wasm_config_t *, uint64_t)) \
     F(wasmtime_pooling_allocation_config_t *, wasmtime_pooling_allocation_config_new, (void)) \
     F(void, wasmtime_pooling_allocation_config_delete, (wasmtime_pooling_allocation_config_t *)) \

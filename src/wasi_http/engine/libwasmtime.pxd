@@ -123,6 +123,8 @@ cdef extern from "libwasmtime.h" nogil:
     void wasmtime_config_native_unwind_info_set(wasm_config_t*, bint)
     void wasmtime_config_cranelift_opt_level_set(wasm_config_t*, uint8_t)
     void wasmtime_config_memory_reservation_set(wasm_config_t*, uint64_t)
+    void wasmtime_config_memory_reservation_for_growth_set(wasm_config_t*, uint64_t)
+    void wasmtime_config_memory_may_move_set(wasm_config_t*, bint)
     void wasmtime_config_memory_guard_size_set(wasm_config_t*, uint64_t)
     wasmtime_pooling_allocation_config_t* wasmtime_pooling_allocation_config_new()
     void wasmtime_pooling_allocation_config_delete(wasmtime_pooling_allocation_config_t*)

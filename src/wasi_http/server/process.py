@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import gc
 import itertools
+import logging
 import multiprocessing
 import multiprocessing.process
 import os
@@ -25,12 +26,13 @@ from typing import Any, Final
 
 from wasi_http.bindings import ProxyPre
 from wasi_http.component import Component, Linker
-from wasi_http.engine import Engine, EngineConfig
+from wasi_http.engine import Engine, EngineConfig, Trap
 from wasi_http.linking import add_to_linker_async
 from wasi_http.server.config import ServerConfig
-from wasi_http.server.handler import Handler
+from wasi_http.server.handler import Handler, ServerState
 from wasi_http.server.log import Log, LogStream
 from wasi_http.server.server import Worker, bind, listen
+from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["ServeError", "Setup", "run"]
 
@@ -156,12 +158,27 @@ def _load(
 ) -> Handler:
     # A guest of a request that is done may still be at work, so a few more than requests.
     instances = setup.config.max_concurrent_requests + 16
+    if worker is not None:
+        logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
     engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache))
     linker = Linker(engine)
     add_to_linker_async(linker)
     linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")
     component = Component.from_file(engine, setup.path, progress=progress)
-    return Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker, log)
+    handler = Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker, log)
+    if not engine.guarded and worker is None:
+        _try(handler)
+    return handler
+
+
+def _try(handler: Handler) -> None:
+    """Makes an instance, where address space is so short that there may be none."""
+    try:
+        store, _ = handler.instantiate(ServerState(handler, WasiCtx()))
+    except (Trap, MemoryError) as error:
+        reason = str(error).partition("\n")[0]
+        raise ServeError(f"the limit of address space (ulimit -v) leaves no room for an instance: {reason}") from None
+    store.close()
 
 
 def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
