@@ -151,3 +151,13 @@ def test_payloads_compare_by_value() -> None:
     assert ErrorCode.HttpResponseHeaderSize(size) == ErrorCode.HttpResponseHeaderSize(FieldSizePayload("x", 3))
     assert ErrorCode.HttpResponseHeaderSize(size) != ErrorCode.HttpResponseTrailerSize(size)
     assert hash(ErrorCode.HttpRequestHeaderSize(size)) == hash(ErrorCode.HttpRequestHeaderSize(size))
+
+
+def test_errors_with_long_texts_of_guests_are_cut() -> None:
+    for error in (
+        HttpError(ErrorCode.InternalError("x\x1b[31m" * 100_000)),
+        HttpError(ErrorCode.LoopDetected, "x" * 9999),
+    ):
+        assert len(str(error)) < 1100
+        assert str(error).isprintable()
+        assert str(pickle.loads(pickle.dumps(error))).startswith(str(error)[:400])

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
 from wasi_http.component import Err, Ok, Variant, case, u8, u16, u32, u64
+from wasi_http.engine.errors import excerpt
 from wasi_http.wire.errors import BodyLengthError, LocalProtocolError, Reason, RemoteProtocolError
 
 __all__ = [
@@ -90,10 +91,13 @@ class ErrorCode(Variant):
 
 
 class HttpError(OSError):
-    """An exchange failed with ``code``. It is an OSError, so a stream that raises it fails the guest's operation."""
+    """An exchange failed with ``code``. It is an OSError, so a stream that raises it fails the guest's operation.
+
+    ``message`` is cut when it is long. What a guest or a server says in the code is not.
+    """
 
     def __init__(self, code: ErrorCode, message: str = "") -> None:
-        super().__init__(message or repr(code))
+        super().__init__(excerpt(message or repr(code), keep="\n"))
         self.code = code
 
     def __reduce__(self) -> tuple[type[HttpError], tuple[ErrorCode, str]]:

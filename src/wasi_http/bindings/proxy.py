@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wasi_http.component import Call, InstancePre, Lifted
 from wasi_http.engine import Store
+from wasi_http.engine.errors import expect
 from wasi_http.resources import IncomingHandler, IncomingRequest, ResponseOutparam
 
 __all__ = ["IncomingHandlerGuest", "Proxy", "ProxyPre"]
@@ -48,6 +49,7 @@ class ProxyPre:
     __slots__ = ("_pre", "_proxy")
 
     def __init__(self, pre: InstancePre) -> None:
+        expect(InstancePre, pre, "ProxyPre(linker.instantiate_pre(component))")
         self._pre = pre
         self._proxy = Proxy(IncomingHandlerGuest(pre.export(IncomingHandler)["handle"]))
 

@@ -15,6 +15,7 @@ from wasi_http.component.plan import Plan, core_modules, make_plan
 from wasi_http.component.shims import bypass_shims
 from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, wat_to_wasm
 from wasi_http.engine.cache import ModuleCache
+from wasi_http.engine.errors import excerpt, expect
 from wasi_http.engine.fusion import FUSION
 
 __all__ = ["Component"]
@@ -35,11 +36,17 @@ class Component:
         Modules come from the compile cache where they are there; ``progress`` hears of those that have to be compiled.
         Raises `InvalidComponent`, and `CompileError` with ``EngineConfig.isolate_compilation``.
         """
+        expect(Engine, engine, "Component(engine, wasm)")
         if isinstance(wasm, str):
             try:
                 wasm = wat_to_wasm(wasm)
             except InvalidModule as error:
                 raise InvalidComponent(error.message, error.offset or 0) from None
+        try:
+            memoryview(wasm)
+        except TypeError:
+            what = f"expected bytes or str, got {type(wasm).__name__}"
+            raise TypeError(f"{what}: of a file Component.from_file(engine, path)") from None
         self.engine = engine
         definition = decode(wasm)
         with ModuleCache(engine) as cache:
@@ -49,6 +56,7 @@ class Component:
     @classmethod
     def from_file(cls, engine: Engine, path: str | os.PathLike[str], *, progress: Progress | None = None) -> Component:
         """Loads a component from a ``.wasm`` file, or from a text file. Raises OSError and `InvalidComponent`."""
+        expect(Engine, engine, "Component.from_file(engine, path)")
         data = Path(path).read_bytes()
         if data[:4] != b"\0asm":
             try:
@@ -68,7 +76,7 @@ class Component:
         return list(self.plan.exports)
 
     def __repr__(self) -> str:
-        return f"<Component: exports {', '.join(self.exports) or 'nothing'}>"
+        return f"<Component: exports {excerpt(', '.join(self.exports)) or 'nothing'}>"
 
 
 def _fused(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
 
 from wasi_http.component.abi import ENCODINGS, Signature
 from wasi_http.component.component import Component
@@ -29,14 +30,18 @@ from wasi_http.component.types import (
     VariantType,
 )
 from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
+from wasi_http.engine.errors import excerpt, expect
 
-__all__ = ["InstancePre", "Linker", "semver_track"]
+__all__ = ["InstancePre", "Linker", "Provider", "semver_track"]
 
 # Python refuses to read numbers of thousands of digits, and nobody needs them.
 _NUMBER = r"[0-9]{1,18}"
 _versioned = re.compile(
     rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
 ).fullmatch
+
+# Names in one line about interfaces that are missing.
+_MAX_FORGOTTEN = 5
 
 
 def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
@@ -56,6 +61,32 @@ def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
     return None
 
 
+class Provider:
+    """What defines interfaces in a linker: ``call`` is the Python code."""
+
+    __slots__ = ("_names", "call")
+
+    def __init__(self, call: str, names: Iterable[str]) -> None:
+        self.call = call
+        self._names = {_without_version(name): name for name in names}
+
+    def find(self, name: str) -> str | None:
+        """The interface that it defines of that name, in whatever version."""
+        return self._names.get(_without_version(name))
+
+    def covers(self, name: str) -> bool:
+        """Whether an import of ``name`` gets that interface."""
+        found = self.find(name)
+        if found is None or found == name:
+            return found is not None
+        wanted, provided = semver_track(name), semver_track(found)
+        return wanted is not None and provided is not None and wanted[0] == provided[0]
+
+
+def _without_version(name: str) -> str:
+    return name.partition("@")[0]
+
+
 class Linker:
     """The interfaces that the host gives to components of one engine.
 
@@ -63,7 +94,11 @@ class Linker:
     track get it too.
     """
 
+    #: Of what a `LinkError` reminds those who forgot it; those that define least come first.
+    providers: ClassVar[list[Provider]] = []
+
     def __init__(self, engine: Engine) -> None:
+        expect(Engine, engine, "Linker(engine)")
         self.engine = engine
         self._interfaces: dict[str, Interface] = {}
         self._functions: dict[str, dict[str, HostFunction]] = {}
@@ -76,8 +111,7 @@ class Linker:
 
         Raises TypeError when the declaration is wrong.
         """
-        if isinstance(interface, type):
-            interface = interface()
+        interface = _instance(interface, "linker.define(interface)")
         functions = interface.functions()
         self._interfaces[interface.name] = interface
         self._functions[interface.name] = functions
@@ -106,16 +140,41 @@ class Linker:
 
     def instantiate_pre(self, component: Component) -> InstancePre:
         """Links a component; raises `LinkError` with everything that is missing or does not match."""
+        expect(Component, component, "linker.instantiate_pre(component)")
         if component.engine is not self.engine:
             raise ValueError("the component and the linker belong to different engines")
         return InstancePre(self, component)
 
-    def _check(self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]) -> Iterator[str]:
+    def _check_names(self, wanted: Iterable[str]) -> Iterator[str]:
+        forgotten = []
+        for name in wanted:
+            if self.find(name) is not None:
+                continue
+            known = next((provider for provider in self.providers if provider.find(name)), None)
+            hint = next((hint for prefix, hint in self._hints.items() if name.startswith(prefix)), None)
+            if hint is None and known is not None and known.covers(name):
+                forgotten.append(name)
+                continue
+            if hint is None and known is not None:
+                hint = f"{known.call} defines {known.find(name)}, which is not compatible"
+            short = excerpt(name, 200)
+            yield f"{short} is missing; " + (hint or f'define a class Interface with name="{short}" in the linker')
+        if forgotten:
+            provider = next(
+                (provider for provider in self.providers if all(map(provider.covers, forgotten))), self.providers[-1]
+            )
+            names = ", ".join(forgotten[:_MAX_FORGOTTEN])
+            if len(forgotten) == 1:
+                yield f"{names} is missing; {provider.call} defines it"
+            elif len(forgotten) <= _MAX_FORGOTTEN:
+                yield f"{names} are missing; {provider.call} defines them"
+            else:
+                more = len(forgotten) - _MAX_FORGOTTEN
+                yield f"{names} and {more} more are missing; {provider.call} defines them"
+
+    def _bind(self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]) -> None:
         found = self.find(wanted)
         if found is None:
-            hint = next((hint for prefix, hint in self._hints.items() if wanted.startswith(prefix)), None)
-            how = hint or f'define a class Interface with name="{wanted}" in the linker'
-            yield f"{wanted} is missing; {how}"
             return
         provided = self._interfaces[found].resource_types()
         for name, resource in imported.resources.items():
@@ -151,9 +210,9 @@ class InstancePre:
         self.component = component
         plan = component.plan
         resources: dict[ResourceType, ResourceType] = {}
-        problems = list(plan.unsupported)
+        problems = [*plan.unsupported, *linker._check_names(plan.imports)]
         for name, imported in plan.imports.items():
-            problems.extend(linker._check(name, imported, resources))
+            linker._bind(name, imported, resources)
         for name, imported in plan.imports.items():
             problems.extend(linker._check_functions(name, imported, resources))
         if problems:
@@ -207,8 +266,7 @@ class InstancePre:
         `GuestResource` objects, whatever class declares them; ask for the interface that defines one before those that
         use it. Raises `LinkError` when the interface is not exported, or has other signatures.
         """
-        if isinstance(interface, type):
-            interface = interface()
+        interface = _instance(interface, "pre.export(interface)")
         exports = self.component.plan.exports
         name = self._find_export(interface.name)
         if name is None:
@@ -270,6 +328,13 @@ class InstancePre:
     async def instantiate_async(self, store: Store) -> None:
         """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
         self.instantiate(store)
+
+
+def _instance(interface: Interface | type[Interface], usage: str) -> Interface:
+    if isinstance(interface, type) and issubclass(interface, Interface):
+        interface = interface()
+    expect(Interface, interface, usage)
+    return interface
 
 
 def _needs_entry(function: LiftedFunc) -> bool:

@@ -20,7 +20,7 @@ from cython.cimports.wasi_http.engine.engine import (
 )
 
 from wasi_http.engine.config import HOST_STACK, EngineConfig
-from wasi_http.engine.errors import UnsupportedWasmtime
+from wasi_http.engine.errors import UnsupportedWasmtime, expect
 from wasi_http.engine.library import library_path
 
 __all__ = ["Clock", "Engine"]
@@ -166,6 +166,7 @@ class Engine:
     def __init__(self, config: EngineConfig | None = None) -> None:
         if config is None:
             config = EngineConfig()
+        expect(EngineConfig, config, "Engine(EngineConfig(...))")
         self.config = config
         self.entry_stack = config.max_wasm_stack + HOST_STACK
         self.fiber_stack = config.async_stack_size - config.max_wasm_stack

@@ -11,6 +11,7 @@ __all__ = [
     "Trap",
     "UnsupportedWasmtime",
     "excerpt",
+    "expect",
 ]
 
 MAX_EXCERPT = 1000
@@ -30,6 +31,13 @@ def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+
+
+def expect(kind: type, value: object, usage: str) -> None:
+    """Raises TypeError when ``value`` is not of ``kind``; ``usage`` is the call as it should be."""
+    if not isinstance(value, kind):
+        given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        raise TypeError(f"expected {kind.__name__}, got {given}: write {usage}")
 
 
 class Trap(Exception):

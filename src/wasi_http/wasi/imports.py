@@ -6,6 +6,7 @@ from typing import Final
 
 from wasi_http.component.interface import Interface
 from wasi_http.component.linker import Linker
+from wasi_http.engine.errors import expect
 from wasi_http.wasi import cli, clocks, filesystem, io, random, sockets
 
 __all__ = ["INTERFACES", "add_to_linker"]
@@ -45,5 +46,6 @@ INTERFACES: Final[tuple[type[Interface], ...]] = (
 
 def add_to_linker(linker: Linker) -> None:
     """Defines all `INTERFACES`. A store that uses them offers a `WasiView` as its ``data``."""
+    expect(Linker, linker, "wasi_http.wasi.add_to_linker(linker)")
     for interface in INTERFACES:
         linker.define(interface)
