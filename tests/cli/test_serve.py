@@ -121,6 +121,12 @@ def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> 
     assert setups[1].shutdown_address == address
 
 
+def test_guests_are_not_trusted_unless_it_is_said(setups: list[Setup]) -> None:
+    assert invoke("app.wasm").exit_code == 0
+    assert invoke("app.wasm", "--trust-guest").exit_code == 0
+    assert [setup.trusted for setup in setups] == [False, True]
+
+
 def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_bytes(b"X-A: 1\r\n\n   \nx-a: \xff\nX-B:  two words  ")

@@ -382,6 +382,26 @@ def test_start_functions_cannot_hang_or_wait(body: str, expected: str, engine: E
     assert time.monotonic() - started < 5
 
 
+@pytest.mark.parametrize("interruptible", [True, False])
+def test_time_slices_end_unless_guests_are_trusted(interruptible: bool) -> None:
+    """What a host function takes is the guest's time: its next round through a loop is one too many."""
+    engine = Engine(EngineConfig(max_instances=1, cache=False, time_slice=0.001, interruptible=interruptible))
+    wat = """(module
+      (import "host" "wait" (func $wait))
+      (func (export "run") (local $i i32)
+        (call $wait)
+        (loop $l
+          (br_if $l (i32.ne (local.tee $i (i32.add (local.get $i) (i32.const 1))) (i32.const 5))))))"""
+    module = Module.compile(engine, wat_to_wasm(wat))
+    wait = CoreFunc("wait", NOTHING, lambda store: time.sleep(0.1))  # a hundred time slices
+    store = Store(engine)
+    Assembly(engine, [wait], [(module, [0])], [(0, 0)]).instantiate(store)
+    fiber = Fiber.of(store, 0, NOTHING)
+    assert fiber.poll() is not interruptible
+    while not fiber.poll():
+        pass
+
+
 def test_a_closed_store_is_refused_everywhere(engine: Engine) -> None:
     guest = Guest(engine, lambda store, number: 0)
     fiber = guest.start("run", NUMBER, 1)

@@ -171,6 +171,9 @@ def _text(value: str) -> str:
               help="Send guests' requests through the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY "
                    "name. What a name leads to is then the proxy's business.")
 @click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
+@click.option("--trust-guest", is_flag=True,
+              help="Compile without the checks that interrupt a guest. It computes faster, and while it does, nothing "
+                   "stops it, --timeout included, and no other request is served.")
 @click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
 def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
     """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
@@ -203,7 +206,15 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         store_limits=StoreLimits(memory_size=options["max_memory_size"]),
         wire_limits=Limits(body=options["max_request_body"]),
     )
-    setup = Setup(os.fspath(file), addr, options["workers"], config, not options["no_cache"], options["shutdown_addr"])
+    setup = Setup(
+        path=os.fspath(file),
+        address=addr,
+        workers=options["workers"],
+        config=config,
+        cache=not options["no_cache"],
+        shutdown_address=options["shutdown_addr"],
+        trusted=options["trust_guest"],
+    )
     try:
         with _progress() as progress:
             run(setup, progress)

@@ -282,6 +282,7 @@ def _environment(config: EngineConfig, engine: Engine) -> str:
             engine.guarded,
             config.max_memory_size,
             config.max_wasm_stack,
+            config.interruptible,
         )
     )
 

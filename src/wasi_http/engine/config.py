@@ -30,6 +30,9 @@ class EngineConfig:
         what is left, and may enter the guest again (for a destructor, say) while there is enough of it.
     ``time_slice``
         How long guest code may run before others get their turn.
+    ``interruptible``
+        ``False`` compiles guests without the checks that end their time slices: they compute faster, but one that does
+        not stop holds its thread for ever, whatever its deadline. For guests that are trusted.
     ``start_time_limit``
         How long the core ``start`` functions of one instance may run; they cannot be interrupted in between.
     ``isolate_compilation``
@@ -55,6 +58,7 @@ class EngineConfig:
     max_wasm_stack: int = 512 * KIB
     async_stack_size: int = 3 * MIB
     time_slice: float = 0.01
+    interruptible: bool = True
     start_time_limit: float = 1.0
     parallel_compilation: bool = True
     isolate_compilation: bool = False

@@ -43,6 +43,7 @@ cdef class Engine:
     cdef readonly object config
     cdef readonly bint pooling
     cdef readonly bint guarded
+    cdef bint interruptible                # guests have time slices
     cdef size_t entry_stack                # what is left of a stack when a host function enters a guest, at least
     cdef size_t fiber_stack                # what a fiber has below its first host function, at least
     cdef int64_t start_ticks               # what core start functions may take, in time slices

@@ -168,6 +168,7 @@ class Engine:
             config = EngineConfig()
         expect(EngineConfig, config, "Engine(EngineConfig(...))")
         self.config = config
+        self.interruptible = config.interruptible
         self.entry_stack = config.max_wasm_stack + HOST_STACK
         self.fiber_stack = config.async_stack_size - config.max_wasm_stack
         self.start_ticks = max(1, round(config.start_time_limit / config.time_slice))
@@ -237,7 +238,7 @@ def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cyt
         C.wasmtime_config_memory_reservation_for_growth_set(settings, _GROWTH)
         C.wasmtime_config_memory_guard_size_set(settings, 1 << 16)
         C.wasmtime_config_memory_may_move_set(settings, True)
-    C.wasmtime_config_epoch_interruption_set(settings, True)
+    C.wasmtime_config_epoch_interruption_set(settings, config.interruptible)
     C.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
     C.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
     C.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)

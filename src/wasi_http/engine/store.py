@@ -483,6 +483,8 @@ class Fiber:
             raise RuntimeError("the store is busy with another call")
         self.store = store
         store.enable_fibers()
+        # Without time slices the first one may be long: other threads need the interpreter meanwhile.
+        self.begun = not store.engine.interruptible
         # One tick may come at once: two make sure that a short call is not interrupted.
         C.wasmtime_context_set_epoch_deadline(store.context, 2)
         store.thread = PyThread_get_thread_ident()

@@ -60,6 +60,7 @@ class Setup:
     config: ServerConfig
     cache: bool
     shutdown_address: tuple[str, int] | None = None
+    trusted: bool = False
 
 
 def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> None:
@@ -160,7 +161,7 @@ def _load(
     instances = setup.config.max_concurrent_requests + 16
     if worker is not None:
         logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
-    engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache))
+    engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache, interruptible=not setup.trusted))
     linker = Linker(engine)
     add_to_linker_async(linker)
     linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")

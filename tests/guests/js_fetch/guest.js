@@ -6,5 +6,10 @@ async function answer(request) {
   if (pathname === "/echo") {
     return new Response(request.body, { headers: { "content-type": request.headers.get("content-type") ?? "" } });
   }
+  if (pathname.startsWith("/sum/")) {
+    let sum = 0;
+    for (let i = 0; i < Number(pathname.slice(5)); i++) sum = (sum + i * i) % 1000003;
+    return new Response(`${sum}\n`);
+  }
   return new Response("Hello from a fetch event!\n", { headers: { "content-type": "text/plain" } });
 }
