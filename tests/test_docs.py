@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import importlib
 import inspect
@@ -12,18 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import httpx2
 import pytest
 
-from tests.client.peers import answering, serving
-from tests.embedding import State, component
+from tests.embedding import component
 from tests.server.serving import run
 from wasi_http import (
     ClientConfig,
-    ClientRequest,
     Engine,
     EngineConfig,
-    HttpError,
     Linker,
     OutgoingRequestConfig,
     Request,
@@ -35,10 +30,8 @@ from wasi_http import (
     serve_connection,
 )
 from wasi_http.bindings import sync
-from wasi_http.bindings.http.types import ErrorCode
 from wasi_http.cli.serve import serve
 from wasi_http.engine.cache import cache_directory
-from wasi_http.pipe import Pipe
 from wasi_http.server.config import ServerConfig
 from wasi_http.wire import Limits
 
@@ -267,124 +260,8 @@ def test_settings_without_a_socket(engine: Engine, guide: Any, url: str, status:
     assert (found[0], found[1][: len(body)]) == (status, body)
 
 
-class Calling(State):
-    """A state whose requests go to a coroutine function."""
-
-    def __init__(self, call: Any) -> None:
-        super().__init__()
-        self._call = call
-
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Any:
-        return await self._call(request)
-
-
-async def echo(scope: Any, receive: Any, send: Any) -> None:
-    """An ASGI application: tells what was asked, then returns what was sent."""
-    said = f"{scope['method']} {scope['scheme']} {scope['path']} {scope['query_string'].decode()} ".encode()
-    await send({"type": "http.response.start", "status": 201, "headers": [(b"content-type", b"text/plain")]})
-    await send({"type": "http.response.body", "body": said, "more_body": True})
-    more = True
-    while more:
-        message = await receive()
-        more = message["more_body"]
-        await send({"type": "http.response.body", "body": message["body"], "more_body": more})
-
-
-def test_an_asgi_application(engine: Engine, guide: Any) -> None:
-    data = bytes(range(256)) * 400  # that guest reads nothing before it has sent everything
-    request = Request("POST", "/fetch-post", [(b"x-url", b"http://app/a%20b?q=1")], data, "me")
-    state = Calling(lambda sent: guide.call_asgi(echo, sent))
-    status, body = guide.fetch(engine, link(engine, "c_fetch"), state, request)
-    assert (status, body) == (201, b"POST http /a b q=1 " + data)
-
-
-def test_an_asgi_application_that_fails(guide: Any) -> None:
-    async def nothing(scope: Any, receive: Any, send: Any) -> None:
-        pass
-
-    async def at_once(scope: Any, receive: Any, send: Any) -> None:
-        raise KeyError("at once")
-
-    async def half_way(scope: Any, receive: Any, send: Any) -> None:
-        await send({"type": "http.response.start", "status": 200})
-        await send({"type": "http.response.body", "body": b"half", "more_body": True})
-
-    async def main() -> None:
-        request = ClientRequest("GET", "http", "app", "/")
-        with pytest.raises(HttpError) as incomplete:
-            await guide.call_asgi(nothing, request)
-        assert incomplete.value.code == ErrorCode.HttpResponseIncomplete
-        with pytest.raises(KeyError):
-            await guide.call_asgi(at_once, request)
-        response = await guide.call_asgi(half_way, request)
-        with pytest.raises(HttpError):
-            await response.body.read()
-
-    run("asyncio", main())
-
-
-def test_an_asgi_application_is_cancelled_when_its_response_is_not_wanted(guide: Any) -> None:
-    async def main() -> None:
-        cancelled = asyncio.Event()
-
-        async def endless(scope: Any, receive: Any, send: Any) -> None:
-            await send({"type": "http.response.start", "status": 200})
-            try:
-                while True:
-                    await send({"type": "http.response.body", "body": bytes(65536), "more_body": True})
-            except asyncio.CancelledError:
-                cancelled.set()
-                raise
-
-        response = await guide.call_asgi(endless, ClientRequest("GET", "http", "app", "/"))
-        async for _ in response.body:
-            break
-        response.body.cancel()
-        await cancelled.wait()
-
-    run("asyncio", main())
-
-
-# ---- httpx2
-
-
-def sent(authority: str, body: Pipe | None = None) -> ClientRequest:
-    return ClientRequest("GET" if body is None else "POST", "http", authority, "/a?b", [(b"c", b"d")], body)
-
-
-def test_a_transport_of_httpx2_that_needs_no_socket(guide: Any) -> None:
-    async def answer(request: httpx2.Request) -> httpx2.Response:
-        timeout = request.extensions["timeout"]
-        assert timeout == {"pool": 1.0, "connect": 1.0, "write": 3.0, "read": 2.0}
-        said = f"{request.method} {request.url} {request.headers['c']} ".encode() + await request.aread()
-        return httpx2.Response(202, headers=[("A", "b"), ("Connection", "close")], content=said)
-
-    async def main() -> None:
-        config = OutgoingRequestConfig(False, 1.0, 2.0, 3.0)
-        response = await guide.call_httpx(httpx2.MockTransport(answer), sent("app:81", Pipe.of(b"sent")), config)
-        assert (response.status, response.headers[0]) == (202, (b"A", b"b"))
-        assert b"connection" not in dict((name.lower(), value) for name, value in response.headers)
-        assert await response.body.read() == b"POST http://app:81/a?b d sent"
-
-    run("asyncio", main())
-
-
-def test_a_transport_of_httpx2_over_the_network(guide: Any) -> None:
-    async def main() -> None:
-        transport, config = httpx2.AsyncHTTPTransport(), OutgoingRequestConfig()
-        good = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"
-        cut = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello"
-        async with transport, serving(answering(good, cut)) as server:
-            response = await guide.call_httpx(transport, sent(server.authority), config)
-            assert (response.status, response.headers, await response.body.read()) == (200, [], b"hello")
-            response = await guide.call_httpx(transport, sent(server.authority), config)
-            with pytest.raises(HttpError) as caught:
-                await response.body.read()
-            assert caught.value.code is ErrorCode.HttpResponseIncomplete
-            free = server.authority
-            await transport.aclose()
-        with pytest.raises(HttpError) as caught:
-            await guide.call_httpx(transport, sent(free), config)
-        assert caught.value.code is ErrorCode.DestinationUnavailable
-
-    run("asyncio", main())
+@pytest.mark.parametrize(("view", "body"), [("Mounted", b"This is /a%20b"), ("Mocked", b"mocked")])
+def test_requests_that_adapters_answer(engine: Engine, guide: Any, view: str, body: bytes) -> None:
+    request = Request("GET", "/fetch", [(b"x-url", b"http://app/a%20b?q=1")], authority="me")
+    found = guide.fetch(engine, link(engine, "c_fetch"), getattr(guide, view)({}), request)
+    assert found == (200, body)

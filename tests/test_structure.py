@@ -18,7 +18,7 @@ FILES = {
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-FLOORS = ("engine", "component", "wasi", "http", "bindings", "server", "cli")
+FLOORS = ("engine", "component", "wasi", "http", "bindings", "doors", "server", "cli")
 
 
 def imports(path: Path) -> Iterator[tuple[str, str]]:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.error import ErrorCode, HttpError
 from wasi_http.message import Body
 from wasi_http.pipe import Pipe
 
@@ -214,6 +215,17 @@ class Reply:
 async def read(response: ClientResponse) -> Reply:
     body = Body(response.body)
     return Reply(response.status, list(response.headers), await body.read(), body.trailers)
+
+
+async def received(body: Body) -> tuple[bytes, ErrorCode | None]:
+    """What is read of a body, and which error ends it."""
+    data = b""
+    try:
+        async for piece in body:
+            data += piece
+    except HttpError as error:
+        return data, error.code
+    return data, None
 
 
 async def ask(client: Client, request: ClientRequest, **config: Any) -> Reply:

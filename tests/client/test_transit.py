@@ -22,7 +22,7 @@ from wasi_http.message import Body
 from wasi_http.pipe import Pipe
 
 from .conftest import Authority
-from .peers import PATIENCE, Peer, get, run, serving, until, using
+from .peers import PATIENCE, Peer, get, received, run, serving, until, using
 
 LENGTH = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -96,17 +96,6 @@ ENDINGS: list[tuple[bytes, str, bytes, ErrorCode | None]] = [
 ]
 
 
-async def read(body: Pipe) -> tuple[bytes, ErrorCode | None]:
-    """What is read of a body, and what ends it."""
-    data = b""
-    try:
-        async for piece in Body(body):
-            data += piece
-    except HttpError as error:
-        return data, error.code
-    return data, None
-
-
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize(("answer", "end", "data", "code"), ENDINGS)
 def test_what_arrived_before_the_end(
@@ -121,7 +110,7 @@ def test_what_arrived_before_the_end(
             wire.start()
             await wire.finish()
             response = await reply
-            assert await read(response.body) == (data, code)
+            assert await received(Body(response.body)) == (data, code)
 
     run(loop, main())
 
@@ -136,7 +125,7 @@ def test_a_body_that_ends_with_a_truncated_tls_connection_is_incomplete(loop: st
             wire.start()
             await wire.finish()
             response = await reply
-            assert await read(response.body) == (b"short", ErrorCode.HttpResponseIncomplete)
+            assert await received(Body(response.body)) == (b"short", ErrorCode.HttpResponseIncomplete)
 
     run(loop, main())
 
@@ -159,7 +148,7 @@ def test_an_early_answer_before_a_reset(loop: str, authority: Authority, tls: bo
             source.write(bytes(100_000))
             response = await reply
             assert response.status == 413
-            assert await read(response.body) == (b"much", None)
+            assert await received(Body(response.body)) == (b"much", None)
             assert source.cancelled
 
     run(loop, main())
@@ -168,12 +157,12 @@ def test_an_early_answer_before_a_reset(loop: str, authority: Authority, tls: bo
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 def test_what_was_written_leaves_before_a_body_fails(loop: str, authority: Authority, tls: bool) -> None:
     """The server gets what the guest wrote, and sees that it is not all."""
-    received = b""
+    arrived = b""
 
     async def script(peer: Peer) -> None:
-        nonlocal received
+        nonlocal arrived
         assert await peer.head()
-        received = await peer.closed()
+        arrived = await peer.closed()
 
     async def main() -> None:
         config = ClientConfig(tls=authority.tls)
@@ -187,9 +176,9 @@ def test_what_was_written_leaves_before_a_body_fails(loop: str, authority: Autho
             with pytest.raises(HttpError) as raised:
                 await reply
             assert raised.value.code == ErrorCode.InternalError("mine")
-        assert received.count(b"\0") == 100_000
-        assert b"the last" in received
-        assert not received.endswith(b"0\r\n\r\n")
+        assert arrived.count(b"\0") == 100_000
+        assert b"the last" in arrived
+        assert not arrived.endswith(b"0\r\n\r\n")
 
     run(loop, main())
 

@@ -1,0 +1,3 @@
+"""Other people's interfaces: thin adapters, each imported by its own name."""
+
+__all__: list[str] = []
