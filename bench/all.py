@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-PROGRAMS = ("hello", "instance", "lists", "echo", "python", "startup", "sleep", "forward", "reuse")
+PROGRAMS = ("hello", "instance", "lists", "echo", "python", "startup", "sleep", "forward", "reuse", "compute")
 
 _RESULTS = {0: "reached", 1: "missed"}
 
