@@ -112,6 +112,8 @@ def test_options(
         ("localhost:65535", ("localhost", 65535)),
         ("[::1]:80", ("::1", 80)),
         (":8080", ("", 8080)),
+        ("[::]:8080", ("::", 8080)),
+        ("[fe80::1%eth0]:8080", ("fe80::1%eth0", 8080)),
     ],
 )
 def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> None:
@@ -150,6 +152,10 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--addr", "localhost:http"], "write HOST:PORT"),
         (["--addr", "localhost:65536"], "the port is 0 to 65535"),
         (["--addr", "localhost:²"], "write HOST:PORT"),
+        (["--addr", "8080"], "'8080' is no address: write HOST:PORT"),
+        (["--addr", "::1:8080"], "'::1:8080' is no address: write HOST:PORT, as in 127.0.0.1:8080, [::1]:8080 or"),
+        (["--addr", "[[::1]:80"], "write HOST:PORT"),
+        (["--addr", "[]:80"], "write HOST:PORT"),
         (["--env", "=x"], "write NAME=VALUE"),
         (["--timeout", "soon"], "is no duration"),
         (["--shutdown-addr", "localhost"], "write HOST:PORT"),

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -21,13 +21,21 @@ COMMAND = [sys.executable, "-m", "wasi_http"]
 class Process:
     """A server that listens. ``err`` is what it wrote on standard error so far."""
 
-    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: dict[str, str],
+        cwd: Path | None = None,
+        before: Callable[[], None] | None = None,
+    ) -> None:
         self.process = subprocess.Popen(
             [*COMMAND, "serve", *arguments],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             env={**os.environ, **environment},
             start_new_session=True,
+            cwd=cwd,
+            preexec_fn=before,
         )
         self.out = self.err = ""
         self._changed = threading.Condition()
@@ -98,10 +106,15 @@ def rest(client: socket.socket) -> bytes:
 
 
 @contextmanager
-def started(cache: Path, guest: Path, *arguments: str) -> Iterator[Process]:
-    """A server on a free port of the loopback interface."""
+def started(
+    cache: Path, guest: Path, *arguments: str, cwd: Path | None = None, before: Callable[[], None] | None = None
+) -> Iterator[Process]:
+    """A server on a free port of the loopback interface; ``before`` runs in the process before the command."""
     process = Process(
-        [str(guest), "--addr", "127.0.0.1:0", *arguments], {"XDG_CACHE_HOME": str(cache), "PYTHONWARNINGS": "error"}
+        [str(guest), "--addr", "127.0.0.1:0", *arguments],
+        {"XDG_CACHE_HOME": str(cache), "PYTHONWARNINGS": "error"},
+        cwd,
+        before,
     )
     try:
         yield process

@@ -243,10 +243,10 @@ async def serving(handler: Handler) -> AsyncIterator[Serving]:
     """
     before = live()
     log = handler.output = Log()
-    listener = listen("127.0.0.1", 0, 128)
+    (listener,) = listen("127.0.0.1", 0, 128)
     address = listener.getsockname()
     worker, stop = Worker(handler), asyncio.Event()
-    ended = asyncio.create_task(worker.serve(listener, stop))
+    ended = asyncio.create_task(worker.serve([listener], stop))
     server = Serving(worker, log, address, stop, ended)
     try:
         with Stalls() as stalls:

@@ -19,12 +19,11 @@ import pytest
 from tests.guests.build import GuestUnavailable, build
 from wasi_http.engine import wat_to_wasm
 from wasi_http.server import ServerConfig
-from wasi_http.server.log import Log
 from wasi_http.server.process import ServeError, Setup, _supervise
 
 from . import processes
 from .processes import COMMAND, Process, rest, started
-from .serving import PATIENCE, get
+from .serving import PATIENCE, Log, get
 
 HELLO = get("/status/200", "Connection: close")
 
@@ -50,7 +49,7 @@ def until(reached: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_requests_finish_after_the_first_signal(cache: Path, kitchen: Path, number: signal.Signals) -> None:
     with started(cache, kitchen) as server, server.connect() as client, server.connect() as idle:
         assert server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
@@ -94,6 +93,65 @@ def test_a_signal_after_a_connection_waits_for_nobody(cache: Path, kitchen: Path
         server.signal(signal.SIGTERM)
         with pytest.raises(ConnectionResetError):
             rest(client)
+        assert server.end() == 0
+
+
+def test_clients_that_stay_do_not_keep_the_server_from_ending(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen, "--shutdown-addr", "127.0.0.1:0") as server:
+        door = server.wait_for(r"^Listening for shutdown on tcp://127\.0\.0\.1:(\d+)/$")
+        assert server.address
+        knocks = [socket.socket() for _ in range(5)]
+        for knock in knocks:
+            knock.settimeout(PATIENCE)
+            with contextlib.suppress(ConnectionRefusedError, ConnectionResetError):
+                knock.connect(("127.0.0.1", int(door[1])))
+        assert server.end() == 0
+        assert server.err.count("Shutting down") == 1
+        for knock in knocks:
+            knock.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_before_it_serves(cache: Path, tmp_path: Path, number: signal.Signals) -> None:
+    # As process 1 it would not end by the default action of a signal. Opening the file waits for a writer.
+    os.mkfifo(tmp_path / "app.wasm")
+    with started(cache, tmp_path / "app.wasm") as server:
+        until(lambda: handles(server.process.pid, number))
+        server.signal(number)
+        assert server.end() == 128 + number
+        assert server.err == ""
+
+
+def handles(pid: int, number: signal.Signals) -> bool:
+    found = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_hangup_that_is_ignored(cache: Path, kitchen: Path, workers: str) -> None:
+    def nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    with started(cache, kitchen, "--workers", workers, before=nohup) as server:
+        assert server.address
+        server.signal(signal.SIGHUP, group=True)
+        assert server.ask(HELLO).endswith(b"\r\n\r\nstatus\n")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_it_listens_at_all_addresses(cache: Path, kitchen: Path, workers: str) -> None:
+    with started(cache, kitchen, "--addr", ":0", "--workers", workers) as server:
+        port = server.address[1]
+        lines = server.err.splitlines()
+        assert f"Serving HTTP on http://0.0.0.0:{port}/" in lines
+        for host, line in (("127.0.0.1", "0.0.0.0"), ("::1", "[::]")):
+            if f"Serving HTTP on http://{line}:{port}/" in lines:
+                with socket.create_connection((host, port), PATIENCE) as client:
+                    client.sendall(HELLO)
+                    assert rest(client).endswith(b"status\n")
+        server.signal(signal.SIGTERM)
         assert server.end() == 0
 
 
@@ -253,7 +311,8 @@ def serves(server: Process) -> bool:
 
 
 @needs_proc
-def test_workers(cache: Path, kitchen: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_workers(cache: Path, kitchen: Path, number: signal.Signals) -> None:
     with started(cache, kitchen, "--workers", "2") as server, server.connect() as client:
         workers = server.children()
         assert len(workers) == 2
@@ -262,7 +321,7 @@ def test_workers(cache: Path, kitchen: Path) -> None:
         # A terminal sends the signal to all of them, and requests finish nevertheless.
         client.sendall(get("/drip/10"))
         assert client.recv(10) == b"HTTP/1.1 2"
-        server.signal(signal.SIGINT, group=True)
+        server.signal(number, group=True)
         assert rest(client).endswith(b"\r\n7\r\ntick 9\n\r\n0\r\n\r\n")
         assert server.end() == 0
         assert server.err.count("Shutting down") == 1
@@ -309,13 +368,39 @@ def test_workers_end_with_their_supervisor(cache: Path, kitchen: Path) -> None:
         until(lambda: not any(alive(pid) for pid in workers))
 
 
-def test_workers_that_cannot_start(capfd: pytest.CaptureFixture[str]) -> None:
-    setup = Setup("no-such-file.wasm", ("127.0.0.1", 0), 2, ServerConfig(), False)
-    with pytest.raises(ServeError, match="a worker could not start"):
-        asyncio.run(_supervise(setup, ("127.0.0.1", 0), "http://127.0.0.1/", None, Log.standard()))
-    said = capfd.readouterr().err
-    assert "FileNotFoundError" in said
-    assert "Serving" not in said
+def test_workers_that_cannot_start(tmp_path: Path) -> None:
+    setup = Setup(str(tmp_path / "missing.wasm"), ("127.0.0.1", 0), 2, ServerConfig(), False)
+    log = Log()
+
+    async def main() -> None:
+        await _supervise(setup, [(socket.AF_INET, ("127.0.0.1", 0))], lambda: None, [], log)
+
+    with pytest.raises(ServeError, match=r"a worker could not start: /.*/missing\.wasm: No such file or directory"):
+        asyncio.run(main())
+    assert log.err in ("", f"error: a worker could not start: {setup.path}: No such file or directory\n")
+
+
+@needs_proc
+def test_the_directory_of_the_start_is_gone(cache: Path, kitchen: Path, tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "app.wasm").write_bytes(kitchen.read_bytes())
+    with started(cache, Path("app.wasm"), "--workers", "2", cwd=here) as server:
+        assert server.address
+        (here / "app.wasm").rename(tmp_path / "app.wasm")
+        here.rmdir()
+        victim, _ = server.children()
+        os.kill(victim, signal.SIGKILL)
+        # It is tried again, as long as it takes.
+        missing = f"{here}/app.wasm: No such file or directory"
+        server.wait_for(f"^error: a worker could not start: {re.escape(missing)}")
+        here.mkdir()
+        (tmp_path / "app.wasm").rename(here / "app.wasm")
+        until(lambda: len(server.children() - {victim}) == 2)
+        until(lambda: all(serves(server) for _ in range(20)))
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert "Traceback" not in server.err
 
 
 def alive(pid: int) -> bool:

@@ -10,7 +10,6 @@ import socket
 import pytest
 
 from wasi_http.server import Handler, Worker, listen
-from wasi_http.server.server import bind
 from wasi_http.types import IncomingRequest, ResponseOutparam
 
 from .scripted import ScriptedHandler, respond
@@ -170,25 +169,14 @@ def test_out_of_descriptors(guests: Guests, loop: str) -> None:
     serve(loop, guests.handler("c_kitchen"), test)
 
 
-@pytest.mark.parametrize(("host", "family"), [("127.0.0.1", socket.AF_INET), ("localhost", None), ("", None)])
-def test_listen(host: str, family: socket.AddressFamily | None) -> None:
-    with listen(host, 0, 10) as listener:
-        assert family is None or listener.family == family
-        port = listener.getsockname()[1]
-        assert port
-        socket.create_connection((host or "127.0.0.1", port)).close()
-        with pytest.raises(OSError, match="in use"):
-            bind(host, port)
-
-
 def test_a_port_is_free_again_at_once(guests: Guests, loop: str) -> None:
     async def main() -> None:
         port = 0
         for _ in range(3):
-            listener = listen("127.0.0.1", port, 10)
+            (listener,) = listen("127.0.0.1", port, 10)
             port = listener.getsockname()[1]
             worker, stop = quiet_worker(guests.handler("c_kitchen")), asyncio.Event()
-            serving = asyncio.create_task(worker.serve(listener, stop))
+            serving = asyncio.create_task(worker.serve([listener], stop))
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(get("/status/200"))
             assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
@@ -207,12 +195,12 @@ def quiet_worker(handler: Handler) -> Worker:
 def test_workers_share_a_port(guests: Guests, loop: str) -> None:
     async def main() -> None:
         stop = asyncio.Event()
-        listeners = [listen("127.0.0.1", 0, 10, reuse_port=True)]
+        listeners = listen("127.0.0.1", 0, 10, reuse_port=True)
         address = listeners[0].getsockname()
-        listeners.append(listen("127.0.0.1", address[1], 10, reuse_port=True))
+        listeners += listen("127.0.0.1", address[1], 10, reuse_port=True)
         workers = [quiet_worker(guests.handler("c_kitchen")) for _ in listeners]
         serving = [
-            asyncio.create_task(worker.serve(listener, stop))
+            asyncio.create_task(worker.serve([listener], stop))
             for worker, listener in zip(workers, listeners, strict=True)
         ]
         writers = []
@@ -344,7 +332,7 @@ def test_abort_does_not_wait_for_guests_that_go_on(guests: Guests, loop: str) ->
 def test_a_connection_that_is_accepted_when_the_server_stops(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
-        server.worker._accept(server.worker._listener)  # type: ignore[arg-type]
+        server.worker._accept(server.worker._listeners[0])
         assert not server.worker.connections
         server.stop.set()
         assert await client.rest() == b""

@@ -27,18 +27,20 @@ _MAX_REQUESTS = 10_000
 _MAX_CONNECTIONS = 1_000_000
 _MAX_HANDLES = (1 << 28) - 1
 
+_ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,9})").fullmatch
 _FILE = click.Path(exists=True, dir_okay=False)
 
 
 def _address(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[str, int] | None:
     if value is None:
         return None
-    host, colon, port = value.rpartition(":")
-    if not colon or not (port.isascii() and port.isdigit()):
-        raise click.BadParameter(f"{value!r} is no address: write HOST:PORT, as in 127.0.0.1:8080 or [::1]:8080")
-    if int(port) > 65535:
+    found = _ADDRESS(value)
+    if found is None:
+        forms = "write HOST:PORT, as in 127.0.0.1:8080, [::1]:8080 or :8080 (all addresses)"
+        raise click.BadParameter(f"{value[:300]!r} is no address: {forms}")
+    if int(found["port"]) > 65535:
         raise click.BadParameter(f"{value!r}: the port is 0 to 65535")
-    return host.strip("[]"), int(port)
+    return found["ipv6"] or found["host"] or "", int(found["port"])
 
 
 def _environment(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -125,7 +127,7 @@ def _text(value: str) -> str:
 @click.command(short_help="Serves a component over HTTP/1.1.")
 @click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
-              help="Where to listen; port 0 takes a free one, and no HOST all addresses.")
+              help="Where to listen: at all addresses of HOST, or of the machine without it; port 0 takes a free one.")
 @click.option("--shutdown-addr", metavar="HOST:PORT", callback=_address,
               help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),

@@ -2,6 +2,7 @@
 
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler
-from wasi_http.server.server import Worker, listen
+from wasi_http.server.listeners import listen
+from wasi_http.server.server import Worker
 
 __all__ = ["Handler", "ServerConfig", "Worker", "listen"]

@@ -1,9 +1,7 @@
-"""The server as processes: setting up before listening, signals, and workers that share a port.
+"""The server as a process: what is set up before it listens, signals, and what its workers are.
 
-Workers are spawned, never forked, because the engine has threads; each loads the component from the compile cache. A
-worker and its supervisor hold the ends of a pipe: the worker says that it is ready, the supervisor that it has to stop,
-and each notices when the other is gone. Signals are the supervisor's business, because a terminal or a service manager
-may send them to all processes at once: the first lets requests finish, the second does not.
+Signals work from the beginning, also for process 1 of a container, which has no default actions: what arrives before
+the server listens ends it at once.
 """
 
 from __future__ import annotations
@@ -11,17 +9,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import itertools
 import logging
-import multiprocessing
-import multiprocessing.process
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
+from types import FrameType
 from typing import Any, Final
 
 from wasi_http.bindings import ProxyPre
@@ -30,20 +26,19 @@ from wasi_http.engine import Engine, EngineConfig, Trap
 from wasi_http.linking import add_to_linker_async
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler, ServerState
-from wasi_http.server.log import Log, LogStream
-from wasi_http.server.server import Worker, bind, listen
+from wasi_http.server.listeners import Address, authority, bind, listen, resolve
+from wasi_http.server.log import Log, LogStream, cut
+from wasi_http.server.server import Worker
+from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["ServeError", "Setup", "run"]
 
-_SHUTTING_DOWN: Final = "Shutting down, interrupt again to quit sooner..."
+# What ends the server, gracefully when it serves. SIGHUP does not when it was ignored from the start (nohup).
+_STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
 
-# What supervisors say to workers. A pipe that is closed says the first.
-_STOP: Final = b"stop"
-_ABORT: Final = b"abort"
-
-# A worker that ends sooner, in seconds, is replaced only after that time: whatever ailed it may ail the next one.
-_SETTLED: Final = 1.0
+# How much of the reason why a worker cannot start is told, in characters.
+_MAX_REASON: Final = 1000
 
 
 class ServeError(Exception):
@@ -64,47 +59,85 @@ class Setup:
 
 
 def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> None:
-    """Serves until SIGINT, SIGTERM or a connection to the shutdown address.
+    """Serves until SIGINT, SIGTERM, SIGHUP or a connection to the shutdown address.
 
     Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
-    `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound.
+    `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound. SIGTERM and SIGHUP raise
+    SystemExit then, with 128 and their number.
     """
+    before = _end_early(_stopping())
     log = Log.standard()
     try:
         _run(setup, progress, log)
     finally:
         log.drain()
         _forget_unread()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopping() -> list[signal.Signals]:
+    return [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+
+
+def _end_early(numbers: Iterable[signal.Signals]) -> dict[signal.Signals, Any]:
+    """Has the signals end the process as long as it does not serve; what they did before is returned."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    return {number: signal.signal(number, end) for number in numbers}
 
 
 def _run(setup: Setup, progress: Callable[[int, int], None] | None, log: Log) -> None:
     handler: Handler | None = _load(setup, progress, log)
-    host, port = setup.address
     shared = setup.workers > 1
-    with contextlib.ExitStack() as sockets:
-        door = None
+    with contextlib.ExitStack() as stack:
+        doors: list[socket.socket] = []
         if setup.shutdown_address is not None:
             with _bad_address(*setup.shutdown_address):
-                door = sockets.enter_context(listen(*setup.shutdown_address, 1))
-        with _bad_address(host, port):
-            if shared and port:
+                doors = listen(*setup.shutdown_address, 1)
+        with _bad_address(*setup.address):
+            addresses = resolve(*setup.address)
+            if shared and setup.address[1]:
                 # Those who share a port do not notice that somebody else does, too.
-                bind(host, port).close()
-            listener = sockets.enter_context(bind(host, port, reuse_port=shared))
-            if not shared:
-                listener.listen(setup.config.backlog)
-        if door is not None:
-            log.line(f"Listening for shutdown on tcp://{_name(door)}/")
-        url = f"http://{_name(listener)}/"
+                for probe in bind(addresses):
+                    probe.close()
+            listeners = bind(addresses, reuse_port=shared)
+            for listener in listeners:
+                stack.enter_context(listener)
+                if not shared:
+                    listener.listen(setup.config.backlog)
+        for door in doors:
+            stack.enter_context(door)
+            log.line(f"Listening for shutdown on tcp://{authority(door)}/")
+        urls = [f"http://{authority(listener)}/" for listener in listeners]
+
+        def ready() -> None:
+            for url in urls:
+                log.line(f"Serving HTTP on {url}")
+
         if not shared:
             assert handler is not None
-            _run_loop(_serve(handler, listener, lambda: log.line(f"Serving HTTP on {url}"), None, door), log)
+            _run_loop(_serve(handler, listeners, ready, None, doors), log)
             return
         # The workers load their own; here it was to see whether it can be loaded.
         handler = None
-        # The socket keeps the port, but is not listened to: what arrived here would never be answered.
+        # The sockets keep the ports, but are not listened to: what arrived here would never be answered.
+        bound = [(int(listener.family), listener.getsockname()) for listener in listeners]
         with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner() as runner:
-            runner.run(_supervise(setup, listener.getsockname()[:2], url, door, log))
+            runner.run(_supervise(_anchored(setup), bound, ready, doors, log))
+
+
+async def _supervise(
+    setup: Setup, addresses: list[Address], ready: Callable[[], None], doors: list[socket.socket], log: Log
+) -> None:
+    supervisor = Supervisor(setup.workers, _work, (setup, addresses), log, setup.config.shutdown_timeout)
+    _watch(doors, supervisor.shut_down)
+    try:
+        await supervisor.run([signal.SIGINT, *_stopping()], ready)
+    except WorkerFailed as failed:
+        raise ServeError(str(failed)) from None
 
 
 @contextlib.contextmanager
@@ -112,19 +145,14 @@ def _bad_address(host: str, port: int) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeError) as error:
-        raise ServeError(f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}") from None
+        where = getattr(error, "filename", None) or f"{host}:{port}"
+        raise ServeError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _name(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _watch(door: socket.socket | None, shut_down: Callable[[], None]) -> None:
+def _watch(doors: Iterable[socket.socket], shut_down: Callable[[], None]) -> None:
     """Calls ``shut_down`` when a client connects; there is no second time."""
-    if door is None:
-        return
     loop = asyncio.get_running_loop()
+    waiting = set(doors)
 
     def knock(door: socket.socket) -> None:
         try:
@@ -132,11 +160,14 @@ def _watch(door: socket.socket | None, shut_down: Callable[[], None]) -> None:
         except OSError:
             return  # it has gone again
         client.close()
-        loop.remove_reader(door.fileno())
-        door.close()
+        while waiting:
+            other = waiting.pop()
+            loop.remove_reader(other.fileno())
+            other.close()
         shut_down()
 
-    loop.add_reader(door.fileno(), knock, door)
+    for door in waiting:
+        loop.add_reader(door.fileno(), knock, door)
 
 
 def _forget_unread() -> None:
@@ -201,10 +232,10 @@ def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
 
 async def _serve(
     handler: Handler,
-    listener: socket.socket,
+    listeners: list[socket.socket],
     ready: Callable[[], None],
     supervisor: Connection | None,
-    door: socket.socket | None = None,
+    doors: Iterable[socket.socket] = (),
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -215,7 +246,7 @@ async def _serve(
             if stop.is_set():
                 worker.abort()
             else:
-                handler.log(_SHUTTING_DOWN)
+                handler.log(SHUTTING_DOWN)
         stop.set()
 
     def on_door() -> None:
@@ -228,137 +259,54 @@ async def _serve(
             message = supervisor.recv_bytes()
         except (EOFError, OSError):
             loop.remove_reader(supervisor.fileno())
-            message = _STOP
+            message = STOP
         stop.set()
-        if message == _ABORT:
+        if message == ABORT:
             worker.abort()
 
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
-    _watch(door, on_door)
+    for number in _stopping():
+        loop.add_signal_handler(number, on_signal)
+    _watch(doors, on_door)
     if supervisor is None:
         loop.add_signal_handler(signal.SIGINT, on_signal)
     else:
         loop.add_reader(supervisor.fileno(), on_supervisor)
     loop.call_soon(ready)
-    await worker.serve(listener, stop)
+    await worker.serve(listeners, stop)
 
 
-# Workers and their supervisor
+# Workers
 
 
-def _work(setup: Setup, address: tuple[str, int], supervisor: Connection, number: int) -> None:
-    """A worker process; no other of its supervisor has its number."""
-    # A terminal sends it to the whole group; the supervisor will tell when to stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number: int) -> None:
+    """A worker process."""
+    for ignored in BLOCKED:
+        signal.signal(ignored, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
+    _end_early(_stopping())
     log = Log.standard()
-    handler = _load(setup, None, log, number)
-    listener = listen(address[0], address[1], setup.config.backlog, reuse_port=True)
-    _run_loop(_serve(handler, listener, lambda: supervisor.send_bytes(b"ready"), supervisor), log)
+    try:
+        handler = _load(setup, None, log, number)
+        listeners = bind(addresses, reuse_port=True)
+        for listener in listeners:
+            listener.listen(setup.config.backlog)
+    except Exception as error:
+        supervisor.send_bytes(_described(error).encode("utf-8", "backslashreplace"))
+        sys.exit(1)
+    _run_loop(_serve(handler, listeners, lambda: supervisor.send_bytes(READY), supervisor), log)
     log.drain()
 
 
-async def _supervise(
-    setup: Setup, address: tuple[str, int], url: str, door: socket.socket | None, log: Log
-) -> None:
-    await _Supervisor(setup, address, log).run(url, door)
+def _described(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return cut(f"{type(error).__name__}: {error}", _MAX_REASON)
 
 
-class _Supervisor:
-    """Runs workers, replaces those that die, and stops them all at the end."""
-
-    def __init__(self, setup: Setup, address: tuple[str, int], log: Log) -> None:
-        self._setup = setup
-        self._log = log
-        self._address = address
-        self._context = multiprocessing.get_context("spawn")
-        self._loop = asyncio.get_running_loop()
-        self._workers: dict[Connection, multiprocessing.process.BaseProcess] = {}
-        self._numbers = itertools.count(1)
-        self._ready = 0
-        self._failed = False
-        self._interrupts = 0
-        self._changed = asyncio.Event()
-
-    async def run(self, url: str, door: socket.socket | None = None) -> None:
-        """Serves until SIGINT, SIGTERM or a knock at the door. Raises ServeError when a worker cannot start."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._loop.add_signal_handler(number, self._interrupt)
-        _watch(door, self._shut_down)
-        for _ in range(self._setup.workers):
-            self._spawn()
-        while not self._stopping and self._ready < self._setup.workers:
-            await self._change()
-        if not self._stopping:
-            self._log.line(f"Serving HTTP on {url}")
-        while not self._stopping:
-            await self._change()
-        if self._interrupts == 1:
-            self._log.line(_SHUTTING_DOWN)
-        self._tell(_STOP)
-        try:
-            async with asyncio.timeout(self._setup.config.shutdown_timeout + 5):
-                while self._workers:
-                    await self._change()
-        except TimeoutError:
-            for worker in self._workers.values():
-                worker.kill()
-                worker.join()
-        if self._failed:
-            raise ServeError("a worker could not start")
-
-    @property
-    def _stopping(self) -> bool:
-        return self._failed or self._interrupts > 0
-
-    async def _change(self) -> None:
-        """Waits for something to happen."""
-        self._changed.clear()
-        await self._changed.wait()
-
-    def _shut_down(self) -> None:
-        if not self._stopping:
-            self._interrupt()
-
-    def _interrupt(self) -> None:
-        self._interrupts += 1
-        self._changed.set()
-        if self._interrupts > 1:
-            self._tell(_ABORT)
-
-    def _tell(self, message: bytes) -> None:
-        for connection in self._workers:
-            with contextlib.suppress(OSError):
-                connection.send_bytes(message)
-
-    def _spawn(self) -> None:
-        if self._stopping:
-            return
-        mine, theirs = self._context.Pipe()
-        worker = self._context.Process(target=_work, args=(self._setup, self._address, theirs, next(self._numbers)))
-        worker.start()
-        theirs.close()
-        self._workers[mine] = worker
-        self._loop.add_reader(mine.fileno(), self._hear, mine, self._loop.time())
-
-    def _hear(self, connection: Connection, born: float) -> None:
-        """A worker is ready, or has ended."""
-        self._changed.set()
-        try:
-            connection.recv_bytes()
-        except (EOFError, OSError):
-            self._loop.remove_reader(connection.fileno())
-            connection.close()
-            self._bury(self._workers.pop(connection), born)
-        else:
-            self._ready += 1
-
-    def _bury(self, worker: multiprocessing.process.BaseProcess, born: float) -> None:
-        worker.join()
-        if self._stopping:
-            return
-        if self._ready < self._setup.workers:
-            self._failed = True
-            return
-        self._log.line(f"error: a worker ended with code {worker.exitcode} and is replaced")
-        settled = self._loop.time() - born > _SETTLED
-        self._loop.call_later(0 if settled else _SETTLED, self._spawn)
+def _anchored(setup: Setup) -> Setup:
+    """The setup with absolute paths: workers may start when the directory of this moment is gone."""
+    tls = setup.config.client.tls
+    files = {name: getattr(tls, name) for name in ("ca_bundle", "client_cert", "client_key")}
+    tls = replace(tls, **{name: os.path.abspath(path) for name, path in files.items() if path is not None})
+    client = replace(setup.config.client, tls=tls)
+    return replace(setup, path=os.path.abspath(setup.path), config=replace(setup.config, client=client))

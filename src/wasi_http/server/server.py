@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from wasi_http.server.connection import Connection
@@ -13,49 +14,13 @@ from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
 from wasi_http.wire.date import DateCache
 
-__all__ = ["Worker", "bind", "listen"]
+__all__ = ["Worker"]
 
 # When to try again, in seconds, after a connection could not be accepted.
 _RETRY: Final = 0.5
 
 # How many connections are accepted before those that are there get their turn.
 _ACCEPT_BATCH: Final = 32
-
-
-def bind(host: str, port: int, *, reuse_port: bool = False) -> socket.socket:
-    """A socket that has the address but does not listen yet; raises OSError.
-
-    With ``reuse_port`` several sockets that ask for it share the port.
-    """
-    refused: OSError | None = None
-    for family, kind, protocol, _, address in socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    ):
-        bound = socket.socket(family, kind, protocol)
-        try:
-            # A port whose last connections are not quite gone can be bound again at once.
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            bound.bind(address)
-        except OSError as error:
-            bound.close()
-            refused = refused or error
-        else:
-            bound.setblocking(False)
-            return bound
-    raise refused or OSError(f"no address for {host!r}")
-
-
-def listen(host: str, port: int, backlog: int, *, reuse_port: bool = False) -> socket.socket:
-    """A listening socket; raises OSError. See `bind`."""
-    listener = bind(host, port, reuse_port=reuse_port)
-    try:
-        listener.listen(backlog)
-    except BaseException:
-        listener.close()
-        raise
-    return listener
 
 
 class Worker:
@@ -75,7 +40,7 @@ class Worker:
         # A dict serves as a queue from whose middle those can go whose clients do.
         self._waiting: dict[Exchange, None] = {}
         self._quiet = asyncio.Event()
-        self._listener: socket.socket | None = None
+        self._listeners: Sequence[socket.socket] = ()
         self._accepting = False
         self._opening: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
@@ -83,16 +48,16 @@ class Worker:
         self.now = self.loop.time()
         self.date = self._dates.value(time.time())
 
-    async def serve(self, listener: socket.socket, stop: asyncio.Event) -> None:
-        """Accepts connections until ``stop`` is set, then lets requests finish. Closes the listener."""
-        self._listener = listener
+    async def serve(self, listeners: Sequence[socket.socket], stop: asyncio.Event) -> None:
+        """Accepts connections until ``stop`` is set, then lets requests finish. Closes the listeners."""
+        self._listeners = listeners
         ticker = self.loop.create_task(self._tick())
         self._update_accepting()
         try:
             await stop.wait()
         finally:
             try:
-                await self._shut_down(listener)
+                await self._shut_down(listeners)
             finally:
                 ticker.cancel()
                 self.instances.close()
@@ -111,19 +76,20 @@ class Worker:
 
     def _update_accepting(self) -> None:
         """Listens for connections as long as there may be more of them."""
-        listener = self._listener
-        if listener is None:
+        if not self._listeners:
             return
         if not self._has_room():
-            self._pause_accepting(listener)
+            self._pause_accepting()
         elif not self._accepting and self._retry is None:
             self._accepting = True
-            self.loop.add_reader(listener.fileno(), self._accept, listener)
+            for listener in self._listeners:
+                self.loop.add_reader(listener.fileno(), self._accept, listener)
 
-    def _pause_accepting(self, listener: socket.socket) -> None:
+    def _pause_accepting(self) -> None:
         if self._accepting:
             self._accepting = False
-            self.loop.remove_reader(listener.fileno())
+            for listener in self._listeners:
+                self.loop.remove_reader(listener.fileno())
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_ACCEPT_BATCH):
@@ -136,7 +102,7 @@ class Worker:
             except OSError as error:
                 # Out of descriptors, most likely. Those who have a connection are served, and this is tried again.
                 self.handler.log(f"error: cannot accept a connection: {error}")
-                self._pause_accepting(listener)
+                self._pause_accepting()
                 self._retry = self.loop.call_later(_RETRY, self._accept_again)
                 return
             self._opening.add(self.loop.create_task(self._open(client)))
@@ -211,13 +177,14 @@ class Worker:
 
     # The end
 
-    async def _shut_down(self, listener: socket.socket) -> None:
+    async def _shut_down(self, listeners: Sequence[socket.socket]) -> None:
         self.stopping = True
-        self._listener = None
-        self._pause_accepting(listener)
+        self._pause_accepting()
+        self._listeners = ()
         if self._retry is not None:
             self._retry.cancel()
-        listener.close()
+        for listener in listeners:
+            listener.close()
         for connection in tuple(self.connections):
             connection.shut_down()
         try:
