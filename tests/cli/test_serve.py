@@ -227,11 +227,26 @@ def test_help() -> None:
 
 CORE = wat_to_wasm('(module (func (export "run")))')
 NO_HANDLER = '(component (core module $m (func (export "f"))) (core instance $i (instantiate $m)))'
+RUNS_ONCE = """(component (core module $m (func (export "f"))) (core instance $i (instantiate $m))
+  (func $run (canon lift (core func $i "f"))) (instance $run (export "run" (func $run)))
+  (export "wasi:cli/run@0.2.0" (instance $run)))"""
 UNKNOWN_IMPORT = '(component (import "test:unknown/thing@1.0.0" (instance (export "f" (func)))))'
 
 # Name, content, what is said.
 FILES: list[tuple[str, bytes | str, str]] = [
-    ("empty.wasm", b"", "error: {path}: no binary component, and as text wrong in line 1, column 1: "),
+    ("empty.wasm", b"", "error: {path}: the component is empty"),
+    ("app.py", "print('hello')", "error: {path}: this is Python source: make a component of it with `componentize-py"),
+    (
+        "command.wat",
+        RUNS_ONCE,
+        "error: {path}: the component does not export wasi:http/incoming-handler@0.2.12; "
+        "it exports wasi:cli/run@0.2.0; it is a command, which runs once",
+    ),
+    (
+        "new.wat",
+        "(component (type (stream u8)))",
+        "error: {path}: the type stream is not supported yet: the component is made for WASI 0.3, ",
+    ),
     ("text.wasm", "(component\n what)", "error: {path}: no binary component, and as text wrong in line 2, column 2: "),
     ("binary.wasm", b"\xff\xfe\x00\x01" * 100, "error: {path}: "),
     ("core.wasm", CORE, "error: {path}: this is a core module, not a component"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import re
 import subprocess
 from pathlib import Path
 
@@ -40,7 +42,7 @@ REFUSED: list[tuple[str, bytes | str, str, int]] = [
     ("nothing", b"", "the component is empty", 0),
     ("no text", "", "expected at least one module field", 0),
     ("only a magic number", b"\0asm", "ends within its header", 4),
-    ("something else", b"\x7fELF\1\1\1\0", "is not WebAssembly", 0),
+    ("something else", b"\x7fELF\1\1\1\0", "this is a native program", 0),
     ("a core module", b"\0asm\1\0\0\0", "this is a core module, not a component", 4),
     ("the text of a core module", "(module)", "this is a core module, not a component", 4),
     ("text that ends early", "(component", "expected `.`", 0),
@@ -165,11 +167,31 @@ def test_files_that_are_no_components(engine: Engine, tmp_path: Path, name: str)
     with pytest.raises(FileNotFoundError):
         Component.from_file(engine, path)
     path.write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(InvalidComponent, match="neither binary WebAssembly"):
+        Component.from_file(engine, path)
+    path.write_bytes(b"")
+    with pytest.raises(InvalidComponent, match="is empty"):
+        Component.from_file(engine, path)
+    path.write_bytes(b"(component ;; \xff)")
     with pytest.raises(InvalidComponent, match="is not WebAssembly"):
         Component.from_file(engine, path)
-    path.write_bytes(b"hello")
-    with pytest.raises(InvalidComponent):
+    path.write_bytes(b"import this\n")
+    with pytest.raises(InvalidComponent, match="neither binary"):
         Component.from_file(engine, path)
+    with pytest.raises(InvalidComponent, match=re.escape("Component.from_file(engine, path)")):
+        Component(engine, str(path))
+    with pytest.raises(IsADirectoryError):
+        Component.from_file(engine, tmp_path)
+
+
+def test_what_files_are_is_said_with_the_cure(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "app.py"
+    path.write_text("print('hello')")
+    with pytest.raises(InvalidComponent) as caught:
+        Component.from_file(engine, path)
+    assert str(caught.value) == ("this is Python source: make a component of it with `componentize-py componentize`")
+    with pytest.raises(InvalidComponent, match="this is compressed with gzip: unpack it first"):
+        Component(engine, gzip.compress(wat_to_wasm("(component)")))
 
 
 def test_components_compile_in_a_process_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +212,7 @@ def test_components_compile_in_a_process_of_their_own(tmp_path: Path, monkeypatc
 
 def test_components_that_take_the_compiler_too_long() -> None:
     engine = Engine(EngineConfig(max_instances=1, cache=False, isolate_compilation=True, compile_timeout=1))
-    loops = f"(func (export \"f\") {'loop ' * 50_000}{'end ' * 50_000})"
+    loops = f'(func (export "f") {"loop " * 50_000}{"end " * 50_000})'
     instance = '(core instance $i (instantiate $m)) (func (export "f") (canon lift (core func $i "f")))'
     for text in (f"(component (core module $m {loops}) {instance})", f"(component (core module $m {loops}))"):
         with pytest.raises(CompileError, match="compiling takes longer than 1 s"):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from wasi_http.component import Call, InstancePre, Lifted
+from wasi_http.component import Call, InstancePre, Lifted, LinkError
+from wasi_http.component.errors import MADE_FOR_WASI_0_3
 from wasi_http.engine import Store
 from wasi_http.engine.errors import expect
 from wasi_http.resources import IncomingHandler, IncomingRequest, ResponseOutparam
 
 __all__ = ["IncomingHandlerGuest", "Proxy", "ProxyPre"]
+
+# What components are that export these and no incoming handler.
+_OTHERS = {
+    "wasi:cli/run": "it is a command, which runs once, and no proxy",
+    "wasi:http/handler": MADE_FOR_WASI_0_3,
+}
 
 
 class IncomingHandlerGuest:
@@ -51,7 +58,13 @@ class ProxyPre:
     def __init__(self, pre: InstancePre) -> None:
         expect(InstancePre, pre, "ProxyPre(linker.instantiate_pre(component))")
         self._pre = pre
-        self._proxy = Proxy(IncomingHandlerGuest(pre.export(IncomingHandler)["handle"]))
+        try:
+            functions = pre.export(IncomingHandler)
+        except LinkError as error:
+            names = {export.partition("@")[0] for export in pre.component.exports}
+            others = "".join(f"; {what}" for name, what in _OTHERS.items() if name in names)
+            raise LinkError([*error.problems[:-1], error.problems[-1] + others]) from None
+        self._proxy = Proxy(IncomingHandlerGuest(functions["handle"]))
 
     def instantiate(self, store: Store) -> Proxy:
         """An instance in a fresh store; raises `Trap` when a core start function fails."""

@@ -48,7 +48,7 @@ from wasi_http.component.definitions import (
     TypeBound,
     TypeDefinition,
 )
-from wasi_http.component.errors import InvalidComponent
+from wasi_http.component.errors import MADE_FOR_WASI_0_3, InvalidComponent
 from wasi_http.component.layout import needs_memory, needs_realloc
 from wasi_http.component.matching import TypeFault, TypeMatcher, sort_of
 from wasi_http.component.names import ExternName, is_interface_name, is_label, parse_extern_name
@@ -124,7 +124,8 @@ _PRIMITIVES = {
     0x74: Primitive.CHAR,
     0x73: Primitive.STRING,
 }
-_UNSUPPORTED_TYPES = {0x67: "list of fixed length", 0x66: "stream", 0x65: "future", 0x64: "error-context", 0x63: "map"}
+_ASYNC_TYPES = {0x66: "stream", 0x65: "future", 0x64: "error-context"}
+_UNSUPPORTED_TYPES = {0x67: "list of fixed length", **_ASYNC_TYPES, 0x63: "map"}
 _VALUE_TYPES = (
     Primitive,
     ListType,
@@ -210,6 +211,8 @@ _UNSUPPORTED_BUILTINS = {
     0x42: "thread.available-parallelism",
 }
 
+_ASYNC_BUILTINS = {name for name in _UNSUPPORTED_BUILTINS.values() if not name.startswith("thread.")}
+
 _T = TypeVar("_T")
 
 
@@ -283,6 +286,9 @@ class _Decoder:
 
     def fail(self, message: str, offset: int | None = None) -> NoReturn:
         raise InvalidComponent(excerpt(message), self.position if offset is None else offset)
+
+    def refuse(self, what: str, offset: int, is_async: bool) -> NoReturn:
+        self.fail(f"{what} is not supported yet{f': {MADE_FOR_WASI_0_3}' if is_async else ''}", offset)
 
     # Bytes, numbers, names, lists.
 
@@ -816,7 +822,7 @@ class _Decoder:
             case 0x68:
                 return BorrowType(self.resource())
         if code in _UNSUPPORTED_TYPES:
-            self.fail(f"the type {_UNSUPPORTED_TYPES[code]} is not supported yet", start)
+            self.refuse(f"the type {_UNSUPPORTED_TYPES[code]}", start, code in _ASYNC_TYPES)
         self.fail(f"0x{code:02x} is not a type", start)
 
     def some(self, items: list[_T], what: str, start: int) -> list[_T]:
@@ -860,7 +866,7 @@ class _Decoder:
             code = self.data[start]
             name = _UNSUPPORTED_TYPES.get(code) if self.position == start + 1 else None
             if name is not None:
-                self.fail(f"the type {name} is not supported yet", start)
+                self.refuse(f"the type {name}", start, code in _ASYNC_TYPES)
             self.fail("a value type is neither primitive nor the index of a type", start)
         space = self.scopes[-1].spaces[Sort.TYPE]
         if index >= len(space):
@@ -1084,7 +1090,7 @@ class _Decoder:
             name = _UNSUPPORTED_BUILTINS.get(code)
             if name is None:
                 self.fail(f"0x{code:02x} is not a canonical function", start)
-            self.fail(f"the canonical function {name} is not supported yet", start)
+            self.refuse(f"the canonical function {name}", start, name in _ASYNC_BUILTINS)
         return read(self, start)
 
     def canon_lift(self, start: int) -> Definition:
@@ -1118,7 +1124,7 @@ class _Decoder:
                 continue
             if code in (6, 7):
                 name = "async" if code == 6 else "callback"
-                self.fail(f"the option {name} of canonical functions is not supported yet", start)
+                self.refuse(f"the option {name} of canonical functions", start, True)
             if code > 5:
                 self.fail(f"0x{code:02x} is not an option of canonical functions that is supported", start)
             name = ("memory", "realloc", "post-return")[code - 3]

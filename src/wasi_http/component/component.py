@@ -11,6 +11,7 @@ from wasi_http.component.binary import decode
 from wasi_http.component.definitions import Component as Definitions
 from wasi_http.component.definitions import CoreModule
 from wasi_http.component.errors import InvalidComponent
+from wasi_http.component.foreign import advise
 from wasi_http.component.plan import Plan, core_modules, make_plan
 from wasi_http.component.shims import bypass_shims
 from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, wat_to_wasm
@@ -37,20 +38,12 @@ class Component:
         Raises `InvalidComponent`, and `CompileError` with ``EngineConfig.isolate_compilation``.
         """
         expect(Engine, engine, "Component(engine, wasm)")
-        if isinstance(wasm, str):
-            try:
-                wasm = wat_to_wasm(wasm)
-            except InvalidModule as error:
-                raise InvalidComponent(error.message, error.offset or 0) from None
-        try:
-            memoryview(wasm)
-        except TypeError:
-            what = f"expected bytes or str, got {type(wasm).__name__}"
-            raise TypeError(f"{what}: of a file Component.from_file(engine, path)") from None
+        binary = _binary(wasm)
         self.engine = engine
-        definition = decode(wasm)
+        definition = decode(binary)
         with ModuleCache(engine) as cache:
-            self.modules, self.plan = _fused(cache, wasm, definition, progress) or _single(cache, definition, progress)
+            fused = _fused(cache, binary, definition, progress)
+            self.modules, self.plan = fused or _single(cache, definition, progress)
         self.cache = cache
 
     @classmethod
@@ -58,7 +51,10 @@ class Component:
         """Loads a component from a ``.wasm`` file, or from a text file. Raises OSError and `InvalidComponent`."""
         expect(Engine, engine, "Component.from_file(engine, path)")
         data = Path(path).read_bytes()
-        if data[:4] != b"\0asm":
+        advice = advise(data, Path(path).suffix)
+        if advice is not None:
+            raise InvalidComponent(advice, 0)
+        if data and data[:4] != b"\0asm":
             try:
                 return cls(engine, data.decode(), progress=progress)
             except UnicodeDecodeError:
@@ -77,6 +73,27 @@ class Component:
 
     def __repr__(self) -> str:
         return f"<Component: exports {excerpt(', '.join(self.exports)) or 'nothing'}>"
+
+
+def _binary(wasm: bytes | memoryview | str) -> bytes | memoryview:
+    """The binary form of what may be text. Raises TypeError for what is neither, and `InvalidComponent`."""
+    if isinstance(wasm, str):
+        advice = advise(wasm[:1024].encode(errors="replace"))
+        if advice is not None:
+            raise InvalidComponent(f"{advice}; of a file: Component.from_file(engine, path)", 0)
+        try:
+            return wat_to_wasm(wasm)
+        except InvalidModule as error:
+            raise InvalidComponent(error.message, error.offset or 0) from None
+    try:
+        view = memoryview(wasm)
+    except TypeError:
+        what = f"expected bytes or str, got {type(wasm).__name__}"
+        raise TypeError(f"{what}: of a file Component.from_file(engine, path)") from None
+    advice = advise(view)
+    if advice is not None:
+        raise InvalidComponent(advice, 0)
+    return wasm
 
 
 def _fused(

@@ -7,7 +7,10 @@ from itertools import islice
 
 from wasi_http.engine.errors import excerpt
 
-__all__ = ["MAX_PROBLEMS", "InvalidComponent", "LinkError"]
+__all__ = ["MADE_FOR_WASI_0_3", "MAX_PROBLEMS", "InvalidComponent", "LinkError"]
+
+MADE_FOR_WASI_0_3 = "the component is made for WASI 0.3, and this version runs WASI 0.2"
+"""What the user of a component with async functions, streams or futures has to know."""
 
 MAX_PROBLEMS = 50
 """Lines of a `LinkError`; the last one counts what has none."""
@@ -26,7 +29,8 @@ class InvalidComponent(ValueError):
         self.offset = offset
 
     def __str__(self) -> str:
-        return f"{self.message} (at offset {self.offset}, 0x{self.offset:x})"
+        where = f" (at offset {self.offset}, 0x{self.offset:x})" if self.offset else ""
+        return f"{self.message}{where}"
 
 
 class LinkError(Exception):

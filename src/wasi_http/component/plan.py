@@ -39,7 +39,7 @@ from wasi_http.component.definitions import (
     TypeBound,
     TypeDefinition,
 )
-from wasi_http.component.errors import InvalidComponent
+from wasi_http.component.errors import MADE_FOR_WASI_0_3, InvalidComponent
 from wasi_http.component.layout import lifted_core_type, lowered_core_type
 from wasi_http.component.types import FuncType, ResourceType
 from wasi_http.engine import CoreType, Module, ModuleBinary
@@ -422,4 +422,4 @@ def _misfit(given: CoreItem | None, wanted: CoreImport) -> str:
 
 def _refuse_async(type_: FuncType, offset: int) -> None:
     if type_.is_async:
-        raise InvalidComponent("async functions (WASI 0.3) are not supported yet", offset)
+        raise InvalidComponent(f"async functions are not supported yet: {MADE_FOR_WASI_0_3}", offset)
