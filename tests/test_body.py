@@ -16,7 +16,7 @@ from wasi_http.engine import Trap
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Fields
 from wasi_http.pipe import BODY_BUFFER, Pipe
-from wasi_http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, Scheme, Types
+from wasi_http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme, Types
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
 from .view import View
@@ -30,6 +30,8 @@ def outgoing(kind: str, length: int | None = None) -> tuple[OutgoingBody, Pipe]:
     fields = Fields.from_list(View(), [] if length is None else [("content-length", b"%d" % length)])
     message = OutgoingResponse.new(fields) if kind == "response" else OutgoingRequest.new(fields)
     body = message.body()
+    if isinstance(message, OutgoingResponse):
+        ResponseOutparam.set(ResponseOutparam(), Ok(message))
     assert message.body_ is not None
     return body, message.body_
 
@@ -38,6 +40,7 @@ def plain(limit: int) -> tuple[OutputStream, Pipe]:
     view = View()
     view.outgoing_body_chunk_size = lambda: limit  # type: ignore[method-assign]
     body = OutgoingBody(view, None, ErrorCode.HttpResponseBodySize)
+    body.handed = True
     return body.write(), body.pipe
 
 
@@ -112,6 +115,7 @@ def test_the_declared_length_is_kept(kind: str, end: str, declared: int | None, 
         if wrong:
             assert isinstance(pipe.error, HttpError)
             assert pipe.error.code == size_error(written)
+            assert str(pipe.error) == f"the guest declared content-length {declared} and wrote {written} bytes"
         else:
             assert pipe.take_all() == b"x" * written
     # Whichever way it went, the other side knows that it is over.

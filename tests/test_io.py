@@ -135,6 +135,26 @@ def test_head_has_no_body() -> None:
     assert serve(tell, test) == []
 
 
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("HEAD", 404), ("GET", 304), ("HEAD", 304)])
+@pytest.mark.parametrize("pieces", [[], [5], [10], [5, 10]])
+def test_lengths_of_responses_without_a_body(method: str, status: int, pieces: list[int]) -> None:
+    async def body() -> AsyncIterator[bytes]:
+        for size in pieces:
+            yield bytes(size)
+
+    async def handler(request: Request) -> Response:
+        source: Any = body() if request.target == "/streamed" else b"".join([bytes(size) for size in pieces])
+        return Response(status, [(b"content-length", b"10")], Body.of(source))
+
+    async def test(client: Client) -> None:
+        for path in ("/", "/streamed") * 2:
+            await client.send(get(path, method=method))
+            reply = await client.reply(bodiless=True)
+            assert (reply.status, reply[b"content-length"]) == (status, b"10")
+
+    assert serve(handler, test) == []
+
+
 def test_a_body_of_unknown_length_and_its_trailers() -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for number in range(3):

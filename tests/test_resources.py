@@ -575,6 +575,47 @@ def test_a_call_without_a_response() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (RuntimeError("broken"), "the guest failed: broken"),
+        (asyncio.CancelledError(), "the guest was cancelled"),
+        (None, "the guest ended before its response's body"),
+    ],
+)
+@pytest.mark.parametrize("reads", ["before", "after"])
+def test_a_body_fails_with_its_guest(end: BaseException | None, text: str, reads: str) -> None:
+    """Whoever reads a response need not know that the guest's store has to be closed for it to end."""
+
+    async def main() -> None:
+        out, go = ResponseOutparam(), asyncio.Event()
+
+        async def guest() -> None:
+            response = simple_response()
+            response.body().write().write(b"part")
+            ResponseOutparam.set(out, Ok(response))
+            await go.wait()
+            if end is not None:
+                raise end
+
+        task = asyncio.ensure_future(guest())
+        response = await out.response(task)
+        if reads == "before":
+            assert await anext(aiter(response.body)) == b"part"
+            reading = asyncio.ensure_future(response.body.read())
+            await asyncio.sleep(0)
+            go.set()
+        else:
+            go.set()
+            await asyncio.wait([task])
+            reading = asyncio.ensure_future(response.body.read())
+        with pytest.raises(HttpError, match=text) as failed:
+            await reading
+        assert failed.value.code is ErrorCode.HttpResponseIncomplete
+
+    asyncio.run(main())
+
+
 def test_the_guest_is_cancelled_with_whoever_waits() -> None:
     async def main() -> None:
         gone = asyncio.Event()

@@ -13,6 +13,7 @@ from tests.embedding import State, link
 from tests.server.serving import run
 from wasi_http import (
     DEFAULT_FORBIDDEN_HEADERS,
+    Body,
     ClientRequest,
     ClientResponse,
     Engine,
@@ -244,6 +245,45 @@ def test_a_receiver_hears_of_the_response_at_once(engine: Engine) -> None:
     assert isinstance(heard[0], OutgoingResponse)
     assert heard[0].status == 201
     assert heard[1] == ErrorCode.InternalError("the guest said so")
+
+
+@pytest.mark.parametrize("path", ["/trap-after-head", "/exit-after-head"])
+@pytest.mark.parametrize("receives", [False, True])
+def test_a_body_fails_when_the_call_does(engine: Engine, path: str, receives: bool) -> None:
+    """Not only when the store is closed: another task may read the body, and know nothing of the store."""
+
+    async def main() -> None:
+        state = State()
+        store = Store(engine, state)
+        heard: list[Any] = []
+        req = state.new_incoming_request(Scheme.HTTP, Request("GET", path, authority="me"))
+        out = state.new_response_outparam(heard.append if receives else None)
+        proxy = await link(engine, "c_kitchen").instantiate_async(store)
+        task = asyncio.create_task(proxy.wasi_http_incoming_handler.call_handle(store, req, out))
+        try:
+            if receives:
+                await asyncio.wait([task])
+                body = Body(heard[0].body_)
+            else:
+                body = (await out.response(task)).body
+            with pytest.raises(HttpError, match=r"the guest (failed|exited)") as failed:
+                await body.read()
+            assert failed.value.code is ErrorCode.HttpResponseIncomplete
+            await asyncio.wait([task])
+            assert task.exception() is not None
+        finally:
+            store.close()
+
+    run("asyncio", main())
+
+
+def test_a_guest_may_tell_the_length_of_what_head_leaves_out(engine: Engine) -> None:
+    async def main() -> None:
+        request = Request("HEAD", "/content-length-short", authority="me")
+        status, headers, _ = await ask(engine, State(), "c_kitchen", request)
+        assert (status, headers) == (200, [(b"content-length", b"10")])
+
+    run("asyncio", main())
 
 
 def test_requests_that_name_nobody_are_refused() -> None:

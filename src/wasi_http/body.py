@@ -1,7 +1,8 @@
 """Bodies as guests hold them, in both directions; the bytes go through a `Pipe`.
 
 For a guest's outgoing body the declared length is enforced: a write beyond it fails, so does finishing short of it, and
-in both cases the message is aborted, as it is when the body is dropped unfinished.
+in both cases the message is aborted, as it is when the body is dropped unfinished. Where the message has no body (a
+response to HEAD, 204, 304) the declared length is that of another one: what is written is dropped, and never wrong.
 """
 
 from __future__ import annotations
@@ -152,10 +153,17 @@ class BodyOutput(OutputStream):
         if body.declared is not None:
             body.written += len(data)
             if body.written > body.declared:
-                error = HttpError(body.size_error(body.written))
-                body.pipe.fail(error)
-                raise error
+                raise body.fail_size()
         body.pipe.write(data)
+
+    def deadlock(self) -> str | None:
+        return self._body.deadlock()
+
+    @method
+    def subscribe(self) -> Own[Pollable]:
+        pollable = _BodyPollable(self)
+        pollable.attach(self)
+        return pollable
 
     def _over(self, error: Err[StreamError] | OSError) -> Err[StreamError]:
         if isinstance(error, BrokenPipeError):
@@ -164,12 +172,32 @@ class BodyOutput(OutputStream):
         return super()._over(error)
 
 
+class _BodyPollable(Pollable):
+    """Readiness of a `BodyOutput`, and whether it can still come."""
+
+    __slots__ = ("deadlock",)
+
+    def __init__(self, stream: BodyOutput) -> None:
+        super().__init__(stream.is_ready, stream.signal)
+        self.deadlock = stream.deadlock  # type: ignore[method-assign]
+
+
 class OutgoingBody(Resource, name="outgoing-body"):
-    """The body of a request or response that a guest sends; ``size_error`` makes the error of a wrong length."""
+    """The body of a request or response that a guest sends.
 
-    __slots__ = ("_finished", "_taken", "chunk", "declared", "pipe", "size_error", "written")
+    ``size_error`` makes the error of a wrong length. ``handed`` says that the guest has handed the message over: before
+    that nobody reads the body. ``optional``: it may turn out then that the message has no body.
+    """
 
-    def __init__(self, view: HttpState, declared: int | None, size_error: Callable[[int], ErrorCode]) -> None:
+    __slots__ = ("_finished", "_taken", "chunk", "declared", "handed", "optional", "pipe", "size_error", "written")
+
+    def __init__(
+        self,
+        view: HttpState,
+        declared: int | None,
+        size_error: Callable[[int], ErrorCode],
+        optional: bool = False,
+    ) -> None:
         chunk, chunks = view.outgoing_body_chunk_size(), view.outgoing_body_buffer_chunks()
         if chunk < 1 or chunks < 1:
             raise ValueError(f"a body needs room for at least one byte, not for {chunks} chunks of {chunk}")
@@ -177,6 +205,8 @@ class OutgoingBody(Resource, name="outgoing-body"):
         self.pipe = Pipe(chunk * chunks)
         self.declared = declared
         self.size_error = size_error
+        self.handed = False
+        self.optional = optional
         self.written = 0
         self._taken = False
         self._finished = False
@@ -199,16 +229,33 @@ class OutgoingBody(Resource, name="outgoing-body"):
         pipe = this.pipe
         if pipe.error is not None:
             raise Err(error_code_of(pipe.error))
-        if this.declared is not None and this.written != this.declared:
-            error = HttpError(this.size_error(this.written))
-            pipe.fail(error)
-            raise Err(error.code)
+        # Nothing written is right for a response to HEAD; whether it is one will be seen when it is handed over.
+        judged = this.written or this.handed or not this.optional
+        if this.declared is not None and this.written != this.declared and judged:
+            raise Err(this.fail_size().code)
         entries = None if trailers is None else trailers.entries_
         if entries and not _FRAMING.isdisjoint(name for name, _ in entries):
             error = HttpError(ErrorCode.HttpProtocolError, "a trailer that frames the message")
             pipe.fail(error)
             raise Err(error.code)
         pipe.end(entries)
+
+    def fail_size(self) -> HttpError:
+        """Aborts the message: what was written is not what was declared."""
+        text = f"the guest declared content-length {self.declared} and wrote {self.written} bytes"
+        error = HttpError(self.size_error(self.written), text)
+        self.pipe.fail(error)
+        return error
+
+    def deadlock(self) -> str | None:
+        """Why nobody will ever make room in the body, if that is certain."""
+        pipe = self.pipe
+        if self.handed or pipe.size < pipe.limit or pipe.cancelled or pipe.error is not None or len(pipe.readable):
+            return None
+        return (
+            f"deadlock: the guest waits for room in the body of a message that it has not handed over, and {pipe.size} "
+            "bytes are all that is kept: call response-outparam.set (or outgoing-handler.handle) first, and write then"
+        )
 
     def drop(self) -> None:
         if not self._finished:

@@ -55,6 +55,7 @@ def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions 
     # Each answer that is on its way may fill a buffer.
     if state.table.charged + BODY_BUFFER > state.table.memory:
         raise Err(ErrorCode.ConnectionLimitReached)
+    request.hand_over()
     future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
     future.charge(state.table, BODY_BUFFER)
     return future

@@ -160,6 +160,11 @@ class IncomingRequest(Resource, name="incoming-request"):
         body = request.body if isinstance(request.body, Body) else Body.of(request.body)
         return cls(view, request.method, target, scheme, authority, headers, body.pipe, body.demand)
 
+    @property
+    def verb(self) -> str:
+        """The method as it stands in a request line."""
+        return self._method
+
     @method
     def method_(self) -> Method:
         return Method.parse(self._method)
@@ -206,11 +211,12 @@ def _declared(entries: list[Field]) -> int | None:
 class OutgoingResponse(Resource, name="outgoing-response"):
     """A response that a guest makes. ``body_`` is the pipe of its body once the guest asked for it."""
 
-    __slots__ = ("body_", "fields", "status")
+    __slots__ = ("_body", "body_", "fields", "status")
 
     def __init__(self, headers: Fields) -> None:
         self.status = 200
         self.fields = headers
+        self._body: OutgoingBody | None = None
         self.body_: Pipe | None = None
 
     @constructor
@@ -239,11 +245,20 @@ class OutgoingResponse(Resource, name="outgoing-response"):
             raise Err(None)
         entries = self.fields.entries_
         declared = _declared(entries) if entries else None
-        body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpResponseBodySize)
+        body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpResponseBodySize, True)
         self.body_ = body.pipe
         # What the guest writes is kept while the response is not on its way, and it may make many.
         self.charge(self.fields.view.table, body.pipe.limit)
         return body
+
+    def hand_over(self, method: str) -> None:
+        """The guest has given it as the answer to a request with this method."""
+        body = self._body
+        if body is not None:
+            body.handed = True
+            status = self.status
+            if method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300):
+                body.declared = None
 
     def drop(self) -> None:
         # Never sent: nobody will read what the guest still writes.
@@ -254,7 +269,7 @@ class OutgoingResponse(Resource, name="outgoing-response"):
 class OutgoingRequest(Resource, name="outgoing-request"):
     """A request that a guest makes."""
 
-    __slots__ = ("authority_", "body_", "fields", "path_", "scheme_", "verb")
+    __slots__ = ("_body", "authority_", "body_", "fields", "path_", "scheme_", "verb")
 
     def __init__(self, headers: Fields) -> None:
         self.verb = Method.Get
@@ -262,6 +277,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
         self.scheme_: Scheme | None = None
         self.authority_: str | None = None
         self.fields = headers
+        self._body: OutgoingBody | None = None
         self.body_: Pipe | None = None
 
     @constructor
@@ -274,7 +290,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
         if self.body_ is not None:
             raise Err(None)
         declared = _declared(self.fields.entries_)
-        body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpRequestBodySize)
+        body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpRequestBodySize)
         self.body_ = body.pipe
         self.charge(self.fields.view.table, body.pipe.limit)
         return body
@@ -337,6 +353,11 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def headers(self) -> Own[Fields]:
         return self.fields.freeze()
 
+    def hand_over(self) -> None:
+        """The guest has given it to be sent."""
+        if self._body is not None:
+            self._body.handed = True
+
     def drop(self) -> None:
         if self.body_ is not None:
             self.body_.cancel()
@@ -395,9 +416,12 @@ class RequestOptions(Resource, name="request-options"):
 
 
 class ResponseOutparam(Resource, name="response-outparam"):
-    """Where a guest puts its response, once. ``receiver`` is called with it at that moment; `response` waits for it."""
+    """Where a guest puts its response, once. ``receiver`` is called with it at that moment; `response` waits for it.
 
-    __slots__ = ("_informational", "_outcome", "_receiver", "_signal")
+    ``request`` is what is answered, once the guest is called with both.
+    """
+
+    __slots__ = ("_informational", "_outcome", "_receiver", "_signal", "request")
 
     def __init__(
         self,
@@ -408,6 +432,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
         self._informational = informational
         self._outcome: OutgoingResponse | ErrorCode | None = None
         self._signal: Signal | None = None
+        self.request: IncomingRequest | None = None
 
     @method
     @raises(ErrorCode)
@@ -420,9 +445,11 @@ class ResponseOutparam(Resource, name="response-outparam"):
 
     @static
     def set(param: Own[ResponseOutparam], response: Ok[Own[OutgoingResponse]] | Err[ErrorCode]) -> None:
-        param._outcome = response.value
+        outcome = param._outcome = response.value
+        if isinstance(outcome, OutgoingResponse):
+            outcome.hand_over("GET" if param.request is None else param.request.verb)
         if param._receiver is not None:
-            param._receiver(response.value)
+            param._receiver(outcome)
         elif param._signal is not None:
             param._signal.notify()
 
@@ -431,11 +458,17 @@ class ResponseOutparam(Resource, name="response-outparam"):
 
         Raises `NoResponse` when the guest finishes without one, with what stopped it as the cause, and `HttpError` when
         the guest answers with an error. The guest is cancelled when this is, and with `Body.cancel` of the response:
-        nobody waits for it any more.
+        nobody waits for it any more. A body that the guest has not finished when the task ends fails then, with
+        ``HTTP-response-incomplete``.
         """
         task = asyncio.ensure_future(call)
         signal = self._signal = Signal()
-        task.add_done_callback(lambda _: signal.notify())
+
+        def ended(task: asyncio.Future[Any]) -> None:
+            self.break_off(_cause(task))
+            signal.notify()
+
+        task.add_done_callback(ended)
         try:
             await until(lambda: self._outcome is not None or task.done(), signal)
         except asyncio.CancelledError:
@@ -453,6 +486,25 @@ class ResponseOutparam(Resource, name="response-outparam"):
             raise HttpError(outcome)
         pipe = Pipe.of() if outcome.body_ is None else outcome.body_
         return Response(outcome.status, list(outcome.fields.entries_), Body(pipe, abandon=task.cancel))
+
+    def break_off(self, cause: BaseException | None) -> None:
+        """The guest is done, and what it has not finished of its response's body will not come."""
+        outcome = self._outcome
+        if not isinstance(outcome, OutgoingResponse) or outcome.body_ is None:
+            return
+        # Not with the cause itself, whose traceback may lead back here: a cycle.
+        if cause is None:
+            text = "the guest ended before its response's body"
+        elif isinstance(cause, asyncio.CancelledError):
+            text = "the guest was cancelled"
+        else:
+            text = f"the guest failed: {cause}"
+        outcome.body_.fail(HttpError(ErrorCode.HttpResponseIncomplete, text))
+
+
+def _cause(task: asyncio.Future[Any]) -> BaseException | None:
+    """What ended a task, other than its proper end."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
 
 
 class IncomingResponse(Resource, name="incoming-response"):

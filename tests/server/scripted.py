@@ -68,7 +68,12 @@ class ScriptedHandler(Handler):
         self.open = 0
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
-        handle = SimpleNamespace(start_handle=lambda _, request, out: ScriptedCall(self._script(request, out)))
+
+        def start_handle(_: Store, request: IncomingRequest, out: ResponseOutparam) -> ScriptedCall:
+            out.request = request
+            return ScriptedCall(self._script(request, out))
+
+        handle = SimpleNamespace(start_handle=start_handle)
         return cast(Store, ScriptedStore(self)), cast(Proxy, SimpleNamespace(wasi_http_incoming_handler=handle))
 
 

@@ -30,15 +30,22 @@ class IncomingHandlerGuest:
 
         One that waits may not be forgotten, it has to be ended: see `wasi_http.component.Call`.
         """
+        response_out.request = request
         return self._handle.start(store, request, response_out)
 
     async def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``.
 
+        A response's body that the guest has not finished when it is stopped fails then, for whoever reads it.
         Cancelled, the guest is unwound. A task of it may not be forgotten, nor its loop closed, before it is done: see
         `wasi_http.component.Call`.
         """
-        await self._handle.start(store, request, response_out)
+        response_out.request = request
+        try:
+            await self._handle.start(store, request, response_out)
+        except BaseException as error:
+            response_out.break_off(error)
+            raise
 
 
 class Proxy:

@@ -31,6 +31,10 @@ class Pollable(Resource, name="pollable"):
         self.is_ready = is_ready
         self.signal = signal
 
+    def deadlock(self) -> str | None:
+        """Why a guest that waits for this alone waits for ever, if that is certain."""
+        return None
+
     @method
     def ready(self) -> bool:
         return self.is_ready()
@@ -40,6 +44,9 @@ class Pollable(Resource, name="pollable"):
         return None if self.is_ready() else self._block()
 
     async def _block(self) -> None:
+        reason = self.deadlock()
+        if reason is not None:
+            raise Trap(reason)
         await until(self.is_ready, self.signal)
 
 
@@ -60,13 +67,25 @@ class Poll(Interface, name="wasi:io/poll@0.2.12"):
     def poll(state: State[_View], in_: list[Borrow[Pollable]]) -> list[u32] | Awaitable[list[u32]]:
         """The positions of all that are ready, as soon as one is.
 
-        Traps on an empty list and on one that is longer than the context's ``max_pollables``.
+        Traps on an empty list and on one that is longer than the context's ``max_pollables``, and when it is certain
+        that none will ever be ready.
         """
         if not in_:
             raise Trap("poll: the list of pollables is empty")
         if len(in_) > state.ctx.max_pollables:
             raise Trap(f"poll: {len(in_)} pollables exceed the limit of {state.ctx.max_pollables}")
-        return _ready(in_) or until(lambda: _ready(in_), *[pollable.signal for pollable in in_])
+        return _ready(in_) or _wait(in_)
+
+
+def _wait(pollables: list[Pollable]) -> Awaitable[list[int]]:
+    reason = None
+    for pollable in pollables:
+        reason = pollable.deadlock()
+        if reason is None:
+            break
+    if reason is not None:
+        raise Trap(reason)
+    return until(lambda: _ready(pollables), *[pollable.signal for pollable in pollables])
 
 
 def _ready(pollables: list[Pollable]) -> list[int]:

@@ -10,6 +10,7 @@ once, in `InputStream` and `OutputStream`, on top of them.
                 ``permit()``       how many bytes may be pushed now, 0 while there is no room (default: `MAX_PERMIT`)
                 ``start_flush()``  sees to it that what was pushed arrives, also when called again (default: nothing)
                 ``flushed()``      whether it has arrived (default: always)
+                ``deadlock()``     why there will never be room, if that is certain (default: it is not)
 ==============  =====================================================================================================
 
 * A hook reports what failed by raising ``failed(cause)`` or an ``OSError``, and that the stream is over by raising
@@ -174,6 +175,10 @@ class OutputStream(Resource, name="output-stream"):
         """Whether all that was pushed before `start_flush` has arrived."""
         return True
 
+    def deadlock(self) -> str | None:
+        """Why a guest that waits for room waits for ever, if that is certain: it traps instead."""
+        return None
+
     def is_ready(self) -> bool:
         """Whether ``check-write`` would permit something, or fail. Does not raise."""
         try:
@@ -242,7 +247,7 @@ class OutputStream(Resource, name="output-stream"):
     async def _write_and_flush(self, contents: bytes) -> None:
         start = 0
         while start < len(contents):
-            end = start + await until(self.check_write, self.signal)
+            end = start + (self.check_write() or await self._wait_for_room())
             self.write(contents[start:end])
             start = end
         self.flush()
@@ -266,10 +271,16 @@ class OutputStream(Resource, name="output-stream"):
     @raises(StreamError)
     def blocking_flush(self) -> Awaitable[None] | None:
         self.flush()
-        return None if self.check_write() else self._await_permit()
+        return None if self.check_write() else self._await_room()
 
-    async def _await_permit(self) -> None:
-        await until(self.check_write, self.signal)
+    async def _await_room(self) -> None:
+        await self._wait_for_room()
+
+    def _wait_for_room(self) -> Awaitable[int]:
+        reason = self.deadlock()
+        if reason is not None:
+            raise Trap(reason)
+        return until(self.check_write, self.signal)
 
     @method
     def subscribe(self) -> Own[Pollable]:
@@ -309,6 +320,9 @@ class OutputStream(Resource, name="output-stream"):
         moved = self.splice(src, len_)
         if moved or not len_:
             return moved
+        reason = self.deadlock()
+        if reason is not None:
+            raise Trap(reason)
         return until(lambda: self.splice(src, len_), self.signal, src.signal)
 
 
