@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import pty
+import re
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -43,7 +46,7 @@ def setups(monkeypatch: pytest.MonkeyPatch) -> list[Setup]:
 def test_defaults(setups: list[Setup]) -> None:
     assert invoke("app.wasm").exit_code == 0
     (setup,) = setups
-    assert (setup.path, setup.address, setup.workers, setup.cache) == ("app.wasm", ("127.0.0.1", 8080), 1, True)
+    assert (setup.path, setup.address, setup.workers, setup.engine.cache) == ("app.wasm", ("127.0.0.1", 8080), 1, True)
     config = setup.config
     assert setup.shutdown_address is None
     assert config.timeout is None
@@ -118,15 +121,19 @@ def test_options(
 )
 def test_addresses(setups: list[Setup], text: str, address: tuple[str, int]) -> None:
     assert invoke("app.wasm", "--addr", text, "--workers", 3, "--no-cache").exit_code == 0
-    assert (setups[0].address, setups[0].workers, setups[0].cache) == (address, 3, False)
+    assert (setups[0].address, setups[0].workers, setups[0].engine.cache) == (address, 3, False)
     assert invoke("app.wasm", "--shutdown-addr", text).exit_code == 0
     assert setups[1].shutdown_address == address
 
 
-def test_guests_are_not_trusted_unless_it_is_said(setups: list[Setup]) -> None:
+def test_how_it_is_compiled(setups: list[Setup]) -> None:
     assert invoke("app.wasm").exit_code == 0
+    assert setups[0].engine == EngineConfig(isolate_compilation=True)
+    assert invoke("app.wasm", "--compile-timeout", "1m", "--cache-dir", "there", "--no-cache").exit_code == 0
+    expected = EngineConfig(isolate_compilation=True, compile_timeout=60, cache_directory="there", cache=False)
+    assert setups[1].engine == expected
     assert invoke("app.wasm", "--trust-guest").exit_code == 0
-    assert [setup.trusted for setup in setups] == [False, True]
+    assert [setup.engine.interruptible for setup in setups] == [True, True, False]
 
 
 def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
@@ -176,6 +183,8 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--allow-egress", "10.1.0.0/8"], "'10.1.0.0/8' is no egress rule: the network of this address is 10.0.0.0/8"),
         (["--allow-egress", "ftp://example.com"], "the scheme is http or https"),
         (["--allow-egress", ""], "'' is no egress rule"),
+        (["--compile-timeout", "0"], "'--compile-timeout': it must be longer than 0"),
+        (["--cache-dir", __file__], "is a file"),
         (["--timeout", "0"], "'--timeout': it must be longer than 0"),
         (["--header-timeout", "0s"], "'--header-timeout': it must be longer than 0"),
         (["--idle-timeout", "0ms"], "'--idle-timeout': it must be longer than 0"),
@@ -265,7 +274,11 @@ def refused(*arguments: object) -> str:
     result = invoke(*arguments, "--addr", "127.0.0.1:0")
     assert (result.exit_code, result.stdout) == (1, "")
     assert not isinstance(result.exception, Exception)
-    return result.stderr
+    return beside_compiling(result.stderr)
+
+
+def beside_compiling(said: str) -> str:
+    return "".join(line for line in said.splitlines(keepends=True) if not line.startswith(("compiling ", "compiled ")))
 
 
 @pytest.mark.parametrize(("name", "content", "expected"), FILES)
@@ -311,14 +324,14 @@ def busy() -> Iterator[int]:
 def test_a_busy_port(busy: int, workers: int) -> None:
     result = invoke(HELLO, "--addr", f"127.0.0.1:{busy}", "--workers", workers)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+    assert beside_compiling(result.stderr) == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
 
 
 def test_a_port_that_other_workers_share() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         port = listener.getsockname()[1]
         result = invoke(HELLO, "--addr", f"127.0.0.1:{port}", "--workers", 2)
-    assert result.stderr == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert beside_compiling(result.stderr) == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -326,15 +339,16 @@ def test_a_busy_port_for_the_shutdown(busy: int, workers: int) -> None:
     shutdown = f"127.0.0.1:{busy}"
     result = invoke(HELLO, "--addr", "127.0.0.1:0", "--workers", workers, "--shutdown-addr", shutdown)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"error: cannot listen on {shutdown}: Address already in use\n"
+    assert beside_compiling(result.stderr) == f"error: cannot listen on {shutdown}: Address already in use\n"
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])
 def test_an_address_that_is_not_here(host: str) -> None:
     result = invoke(HELLO, "--addr", f"{host}:80")
     assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: cannot listen on {host}:80: ")
-    assert len(result.stderr.splitlines()) == 1
+    said = beside_compiling(result.stderr)
+    assert said.startswith(f"error: cannot listen on {host}:80: ")
+    assert len(said.splitlines()) == 1
 
 
 def test_the_process(busy: int, tmp_path: Path) -> None:
@@ -342,4 +356,64 @@ def test_the_process(busy: int, tmp_path: Path) -> None:
         [*COMMAND, "serve", str(HELLO), "--addr", f"127.0.0.1:{busy}"], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+    assert beside_compiling(done.stderr) == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+
+
+# ---- what is said of compilation ------------------------------------------------------------------------------------
+
+
+def compiling(*arguments: object) -> list[str]:
+    """What is said of compilation, by a server that cannot listen then."""
+    result = invoke(*arguments, "--addr", "192.0.2.1:80")
+    assert result.exit_code == 1
+    *lines, error = result.stderr.splitlines()
+    assert error.startswith("error: cannot listen on 192.0.2.1:80: ")
+    return [re.sub(r"\d+\.\d s", "N s", line) for line in lines]
+
+
+def test_each_step_is_said(tmp_path: Path) -> None:
+    cache = tmp_path / "wasi-http"
+    assert compiling(HELLO) == [f"compiling {HELLO} …", f"compiled {HELLO} in N s (cached in {cache})"]
+    assert compiling(HELLO) == []
+    cache = tmp_path / "elsewhere"
+    assert compiling(HELLO, "--cache-dir", cache)[1:] == [f"compiled {HELLO} in N s (cached in {cache})"]
+    assert compiling(HELLO, "--cache-dir", cache) == []
+    cache.chmod(0o777)
+    reason = f"others can write to {cache} (its mode is 777)"
+    assert compiling(HELLO, "--cache-dir", cache)[1:] == [f"compiled {HELLO} in N s (not cached: {reason})"]
+    assert compiling(HELLO, "--no-cache")[1:] == [f"compiled {HELLO} in N s (not cached: the cache is off)"]
+
+
+@pytest.mark.parametrize("options", [[], ["--no-cache"]])
+def test_without_a_home(monkeypatch: pytest.MonkeyPatch, options: list[str]) -> None:
+    monkeypatch.delenv("HOME", raising=False)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    # What it does for a user whom the system does not know:
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    reason = "the cache is off" if options else "there is no home directory, and XDG_CACHE_HOME is not set"
+    assert compiling(HELLO, *options)[1:] == [f"compiled {HELLO} in N s (not cached: {reason})"]
+
+
+def test_a_component_that_takes_too_long_to_compile(tmp_path: Path) -> None:
+    path = tmp_path / "loops.wat"
+    path.write_text(f"(component (core module (func {'loop ' * 100_000}{'end ' * 100_000})))")
+    assert refused(path, "--compile-timeout", "1s") == (
+        f"error: {path}: compiling takes longer than 1 s (--compile-timeout, EngineConfig.compile_timeout)\n"
+    )
+
+
+def test_a_terminal_shows_that_something_goes_on(tmp_path: Path) -> None:
+    main, terminal = pty.openpty()
+    with os.fdopen(main, "rb", buffering=0) as screen:
+        command = [*COMMAND, "compile", str(HELLO), "--cache-dir", str(tmp_path / "cache")]
+        environment = {**os.environ, "TERM": "xterm"}
+        with subprocess.Popen(command, stderr=terminal, stdout=subprocess.DEVNULL, env=environment) as process:
+            os.close(terminal)
+            shown = b""
+            with contextlib.suppress(OSError):  # how the end of a terminal reads
+                while data := screen.read(4096):
+                    shown += data
+    assert process.returncode == 0
+    # A spinner and the time are drawn again and again, however few modules there are.
+    assert len(re.findall(rb"([^\x00-\x7f]+)\x1b\[0m compiling .*?\d:\d\d:\d\d", shown)) > 1, shown
+    assert b" s (cached in " in shown

@@ -72,7 +72,8 @@ def alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"pooling": False}, {"max_wasm_stack": 128 << 10}, {"max_memory_size": 1 << 24}]
+    "settings",
+    [{}, {"pooling": False}, {"guarded": False}, {"max_wasm_stack": 128 << 10}, {"max_memory_size": 1 << 24}],
 )
 def test_the_code_is_for_the_engine_that_asks(settings: dict[str, object]) -> None:
     engine = isolating(**settings)

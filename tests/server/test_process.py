@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.guests.build import GuestUnavailable, build
-from wasi_http.engine import wat_to_wasm
+from wasi_http.engine import EngineConfig, wat_to_wasm
 from wasi_http.server import ServerConfig
 from wasi_http.server.process import ServeError, Setup, _supervise
 
@@ -35,11 +35,18 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def kitchen() -> Path:
+def kitchen(cache: Path) -> Path:
+    """A guest that is compiled already: servers have nothing to say of that."""
     try:
-        return build("c_kitchen")
+        guest = build("c_kitchen")
     except GuestUnavailable as error:
         pytest.skip(str(error))
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    subprocess.run([*COMMAND, "compile", str(guest)], env=environment, check=True, capture_output=True)
+    return guest
+
+
+needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
 
 
 def until(reached: Callable[[], object]) -> None:
@@ -60,9 +67,8 @@ def test_requests_finish_after_the_first_signal(cache: Path, kitchen: Path, numb
         assert rest(client).endswith(b"\r\n7\r\ntick 9\n\r\n0\r\n\r\n")
         assert server.end() == 0
         host, port = server.address
-        assert server.err == (
-            f"Serving HTTP on http://{host}:{port}/\nShutting down, interrupt again to quit sooner...\n"
-        )
+        said = f"Serving HTTP on http://{host}:{port}/\nShutting down, interrupt again to quit sooner...\n"
+        assert server.err == said
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
@@ -298,10 +304,89 @@ def test_the_server_outlives_its_guests(cache: Path, kitchen: Path) -> None:
         assert "Traceback" not in server.err
 
 
+# ---- compiling ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A component that takes hours to compile."""
+    path = tmp_path_factory.mktemp("endless") / "endless.wat"
+    path.write_text(f"(component (core module (func {'loop ' * 200_000}{'end ' * 200_000})))")
+    return path
+
+
+@needs_proc
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_signals_end_compilation(
+    cache: Path, endless: Path, number: signal.Signals, code: int, workers: str
+) -> None:
+    with started(cache, endless, "--workers", workers) as server:
+        server.wait_for("^compiling .*endless.wat …$")
+        until(server.children)
+        compilers = server.children()
+        server.signal(number)
+        assert server.end() == code
+        until(lambda: not any(alive(pid) for pid in compilers))
+        assert "Traceback" not in server.err
+
+
+@needs_proc
+def test_the_compiler_ends_with_the_server(cache: Path, endless: Path) -> None:
+    with started(cache, endless) as server:
+        server.wait_for("^compiling ")
+        until(server.children)
+        compilers = server.children()
+        server.process.kill()
+        until(lambda: not any(alive(pid) for pid in compilers))
+
+
+def test_process_1_ends_while_it_compiles(cache: Path, endless: Path) -> None:
+    """The system ignores signals for it that it does not handle."""
+    unshare = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+    try:
+        allowed = subprocess.run([*unshare, "true"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        allowed = False
+    if not allowed:
+        pytest.skip("namespaces are not allowed here")
+    environment = {**os.environ, "XDG_CACHE_HOME": str(cache)}
+    with subprocess.Popen(
+        [*unshare, *COMMAND, "serve", str(endless), "--addr", "127.0.0.1:0"], stderr=subprocess.PIPE, env=environment
+    ) as outer:
+        assert outer.stderr is not None
+        assert outer.stderr.readline().startswith(b"compiling ")
+        (inner,) = Path(f"/proc/{outer.pid}/task/{outer.pid}/children").read_text().split()
+        os.kill(int(inner), signal.SIGTERM)
+        assert outer.wait(PATIENCE) == 143
+
+
+@needs_proc
+def test_workers_without_a_cache_do_not_compile_again(
+    kitchen: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even those that replace others: what was written once for all of them is not written again."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+
+    def written() -> list[tuple[str, int, int]]:
+        found = [(str(path), path.stat()) for path in tmp_path.rglob("*.cwasm")]
+        return [(path, status.st_ino, status.st_mtime_ns) for path, status in found]
+
+    with started(tmp_path, kitchen, "--workers", "2", "--no-cache") as server:
+        assert server.address
+        lent = written()
+        assert len(lent) == 1
+        victim, _ = server.children()
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(server.children() - {victim}) == 2)
+        until(lambda: all(serves(server) for _ in range(20)))
+        assert written() == lent
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        assert written() == []
+
+
 # ---- workers --------------------------------------------------------------------------------------------------------
-
-needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc")
-
 
 def serves(server: Process) -> bool:
     try:
@@ -369,7 +454,7 @@ def test_workers_end_with_their_supervisor(cache: Path, kitchen: Path) -> None:
 
 
 def test_workers_that_cannot_start(tmp_path: Path) -> None:
-    setup = Setup(str(tmp_path / "missing.wasm"), ("127.0.0.1", 0), 2, ServerConfig(), False)
+    setup = Setup(str(tmp_path / "missing.wasm"), ("127.0.0.1", 0), 2, ServerConfig(), EngineConfig(cache=False))
     log = Log()
 
     async def main() -> None:
@@ -442,6 +527,6 @@ def test_too_little_address_space(cache: Path, tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", _LIMITED, "400000000"])
     with started(cache, component) as server:
         assert server.end() == 1
-        first, second = server.err.splitlines()
+        first, *_, second = server.err.splitlines()
         assert first.startswith("the pool of 1016 instances needs ")
         assert second.startswith("error: the limit of address space (ulimit -v) leaves no room for an instance: ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 
 __all__ = ["main"]
@@ -16,3 +17,4 @@ def main() -> None:
 
 
 main.add_command(serve)
+main.add_command(compile_)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from wasi_http.cli.durations import DURATION, POSITIVE_DURATION
+from wasi_http.cli.failure import failures_of
+from wasi_http.cli.progress import progress_display
 from wasi_http.cli.sizes import MEMORY_SIZE, SIZE
 
 if TYPE_CHECKING:
@@ -176,6 +175,10 @@ def _text(value: str) -> str:
 @click.option("--trust-guest", is_flag=True,
               help="Compile without the checks that interrupt a guest. It computes faster, and while it does, nothing "
                    "stops it, --timeout included, and no other request is served.")
+@click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
+              help="How long the component may take to compile.")
+@click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
+              help="Where compiled components are kept; see `wasi-http compile`.  [default: the user's cache directory]")
 @click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
 def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
     """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
@@ -183,10 +186,9 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
     Each request is handled by a fresh instance, unless --max-instance-reuse-count says otherwise. FILE is a binary
     (.wasm) or text (.wat) component. Guests get no environment, no files and no network unless they are given.
     """
-    from wasi_http.component import InvalidComponent, LinkError
-    from wasi_http.engine import StoreLimits
+    from wasi_http.engine import EngineConfig, StoreLimits
     from wasi_http.server.config import ServerConfig
-    from wasi_http.server.process import ServeError, Setup, run
+    from wasi_http.server.process import Setup, run
     from wasi_http.wire.limits import Limits
 
     config = ServerConfig(
@@ -208,71 +210,13 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         store_limits=StoreLimits(memory_size=options["max_memory_size"]),
         wire_limits=Limits(body=options["max_request_body"]),
     )
-    setup = Setup(
-        path=os.fspath(file),
-        address=addr,
-        workers=options["workers"],
-        config=config,
+    engine = EngineConfig(
+        interruptible=not options["trust_guest"],
+        isolate_compilation=True,
+        compile_timeout=options["compile_timeout"],
         cache=not options["no_cache"],
-        shutdown_address=options["shutdown_addr"],
-        trusted=options["trust_guest"],
+        cache_directory=options["cache_dir"],
     )
-    try:
-        with _progress() as progress:
-            run(setup, progress)
-    except FileNotFoundError:
-        _fail(f"{file}: no such file")
-    except IsADirectoryError:
-        _fail(f"{file}: is a directory, not a component")
-    except PermissionError:
-        _fail(f"{file}: permission denied")
-    except OSError as error:
-        _fail(f"{file}: {error.strerror or error}")
-    except InvalidComponent as error:
-        _fail(f"{file}: {_one_line(str(error))}")
-    except LinkError as error:
-        _fail(f"{file}: {error}")
-    except ServeError as error:
-        _fail(str(error))
-
-
-def _one_line(message: str) -> str:
-    """What is wrong with a component. Errors in the text form come with an excerpt of it."""
-    what, _, excerpt = message.partition("\n")
-    where = re.search(r"--> \S*:(\d+):(\d+)", excerpt)
-    if where is None:
-        return what
-    return f"no binary component, and as text wrong in line {where[1]}, column {where[2]}: {what}"
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"error: {message}", err=True)
-    sys.exit(1)
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None] | None]:
-    """Shows on a terminal how far compilation is."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = TextColumn("Compiling"), BarColumn(), MofNCompleteColumn(), TextColumn("modules"), TimeElapsedColumn()
-    bar = Progress(*columns, console=Console(stderr=True), transient=True)
-    tasks: list[Any] = []
-
-    def show(done: int, total: int) -> None:
-        if not tasks:
-            bar.start()
-            tasks.append(bar.add_task("compile", total=total))
-        bar.update(tasks[0], completed=done)
-        if done == total:
-            bar.stop()
-
-    try:
-        yield show
-    finally:
-        bar.stop()
-
+    setup = Setup(os.fspath(file), addr, options["workers"], config, engine, options["shutdown_addr"])
+    with failures_of(file), progress_display(str(file)) as progress:
+        run(setup, progress)

@@ -62,7 +62,7 @@ _UNFINISHED: Final = ".new-"
 _DESCRIPTORS: Final = "/proc/self/fd"
 
 
-class _Refused(Exception):
+class _Refused(OSError):
     """A file or directory that is not used; the text says why."""
 
 
@@ -87,6 +87,7 @@ class ModuleCache:
     It is a context manager, because of the process that compiles with ``config.isolate_compilation``.
     ``directory`` is where entries lie, or ``None``. ``entries`` are those that were found or written. ``problem`` says
     why there is no directory, or why something could not be read from it or written to it; ``""`` if all is well.
+    ``complete`` tells whether every module that it gave out has an entry.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -96,6 +97,7 @@ class ModuleCache:
         self._explicit = config.cache_directory is not None
         self._environment = hashlib.blake2b(_environment(config, engine).encode(), digest_size=16).hexdigest()
         self.entries: list[Path] = []
+        self._modules: dict[str, Module] = {}
         self.problem = ""
         self.directory: Path | None = None
         if not config.cache:
@@ -126,12 +128,13 @@ class ModuleCache:
                 module = _read(self.engine, directory, path.name)
         except FileNotFoundError:
             return None
-        except (OSError, _Refused, InvalidModule) as error:
+        except (OSError, InvalidModule) as error:
             # Damaged, of another user, or made by a processor that looked the same: compile again and replace it.
             self.problem = _reason(error, path)
             _log.debug("not used: %s", self.problem)
             return None
         self.entries.append(path)
+        self._modules[path.name] = module
         return module
 
     def compile(self, key: str, wasm: bytes | memoryview) -> Module:
@@ -143,11 +146,22 @@ class ModuleCache:
             module = Module.compile(self.engine, wasm)
             if self.directory is not None:
                 self._keep(key, module.serialize())
-            return module
-        data = self._compiler.compile(wasm)
-        module = Module.deserialize(self.engine, data)
-        self._keep(key, data)
+        else:
+            data = self._compiler.compile(wasm)
+            module = Module.deserialize(self.engine, data)
+            self._keep(key, data)
+        self._modules[self._name(key)] = module
         return module
+
+    @property
+    def complete(self) -> bool:
+        return len({path.name for path in self.entries}) == len(self._modules)
+
+    def copy_to(self, directory: str | os.PathLike[str]) -> None:
+        """Writes entries for all modules to another directory, which must be the user's own. Raises OSError."""
+        with _opened(Path(directory)) as target:
+            for name, module in self._modules.items():
+                _write(target, name, module.serialize())
 
     def _keep(self, key: str, data: bytes) -> None:
         if self.directory is None:
@@ -159,7 +173,7 @@ class ModuleCache:
             with _opened(self.directory) as directory:
                 _write(directory, path.name, data)
                 _prune(directory, path.name)
-        except (OSError, _Refused) as error:
+        except OSError as error:
             self.problem = _reason(error, self.directory)
             _log.debug("not kept: %s", self.problem)
         else:
@@ -183,7 +197,7 @@ class ModuleCache:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of the directory, if it may be trusted. Raises OSError and `_Refused`."""
+    """A descriptor of the directory, if it may be trusted. Raises OSError."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         _trust(os.fstat(directory), path)
@@ -267,8 +281,8 @@ def _prune(directory: int, kept: str) -> None:
 
 
 def _reason(error: Exception, path: Path) -> str:
-    if isinstance(error, OSError):
-        return f"{path}: {error.strerror or error}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{path}: {error.strerror}"
     return str(error).partition("\n")[0]
 
 

@@ -133,8 +133,9 @@ class Compiler:
                 )
         except OSError as error:
             raise CompileError(f"the compiler cannot be started: {sys.executable}: {error.strerror}") from None
-        # The size of the pool is no matter of the code, whether there is one is.
-        config = dataclasses.replace(self._engine.config, max_instances=1, pooling=self._engine.pooling)
+        # The size of the pool is no matter of the code; whether there is one, and room for guards, is.
+        engine = self._engine
+        config = dataclasses.replace(engine.config, max_instances=1, pooling=engine.pooling, guarded=engine.guarded)
         mine.settimeout(self._left)
         _send(mine, _SETTINGS, json.dumps(dataclasses.asdict(config)).encode())
         return mine

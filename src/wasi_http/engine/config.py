@@ -25,6 +25,9 @@ class EngineConfig:
         The largest linear memory that any guest can have.
     ``pooling``
         ``False`` allocates on demand: slower, but no address space is reserved.
+    ``guarded``
+        ``False`` reserves no addresses for memories to grow into: slower still, guests check the bounds of their memory
+        and have no pool.
     ``max_wasm_stack``, ``async_stack_size``
         The stack that guest code may use from each entry on, and the whole stack of a fiber. Host functions run on
         what is left, and may enter the guest again (for a destructor, say) while there is enough of it.
@@ -52,6 +55,7 @@ class EngineConfig:
     max_memory_size: int = 4096 * MIB
     table_elements: int = 20_000
     pooling: bool = True
+    guarded: bool = True
     memory_keep_resident: int = 128 * KIB
     table_keep_resident: int = 64 * KIB
     stack_keep_resident: int = 64 * KIB

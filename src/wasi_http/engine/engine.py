@@ -175,9 +175,9 @@ class Engine:
         # wasmtime aborts the process when it cannot reserve its pool, so the system is asked first.
         instances: cython.ulonglong = config.max_instances
         space: cython.ulonglong = instances * _addresses(config) + _MARGIN
-        self.guarded = C.can_reserve(space)
+        self.guarded = config.guarded and C.can_reserve(space)
         self.pooling = config.pooling and self.guarded
-        if config.pooling and not self.pooling:
+        if config.pooling and config.guarded and not self.guarded:
             _log.warning(
                 "the pool of %d instances needs %d GiB of address space, and there is less: is it limited (ulimit -v)? "
                 "Instances are allocated on demand, and guests check the bounds of their memory, which is slower",

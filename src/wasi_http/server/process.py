@@ -14,19 +14,19 @@ import os
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from types import FrameType
 from typing import Any, Final
 
-from wasi_http.bindings import ProxyPre
-from wasi_http.component import Component, Linker
-from wasi_http.engine import Engine, EngineConfig, Trap
-from wasi_http.linking import add_to_linker_async
+from wasi_http.engine import EngineConfig, Trap
+from wasi_http.engine.cache import ModuleCache
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler, ServerState
 from wasi_http.server.listeners import Address, authority, bind, listen, resolve
+from wasi_http.server.loading import Progress, load
 from wasi_http.server.log import Log, LogStream, cut
 from wasi_http.server.server import Worker
 from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
@@ -47,23 +47,22 @@ class ServeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What to serve, where, and how."""
+    """What to serve, where, and how. The engine's ``max_instances`` follows from the requests at once."""
 
     path: str
     address: tuple[str, int]
     workers: int
     config: ServerConfig
-    cache: bool
+    engine: EngineConfig
     shutdown_address: tuple[str, int] | None = None
-    trusted: bool = False
 
 
-def run(setup: Setup, progress: Callable[[int, int], None] | None = None) -> None:
+def run(setup: Setup, progress: Progress | None = None) -> None:
     """Serves until SIGINT, SIGTERM, SIGHUP or a connection to the shutdown address.
 
     Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
-    `InvalidComponent`, `LinkError`, and `ServeError` for an address that cannot be bound. SIGTERM and SIGHUP raise
-    SystemExit then, with 128 and their number.
+    `InvalidComponent`, `CompileError`, `LinkError`, and `ServeError` for an address that cannot be bound. SIGTERM and
+    SIGHUP raise SystemExit then, with 128 and their number.
     """
     before = _end_early(_stopping())
     log = Log.standard()
@@ -89,8 +88,8 @@ def _end_early(numbers: Iterable[signal.Signals]) -> dict[signal.Signals, Any]:
     return {number: signal.signal(number, end) for number in numbers}
 
 
-def _run(setup: Setup, progress: Callable[[int, int], None] | None, log: Log) -> None:
-    handler: Handler | None = _load(setup, progress, log)
+def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
+    handler, cache = _load(setup, progress, log)
     shared = setup.workers > 1
     with contextlib.ExitStack() as stack:
         doors: list[socket.socket] = []
@@ -118,11 +117,12 @@ def _run(setup: Setup, progress: Callable[[int, int], None] | None, log: Log) ->
                 log.line(f"Serving HTTP on {url}")
 
         if not shared:
-            assert handler is not None
             _run_loop(_serve(handler, listeners, ready, None, doors), log)
             return
-        # The workers load their own; here it was to see whether it can be loaded.
-        handler = None
+        if not cache.complete:
+            setup = _lend(setup, cache, stack)
+        # The workers load their own; here it was to see whether it can be loaded, and to compile it once.
+        del handler, cache
         # The sockets keep the ports, but are not listened to: what arrived here would never be answered.
         bound = [(int(listener.family), listener.getsockname()) for listener in listeners]
         with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner() as runner:
@@ -185,22 +185,16 @@ def _forget_unread() -> None:
                 os.close(nowhere)
 
 
-def _load(
-    setup: Setup, progress: Callable[[int, int], None] | None, log: Log, worker: int | None = None
-) -> Handler:
+def _load(setup: Setup, progress: Progress | None, log: Log, worker: int | None = None) -> tuple[Handler, ModuleCache]:
     # A guest of a request that is done may still be at work, so a few more than requests.
-    instances = setup.config.max_concurrent_requests + 16
+    config = replace(setup.engine, max_instances=setup.config.max_concurrent_requests + 16)
     if worker is not None:
         logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
-    engine = Engine(EngineConfig(max_instances=instances, cache=setup.cache, interruptible=not setup.trusted))
-    linker = Linker(engine)
-    add_to_linker_async(linker)
-    linker.suggest("", "this server has WASI 0.2 and wasi:http, and nothing else")
-    component = Component.from_file(engine, setup.path, progress=progress)
-    handler = Handler(engine, ProxyPre(linker.instantiate_pre(component)), setup.config, worker, log)
-    if not engine.guarded and worker is None:
+    component, pre = load(config, setup.path, log.line if worker is None else None, progress)
+    handler = Handler(component.engine, pre, setup.config, worker, log)
+    if not component.engine.guarded and worker is None:
         _try(handler)
-    return handler
+    return handler, component.cache
 
 
 def _try(handler: Handler) -> None:
@@ -211,6 +205,16 @@ def _try(handler: Handler) -> None:
         reason = str(error).partition("\n")[0]
         raise ServeError(f"the limit of address space (ulimit -v) leaves no room for an instance: {reason}") from None
     store.close()
+
+
+def _lend(setup: Setup, cache: ModuleCache, until: contextlib.ExitStack) -> Setup:
+    """Has workers load what is compiled, although the cache does not keep it."""
+    try:
+        directory = until.enter_context(tempfile.TemporaryDirectory(prefix="wasi-http-", ignore_cleanup_errors=True))
+        cache.copy_to(directory)
+    except OSError:
+        return setup  # each compiles it again
+    return replace(setup, engine=replace(setup.engine, cache=True, cache_directory=directory))
 
 
 def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
@@ -286,7 +290,7 @@ def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number
     _end_early(_stopping())
     log = Log.standard()
     try:
-        handler = _load(setup, None, log, number)
+        handler, _ = _load(setup, None, log, number)
         listeners = bind(addresses, reuse_port=True)
         for listener in listeners:
             listener.listen(setup.config.backlog)
@@ -309,4 +313,8 @@ def _anchored(setup: Setup) -> Setup:
     files = {name: getattr(tls, name) for name in ("ca_bundle", "client_cert", "client_key")}
     tls = replace(tls, **{name: os.path.abspath(path) for name, path in files.items() if path is not None})
     client = replace(setup.config.client, tls=tls)
-    return replace(setup, path=os.path.abspath(setup.path), config=replace(setup.config, client=client))
+    engine = setup.engine
+    if engine.cache_directory is not None:
+        engine = replace(engine, cache_directory=os.path.abspath(engine.cache_directory))
+    config = replace(setup.config, client=client)
+    return replace(setup, path=os.path.abspath(setup.path), config=config, engine=engine)

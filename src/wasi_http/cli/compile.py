@@ -1,0 +1,52 @@
+"""``wasi-http compile``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from wasi_http.cli.durations import POSITIVE_DURATION
+from wasi_http.cli.failure import fail, failures_of
+from wasi_http.cli.progress import progress_display
+
+__all__ = ["compile_"]
+
+
+@click.command("compile", short_help="Compiles a component before it is served.")
+@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
+              help="Where to put what is compiled.  [default: the user's cache directory]")
+@click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
+              help="How long compilation may take.")
+@click.option("--trust-guest", is_flag=True, help="Compile for `serve --trust-guest`.")
+def compile_(file: Path, cache_dir: str | None, compile_timeout: float, trust_guest: bool) -> None:
+    """Compiles FILE into the compile cache, so that `wasi-http serve FILE` starts at once.
+
+    For images and CI: run it where the image is built, with the --cache-dir that `serve` will have. It also sees to it
+    that `serve` could serve FILE. What it writes holds for this version of wasi-http and this kind of processor;
+    elsewhere `serve` compiles again. It may belong to root and be read-only.
+    """
+    from wasi_http.engine import EngineConfig
+    from wasi_http.server.loading import load
+    from wasi_http.server.log import Log
+
+    config = EngineConfig(
+        interruptible=not trust_guest,
+        isolate_compilation=True,
+        compile_timeout=compile_timeout,
+        cache_directory=cache_dir,
+    )
+    log = Log.standard()
+    try:
+        with failures_of(file), progress_display(str(file)) as progress:
+            component, _ = load(config, os.fspath(file), log.line, progress)
+    finally:
+        log.drain()
+    if not component.cache.complete:
+        fail(f"{file}: not cached: {component.cache.problem}")
+    for entry in component.cache.entries:
+        click.echo(entry)
+    sys.stdout.flush()

@@ -1,0 +1,54 @@
+"""What is wrong with a component, in one line on standard error and exit code 1."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+__all__ = ["fail", "failures_of"]
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the program."""
+    click.echo(f"error: {message}", err=True)
+    sys.exit(1)
+
+
+@contextmanager
+def failures_of(file: Path) -> Iterator[None]:
+    """Says what is wrong with the file, or with the place to serve it at, and ends the program."""
+    from wasi_http.component import InvalidComponent, LinkError
+    from wasi_http.engine import CompileError
+    from wasi_http.server.process import ServeError
+
+    try:
+        yield
+    except FileNotFoundError:
+        fail(f"{file}: no such file")
+    except IsADirectoryError:
+        fail(f"{file}: is a directory, not a component")
+    except PermissionError:
+        fail(f"{file}: permission denied")
+    except OSError as error:
+        fail(f"{file}: {error.strerror or error}")
+    except InvalidComponent as error:
+        fail(f"{file}: {_one_line(str(error))}")
+    except (CompileError, LinkError) as error:
+        fail(f"{file}: {error}")
+    except ServeError as error:
+        fail(str(error))
+
+
+def _one_line(message: str) -> str:
+    """What is wrong with a component. Errors in the text form come with an excerpt of it."""
+    what, _, excerpt = message.partition("\n")
+    where = re.search(r"--> \S*:(\d+):(\d+)", excerpt)
+    if where is None:
+        return what
+    return f"no binary component, and as text wrong in line {where[1]}, column {where[2]}: {what}"
