@@ -126,6 +126,15 @@ def test_http_1_0() -> None:
     assert serve(tell, test) == []
 
 
+def test_a_target_beyond_ascii() -> None:
+    async def test(client: Client) -> None:
+        assert (await client.ask(get("/café?q=日本"))).body == "GET /café?q=日本 example.com 0 []".encode()
+        await client.send(b"GET /caf\xe9 HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert (await client.reply()).status == 400
+
+    assert serve(tell, test) == []
+
+
 def test_head_has_no_body() -> None:
     async def test(client: Client) -> None:
         reply = await client.ask(get("/", method="HEAD"))

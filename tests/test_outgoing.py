@@ -91,6 +91,8 @@ SENT: list[tuple[dict[str, Any], tuple[str, str, str, str, bool]]] = [
     ({"scheme_": Scheme.HTTPS, "path_": "/b?c"}, ("GET", "https", "a.example", "/b?c", True)),
     ({"path_": "?c"}, ("GET", "https", "a.example", "/?c", True)),
     ({"path_": ""}, ("GET", "https", "a.example", "/", True)),
+    ({"path_": None}, ("GET", "https", "a.example", "/", True)),
+    ({"verb": Method.Options, "path_": None}, ("OPTIONS", "https", "a.example", "/", True)),
     ({"verb": Method.Options, "path_": "*"}, ("OPTIONS", "https", "a.example", "*", True)),
     ({"verb": Method.Other("PURGE")}, ("PURGE", "https", "a.example", "/", True)),
     ({"authority_": "a.example:1"}, ("GET", "https", "a.example:1", "/", True)),
@@ -117,7 +119,6 @@ def test_what_is_sent(loop: str, settings: dict[str, Any], sent: tuple[str, str,
 REFUSED: list[tuple[dict[str, Any], ErrorCode]] = [
     ({"scheme_": Scheme.Other("ftp")}, ErrorCode.HttpProtocolError),
     ({"authority_": None}, ErrorCode.HttpRequestUriInvalid),
-    ({"path_": None}, ErrorCode.HttpRequestUriInvalid),
     ({"path_": "*"}, ErrorCode.HttpRequestUriInvalid),
 ]
 

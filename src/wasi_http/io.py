@@ -282,7 +282,7 @@ class _Connection:
 
         request = Request(
             head.method.decode("ascii"),
-            head.path.decode("latin-1"),
+            head.path.decode(),
             head.headers,
             b"" if body is None else Body(body, demand),
             # Clients of HTTP/1.0 need not say whom they ask.

@@ -33,8 +33,8 @@ def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions 
     scheme = request.scheme_ or state.default_scheme()
     if scheme is None or not state.is_supported_scheme(scheme):
         raise Err(ErrorCode.HttpProtocolError)
-    path = request.path_
-    if not request.authority_ or path is None or (path == "*" and request.verb is not Method.Options):
+    path = request.path_ or "/"
+    if not request.authority_ or (path == "*" and request.verb is not Method.Options):
         raise Err(ErrorCode.HttpRequestUriInvalid)
     outgoing = ClientRequest(
         str(request.verb),

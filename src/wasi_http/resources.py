@@ -55,12 +55,12 @@ __all__ = [
     "Types",
 ]
 
-#: The most characters of a method, scheme, authority or path of a guest's request.
+#: The most characters of a method, scheme or authority, and bytes of a path, of a guest's request.
 MAX_PART: Final = 65_534
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
-_PATH: Final = re.compile(r"(?:[/?][!-\"$-~]*|\*)?").fullmatch
+_PATH: Final = re.compile("(?:[/?][!-\"$-~\x80-\U0010ffff]*|\\*)?").fullmatch
 _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{1,5}))?"
 ).fullmatch
@@ -314,8 +314,10 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query and (len(path_with_query) > MAX_PART or _PATH(path_with_query) is None):
-            raise Err(None)
+        if path_with_query:
+            size = len(path_with_query)
+            if size > MAX_PART or len(path_with_query.encode()) > MAX_PART or _PATH(path_with_query) is None:
+                raise Err(None)
         self._keep(path_with_query, self.path_)
         self.path_ = path_with_query
 
@@ -347,7 +349,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
 
     def _keep(self, new: str | None, old: str | None) -> None:
         """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
-        self.charge(self.fields.view.table, len(new or "") - len(old or ""))
+        self.charge(self.fields.view.table, _size(new) - _size(old))
 
     @method
     def headers(self) -> Own[Fields]:
@@ -361,6 +363,11 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def drop(self) -> None:
         if self.body_ is not None:
             self.body_.cancel()
+
+
+def _size(text: str | None) -> int:
+    """What the host keeps of a text at most, in bytes."""
+    return 0 if text is None else len(text) if text.isascii() else 4 * len(text)
 
 
 def _is_ipv6(address: str | None) -> bool:

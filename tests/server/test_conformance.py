@@ -30,6 +30,7 @@ FAILED = (500, b"500 the handler failed\n")
 REQUESTS = [
     (get("/"), ROOT),
     (get("/p?q=1&r=%20"), b"method 0\nhttp\nexample.com\n/p?q=1&r=%20\n"),
+    (get("/café?q=日本"), "method 0\nhttp\nexample.com\n/café?q=日本\n".encode()),
     (get("http://other.example:8080/p?q"), b"method 0\nhttp\nother.example:8080\n/p?q\n"),
     (get("http://other.example"), b"method 0\nhttp\nother.example\n/\n"),
     (get("*", method="OPTIONS"), b"method 6\nhttp\nexample.com\n*\n"),
@@ -257,9 +258,12 @@ def test_what_cannot_be_sent(guests: Guests) -> None:
     async def test(server: Serving, peer: Peer) -> None:
         client = await server.connect()
         # The host that the client named is never where a request goes.
-        for what, code in (("no-authority", 19), ("no-path", 19), ("scheme", 35)):
+        for what, code in (("no-authority", 19), ("scheme", 35)):
             reply = await client.ask(get(f"/unsendable/{what}", f"Host: {peer.authority}").replace(EXAMPLE, b""))
             assert (what, reply.body) == (what, b"handle: error %d\n" % code)
+        # Without a path it goes to the root, were its target allowed.
+        reply = await client.ask(get("/unsendable/no-path", f"Host: {peer.authority}").replace(EXAMPLE, b""))
+        assert reply.body.startswith(b"response: error 15\n")
         assert not peer.heads
 
     exchange(guests, test)

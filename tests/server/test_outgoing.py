@@ -49,6 +49,22 @@ def test_a_response_comes_through(guests: Guests, loop: str) -> None:
     serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
 
 
+def test_a_path_beyond_ascii_goes_through(guests: Guests, loop: str) -> None:
+    heads = []
+
+    async def script(peer: Peer) -> None:
+        heads.append(await peer.head())
+        await peer.send(ok(b"hello"))
+
+    async def test(server: Serving) -> None:
+        async with other(script) as origin:
+            reply = await server.ask(fetch(f"http://{origin.authority}/café?q=日本"))
+            assert reply.body == b"hello"
+        assert heads[0].startswith("GET /café?q=日本 HTTP/1.1\r\n".encode())
+
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+
+
 def test_a_request_goes_through(guests: Guests, loop: str) -> None:
     heads = []
 

@@ -33,7 +33,7 @@ Receiver = Callable[[ClientResponse | HttpError], None]
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_VISIBLE: Final = re.compile(r"[!-~]+").fullmatch
+_VISIBLE: Final = re.compile("[!-~\x80-\ud7ff\ue000-\U0010ffff]+").fullmatch
 
 # How much of a body is moved at once.
 _PIECE: Final = 256 * 1024

@@ -121,7 +121,7 @@ class Exchange:
             request = IncomingRequest(
                 instance.state,
                 head.method.decode("ascii"),
-                head.path.decode("latin-1"),
+                head.path.decode(),
                 connection.scheme,
                 None if head.authority is None else head.authority.decode("latin-1"),
                 head.headers,

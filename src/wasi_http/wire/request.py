@@ -34,6 +34,8 @@ __all__ = ["RequestHandler", "RequestHead", "RequestParser", "check_authority"]
 _PLAIN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+")
+# Puts a letter in the place of each byte beyond ASCII.
+_ASCII = bytes(range(128)) + b"x" * 128
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
 _AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 
@@ -53,7 +55,7 @@ class RequestHead:
     """What a request says before its body.
 
     method: as sent, any token
-    target: as sent, in any of the four forms (RFC 9112 §3.2)
+    target: as sent, in any of the four forms (RFC 9112 §3.2); path and query may have UTF-8 beyond ASCII
     version: b"1.0" or b"1.1"
     headers: (name, value) in order, repetitions and case kept; values without whitespace around them, bytes 0x80-0xFF
         included
@@ -181,7 +183,9 @@ class RequestParser(MessageParser):
         except httptools.HttpParserUpgrade:
             pass  # raised behind the head, which is complete
         except httptools.HttpParserError as error:
-            _refuse(error)
+            if target.isascii():
+                _refuse(error)
+            self._parse_beyond_ascii(target, data[line_end:end])
         headers = self._collector.fields
         self._collector.fields = []
         if len(headers) > self._max_headers:
@@ -268,6 +272,21 @@ class RequestParser(MessageParser):
             self._state = COMPLETE
         self._on_request(head)
         return end
+
+    def _parse_beyond_ascii(self, target: bytes, fields: bytes) -> None:
+        """Reads a head whose target has UTF-8 in it, as many clients send it: llhttp judges the rest of it."""
+        try:
+            target.decode()
+        except UnicodeDecodeError:
+            raise RemoteProtocolError(Reason.TARGET, "the request target is not UTF-8") from None
+        self._collector.fields = []
+        self._llhttp = httptools.HttpRequestParser(self._collector)
+        try:
+            self._llhttp.feed_data(b"GET " + target.translate(_ASCII) + b" HTTP/1.1" + fields)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            _refuse(error)
 
     def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:
         if data.startswith(b"\r\n", position):

@@ -82,6 +82,7 @@ _FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"conn
 
 _TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VISIBLE = re.compile(rb"[!-~]+")
+_TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
 # Methods for which a request without a body says so (RFC 9110 §8.6).
 _METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -91,6 +92,17 @@ def _parse_length(value: bytes) -> int:
     if len(value) > 20 or not value.isdigit():
         raise LocalProtocolError("invalid content-length")
     return int(value)
+
+
+def _is_target(target: bytes) -> bool:
+    """Whether it can stand in a request line, as the whole of a target; beyond ASCII it is UTF-8."""
+    if _TARGET.fullmatch(target) is None:
+        return False
+    try:
+        target.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _check(section: bytes, lines: int) -> bytes:
@@ -347,7 +359,7 @@ class RequestWriter(_BodyWriter):
         if self._framing is not None:
             raise LocalProtocolError("a second head")
         method = self._method
-        if not (_TOKEN.fullmatch(method) and _VISIBLE.fullmatch(target) and (not host or _VISIBLE.fullmatch(host))):
+        if not (_TOKEN.fullmatch(method) and _is_target(target) and (not host or _VISIBLE.fullmatch(host))):
             raise LocalProtocolError("invalid method, target or host")
         parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
         lines = 3 + len(headers)
