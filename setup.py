@@ -11,6 +11,7 @@ COMPILED = [
     "engine.store",
     "engine.assembly",
     "engine.fusion",
+    "engine.bulk",
     "component.resources",
     "component.abi",
     "component.instance",

@@ -6,12 +6,15 @@ import gzip
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.guests.build import build, unavailable
 from wasi_http.component import Component, InvalidComponent
-from wasi_http.engine import CompileError, Engine, EngineConfig, wat_to_wasm
+from wasi_http.component import component as component_module
+from wasi_http.engine import CompileError, Engine, EngineConfig, Module, fuse, wat_to_wasm
+from wasi_http.engine.cache import ModuleCache
 
 TEXT = """(component
   (import "test:a/b@0.1.0" (instance $b (export "f" (func))))
@@ -255,3 +258,39 @@ def test_linking_that_takes_too_much_work_is_refused(engine: Engine) -> None:
       {'(core instance (instantiate $m (with "" (instance $i))))' * 700})"""
     with pytest.raises(InvalidComponent, match="too much work"):
         Component(engine, text)
+
+
+FILL = '(func (export "fill") (param i32) (memory.fill (i32.const 0) (i32.const 7) (local.get 0)))'
+
+#: As one module, and one by one because of an expression that is too long to be put together.
+LONG_OPERATIONS = {
+    "fused": f'(component (core module $m (memory 1) {FILL}) (core instance (instantiate $m)))',
+    "one by one": f"""(component
+      (core module $m (global (export "g") i32 {"(i32.const 1) " * 200 + "(i32.add) " * 199}) (memory 1) {FILL})
+      (core instance (instantiate $m)))""",
+}
+
+
+@pytest.mark.parametrize("text", LONG_OPERATIONS.values(), ids=LONG_OPERATIONS)
+def test_long_operations_are_interrupted_however_modules_are_compiled(
+    engine: Engine, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[bytes] = []
+    fused: list[bytes | None] = []
+
+    def fuse_(*arguments: Any) -> bytes | None:
+        fused.append(fuse(*arguments))
+        return fused[-1]
+
+    def compile_(cache: ModuleCache, key: str, code: bytes) -> Module:
+        compiled.append(code)
+        return Module.compile(engine, code)
+
+    monkeypatch.setattr(ModuleCache, "find", lambda cache, key: None)
+    monkeypatch.setattr(ModuleCache, "compile", compile_)
+    monkeypatch.setattr(component_module, "fuse", fuse_)
+    Component(engine, text)
+    assert [code is None for code in fused] == [text == LONG_OPERATIONS["one by one"]]
+    (code,) = compiled
+    # What is left of the operation is in the arms of branches.
+    assert code.count(b"\xfc\x0b") > 1

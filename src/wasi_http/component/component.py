@@ -15,6 +15,7 @@ from wasi_http.component.foreign import advise
 from wasi_http.component.plan import Plan, core_modules, make_plan
 from wasi_http.component.shims import bypass_shims
 from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, wat_to_wasm
+from wasi_http.engine.bulk import BULK, interruptible
 from wasi_http.engine.cache import ModuleCache
 from wasi_http.engine.errors import excerpt, expect
 from wasi_http.engine.fusion import FUSION
@@ -114,7 +115,7 @@ def _fused(
         raise
     if not plan.steps:
         return None
-    key = cache.key(wasm, repr((FUSION, plan.steps, plan.wants)).encode())
+    key = cache.key(wasm, repr((FUSION, BULK, plan.steps, plan.wants)).encode())
     module = cache.find(key)
     if module is None:
         _validate(cache.engine, definitions)
@@ -124,7 +125,7 @@ def _fused(
         if progress is not None:
             progress(0, 1)
         try:
-            module = cache.compile(key, code)
+            module = cache.compile(key, interruptible(code))
         except InvalidModule:
             # Too much for one module; if it is too much for any, compiling them one by one tells.
             return None
@@ -146,7 +147,8 @@ def _validate(engine: Engine, definitions: list[CoreModule]) -> None:
 def _single(cache: ModuleCache, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:
     """The core modules one by one."""
     definitions = core_modules(component)
-    found = {definition.offset: cache.find(cache.key(definition.code)) for definition in definitions}
+    keys = {definition.offset: cache.key(definition.code, b"%d" % BULK) for definition in definitions}
+    found = {offset: cache.find(key) for offset, key in keys.items()}
     missing = [definition for definition in definitions if found[definition.offset] is None]
     modules: list[tuple[CoreModule, Module]] = []
     for definition in definitions:
@@ -155,7 +157,8 @@ def _single(cache: ModuleCache, component: Definitions, progress: Progress | Non
             if progress is not None:
                 progress(missing.index(definition), len(missing))
             with _located(definition):
-                module = cache.compile(cache.key(definition.code), definition.code)
+                Module.validate(cache.engine, definition.code)
+                module = cache.compile(keys[definition.offset], interruptible(definition.code))
         modules.append((definition, module))
     if progress is not None and missing:
         progress(len(missing), len(missing))
@@ -172,6 +175,8 @@ def _located(definition: CoreModule) -> Iterator[None]:
     except InvalidModule as error:
         where = definition.offset + (error.offset or 0)
         raise InvalidComponent(f"a core module is invalid: {_cause(error.message)}", where) from None
+    except Unreadable:
+        raise InvalidComponent("a core module uses operations that are not supported", definition.offset) from None
 
 
 def _cause(message: str) -> str:

@@ -111,3 +111,6 @@ cdef class Fusion:
     cdef Py_ssize_t _elements(self, Part part, Writer out, Writer actions, bint passive) except -1
     cdef Py_ssize_t _datas(self, Part part, Writer out, Writer actions, bint passive) except -1
     cdef int _names(self, Writer out) except -1
+
+
+cdef Reader _reader(const unsigned char* data, Py_ssize_t start, Py_ssize_t end)

@@ -1,0 +1,4 @@
+BULK: int
+CHUNK: int
+
+def interruptible(code: bytes | memoryview) -> bytes | memoryview: ...

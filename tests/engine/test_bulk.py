@@ -1,0 +1,230 @@
+"""Long bulk operations are interrupted, and otherwise do what WebAssembly says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wasi_http.engine import (
+    Assembly,
+    CoreType,
+    Engine,
+    EngineConfig,
+    Fiber,
+    Module,
+    Store,
+    Trap,
+    Unreadable,
+    wat_to_wasm,
+)
+from wasi_http.engine.bulk import CHUNK, interruptible
+
+from .test_fusion import CODES
+
+PAGES = 80
+SIZE = PAGES << 16
+
+GUEST = f"""(module
+  (memory (export "memory") {PAGES}) (memory $other {PAGES})
+  (func (export "fill") (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "copy") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "there and back") (param i32 i32 i32) (local i64 f32)
+    (memory.copy $other 0 (local.get 0) (local.get 1) (local.get 2))
+    (memory.copy 0 $other (local.get 1) (local.get 0) (local.get 2)))
+  (func (export "seed") (param i32 i32 i32)
+    (loop $more
+      (i32.store (local.get 0) (i32.mul (local.get 0) (i32.const 0x9E3779B1)))
+      (local.set 0 (i32.add (local.get 0) (i32.const 4)))
+      (br_if $more (i32.lt_u (local.get 0) (i32.const {SIZE})))))
+  (func (export "digest") (result i64) (local i32 i64)
+    (loop $more
+      (local.set 1 (i64.mul (i64.xor (local.get 1) (i64.load (local.get 0))) (i64.const 0x100000001b3)))
+      (local.set 0 (i32.add (local.get 0) (i32.const 8)))
+      (br_if $more (i32.lt_u (local.get 0) (i32.const {SIZE}))))
+    (local.get 1))
+  (func (export "grow and fill") (param i32 i32 i32)
+    (drop (memory.grow (i32.const 3300)))
+    (memory.fill (local.get 0) (local.get 1) (local.get 2))))"""
+EXPORTS = ["memory", "fill", "copy", "there and back", "seed", "digest", "grow and fill"]
+OPERATION = CoreType(("i32", "i32", "i32"), ())
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return Engine(EngineConfig(max_instances=4, cache=False))
+
+
+class Guest:
+    def __init__(self, engine: Engine, code: bytes) -> None:
+        module = Module.compile(engine, code)
+        self.assembly = Assembly(engine, [], [(module, [])], [(0, i) for i in range(len(EXPORTS))])
+        self.store = Store(engine)
+        self.assembly.instantiate(self.store)
+
+    def start(self, name: str, *numbers: int) -> Fiber:
+        return Fiber.of(self.store, EXPORTS.index(name), OPERATION, *(signed(number) for number in numbers))
+
+    def call(self, name: str, *numbers: int) -> int:
+        """How many time slices it took."""
+        fiber = self.start(name, *numbers)
+        slices = 1
+        while not fiber.poll():
+            slices += 1
+        return slices
+
+    def digest(self) -> float | None:
+        """What tells whether the memory is another one."""
+        fiber = Fiber.of(self.store, EXPORTS.index("digest"), CoreType((), ("i64",)))
+        while not fiber.poll():
+            pass
+        return fiber.result
+
+
+def signed(number: int) -> int:
+    return number - (1 << 32) if number >= 1 << 31 else number
+
+
+@pytest.fixture
+def guests(engine: Engine) -> Iterator[tuple[Guest, Guest]]:
+    """As it is, and in pieces."""
+    code = wat_to_wasm(GUEST)
+    changed = interruptible(code)
+    assert changed != code
+    pair = Guest(engine, code), Guest(engine, bytes(changed))
+    yield pair
+    for guest in pair:
+        guest.store.close()
+
+
+LENGTHS = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 7, 3 * CHUNK - 1]
+#: How far the source is from the place.
+DISTANCES = [0, 1, -1, 8, -8, CHUNK, -CHUNK, CHUNK + 3, -CHUNK - 3, 2 * CHUNK, -2 * CHUNK]
+
+
+def test_they_write_what_they_should(guests: tuple[Guest, Guest]) -> None:
+    plain, pieces = guests
+    for guest in guests:
+        guest.call("seed", 0, 0, 0)
+    for length in LENGTHS:
+        for guest in guests:
+            guest.call("fill", 77, length & 0xFF, length)
+        assert plain.digest() == pieces.digest()
+    for guest in guests:
+        guest.call("seed", 0, 0, 0)
+    for length in LENGTHS:
+        for distance in DISTANCES:
+            place = max(0, -distance)
+            for name in ("copy", "there and back"):
+                for guest in guests:
+                    guest.call(name, place, place + distance, length)
+                assert plain.digest() == pieces.digest()
+
+
+#: Place, source and length of what is just within the memory, and of what is not.
+WITHIN = [(SIZE, 0, 0), (SIZE - CHUNK - 1, 0, CHUNK + 1), (0, SIZE - CHUNK - 1, CHUNK + 1), (0, 0, SIZE)]
+BEYOND = [
+    (SIZE + 1, 0, 0),
+    (SIZE - CHUNK, 0, CHUNK + 1),
+    (0, SIZE - CHUNK, CHUNK + 1),
+    (0, 0, SIZE + 1),
+    (0, 0, 0xFFFFFFFF),
+    (0xFFFFFFFF, 0, CHUNK + 1),
+    (0, 0xFFFFFFFF, CHUNK + 1),
+    (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
+    (SIZE - 1, 0, 0xFFFFFFFF),
+    (0x80000000, 0, 0x80000000),
+]
+
+
+@pytest.mark.parametrize("operation", ["fill", "copy", "there and back"])
+def test_what_is_within_the_memory_is_done(guests: tuple[Guest, Guest], operation: str) -> None:
+    for place in WITHIN:
+        for guest in guests:
+            guest.call(operation, *place)
+    assert guests[0].digest() == guests[1].digest()
+
+
+@pytest.mark.parametrize("operation", ["fill", "copy"])
+@pytest.mark.parametrize("place", BEYOND)
+def test_what_leads_out_of_the_memory_traps(
+    guests: tuple[Guest, Guest], operation: str, place: tuple[int, int, int]
+) -> None:
+    if operation == "fill" and place[0] + place[2] <= SIZE:
+        place = place[1], 255, place[2]
+    for guest in guests:
+        with pytest.raises(Trap, match="out of bounds memory access"):
+            guest.call(operation, *place)
+
+
+def test_a_long_operation_is_interrupted(guests: tuple[Guest, Guest]) -> None:
+    plain, pieces = guests
+    for guest in guests:
+        guest.call("grow and fill", 0, 1, 1)
+    # Two time slices may be over before the first look, and none has to be on a fast machine: so long that it is.
+    length = 200 << 20
+    assert sum(plain.call("fill", 0, 7, length) for _ in range(4)) <= 4 * 2
+    assert sum(pieces.call("fill", 0, 7, length) for _ in range(4)) > 4 * 2
+    assert sum(pieces.call("copy", 0, length // 2, length // 2) for _ in range(8)) > 8
+
+
+UNCHANGED = [
+    "(module)",
+    "(module (memory 1) (func))",
+    f"(module (memory 1) (func (memory.fill (i32.const 0) (i32.const 0) (i32.const {CHUNK}))))",
+    "(module (memory 1) (func (memory.copy (i32.const 0) (i32.const 0) (i32.const 0))))",
+    '(module (memory 1) (data $d "abc") (func (memory.init $d (i32.const 0) (i32.const 0) (i32.const 3))))',
+    "(module (table 1 funcref) (func (table.fill (i32.const 0) (ref.null func) (i32.const 1))))",
+]
+
+
+@pytest.mark.parametrize("text", UNCHANGED)
+def test_modules_without_long_operations_are_as_they_were(text: str) -> None:
+    code = wat_to_wasm(text)
+    assert interruptible(code) is code
+
+
+CHANGED = [
+    # Operands of any kind, code that is not reached, and operations in blocks and arms.
+    "(func (param i32) (memory.fill (i32.const 0) (i32.const 0) (local.get 0)))",
+    "(func (unreachable) (memory.fill))",
+    "(func (unreachable) (memory.copy))",
+    f"(func (memory.fill (i32.const 0) (i32.const 0) (i32.const {CHUNK + 1})))",
+    "(func (memory.fill (i32.const 0) (i32.const 0) (i32.const -1)))",
+    "(func (param i32) (local i64 f64) (local i32) (if (local.get 0) (then (memory.copy (local.get 0) (local.get 0)"
+    " (local.get 0))) (else (loop (memory.fill (local.get 0) (local.get 0) (local.get 3)) (br_if 0 (local.get 0))))))",
+    "(func (result i32) (block (result i32) (i32.const 5) (i32.const 1) (i32.const 2) (memory.size) (memory.fill)))",
+    "(func (param i32) (memory.copy 0 1 (local.get 0) (local.get 0) (local.get 0))"
+    " (memory.copy 1 0 (local.get 0) (local.get 0) (local.get 0)) (memory.fill 1 (local.get 0) (local.get 0)"
+    " (local.get 0)))",
+]
+
+
+@pytest.mark.parametrize("text", CHANGED)
+@pytest.mark.parametrize("more", ["", '(import "a" "b" (func)) (import "a" "c" (global i32))', "(start 0) (func)"])
+def test_modules_that_change_are_valid(engine: Engine, text: str, more: str) -> None:
+    code = wat_to_wasm(f"(module {more} {text} (memory 1) (memory 1))")
+    changed = interruptible(code)
+    assert changed != code
+    Module.validate(engine, bytes(changed))
+    # The operation that is left in an arm would be changed once more, and that does no harm.
+    Module.validate(engine, bytes(interruptible(changed)))
+
+
+@pytest.mark.parametrize("code", CODES, ids=range(len(CODES)))
+def test_all_kinds_of_modules_are_read(engine: Engine, code: bytes) -> None:
+    Module.validate(engine, bytes(interruptible(code)))
+
+
+@given(st.lists(st.tuples(st.integers(0, 4096), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 4096))
+def test_nothing_but_unreadable_comes_of_damaged_modules(damage: list[tuple[int, int]], end: int) -> None:
+    damaged = bytearray(wat_to_wasm(GUEST))
+    for position, byte in damage:
+        damaged[8 + position % (len(damaged) - 8)] = byte
+    try:
+        interruptible(bytes(damaged))
+        interruptible(bytes(damaged[:end]))
+    except Unreadable:
+        pass
