@@ -120,7 +120,7 @@ class NoResponse(Exception):
 
 
 # TLS alerts (RFC 8446 §6, and those of earlier versions) as OpenSSL's errors tell of them, and their numbers.
-_ALERT: Final = re.compile(r"(?:\bsslv3|\btlsv13?|\bssl/tls) (?:alert )?([a-z0-9 ]+?) ?(?:\(|$)")
+_ALERT: Final = re.compile(r"(?:\bsslv3|\btlsv13?|\bssl/tls) (?:alert )?([a-z0-9 ]{1,60}?) ?(?:\(|$)")
 _ALERTS: Final[dict[str, int]] = {
     "CLOSE_NOTIFY": 0,
     "UNEXPECTED_MESSAGE": 10,
