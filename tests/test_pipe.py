@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
@@ -124,6 +126,45 @@ def test_cancelling_tells_the_producer() -> None:
     assert pipe.size == 0
     pipe.end()
     assert pipe.ended
+
+
+@pytest.mark.parametrize("size", [1, 2, 100, 1000])
+def test_many_small_pieces_take_little_more_memory_than_their_bytes(size: int) -> None:
+    pipe = Pipe()
+    piece = bytes(size - 1)
+    tracemalloc.start()
+    try:
+        for _ in range(BODY_BUFFER // size):
+            pipe.write(piece + b"x")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2 * BODY_BUFFER
+    assert drained(pipe, 777) == (piece + b"x") * (BODY_BUFFER // size)
+
+
+def test_small_pieces_that_are_joined_are_bytes() -> None:
+    pipe = Pipe()
+    for _ in range(100):
+        pipe.write(b"ab")
+    pipe.write(b"d" * 2000)
+    pipe.write(b"e")
+    taken = []
+    while piece := pipe.take(3):
+        taken.append(piece)
+    assert b"".join(taken) == b"ab" * 100 + b"d" * 2000 + b"e"
+    assert {type(piece) for piece in taken} == {bytes}
+    for _ in range(100):
+        pipe.write(b"ab")
+    assert pipe.take(1) == b"a"
+    assert pipe.take_all() == b"b" + b"ab" * 99
+    for _ in range(100):
+        pipe.write(b"ab")
+    while pipe.size > 60:
+        pipe.take(2)
+    last = pipe.take_all()
+    assert last == b"ab" * 30
+    assert type(last) is bytes
 
 
 def test_cancelling_with_an_error() -> None:

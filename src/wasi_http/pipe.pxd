@@ -2,7 +2,7 @@
 
 
 cdef class Pipe:
-    cdef object chunks                     # a deque of bytes
+    cdef object chunks                     # a deque of bytes; small ones are joined in bytearrays
     cdef Py_ssize_t offset                 # how much of the first chunk is taken
     cdef readonly Py_ssize_t limit
     cdef readonly Py_ssize_t size

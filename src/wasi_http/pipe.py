@@ -29,6 +29,10 @@ Field = tuple[bytes, bytes]
 #: How many bytes of one body may wait between a guest and the other side.
 BODY_BUFFER: Final = 256 * 1024
 
+# When more pieces than this wait, those that are smaller than that, in bytes, are put together.
+_MANY = cython.declare(cython.Py_ssize_t, 64)
+_SMALL = cython.declare(cython.Py_ssize_t, 1024)
+
 _BUFFER = cython.declare(cython.Py_ssize_t, BODY_BUFFER)
 
 
@@ -68,7 +72,19 @@ class Pipe:
         """Adds bytes. Empty ones add nothing; what comes after the end, or after the consumer has gone, is lost."""
         if not data or self.ended or self.cancelled or self.error is not None:
             return
-        self.chunks.append(data)
+        chunks = self.chunks
+        if len(chunks) > _MANY and len(data) < _SMALL:
+            # Each object costs some 40 bytes beside its content, which no limit counts.
+            last = chunks.pop()
+            if len(last) < _SMALL:
+                if not isinstance(last, bytearray):
+                    last = bytearray(last)
+                last += data
+                chunks.append(last)
+            else:
+                chunks.extend((last, data))
+        else:
+            chunks.append(data)
         self.size += len(data)
         self.readable.notify()
 
@@ -97,7 +113,7 @@ class Pipe:
             if self.error is not None:
                 raise self.error
             return None if self.ended else b""
-        chunk: bytes = self.chunks[0]
+        chunk = self.chunks[0]
         start: cython.Py_ssize_t = self.offset
         if len(chunk) - start <= limit:
             self.chunks.popleft()
@@ -108,12 +124,12 @@ class Pipe:
             data = chunk[start : start + limit]
         self.size -= len(data)
         self.writable.notify()
-        return data
+        return data if isinstance(data, bytes) else bytes(data)
 
     def take_all(self) -> bytes:
         """Everything that is queued."""
         if len(self.chunks) == 1 and not self.offset:
-            data = self.chunks.popleft()
+            data = bytes(self.chunks.popleft())
         else:
             data = b"".join(self.chunks)[self.offset :]
             self.chunks.clear()

@@ -8,13 +8,14 @@ import socket
 import ssl
 import struct
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, OutgoingRequestConfig, connection
+from wasi_http.client import Client, ClientConfig, OutgoingRequestConfig, connection, tls_transport
 from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.error import ErrorCode, HttpError
@@ -44,7 +45,7 @@ class Wire(threading.Thread):
         self.asked = threading.Event()
         self.received = b""
         self._context = context
-        self._answer = answer
+        self.pieces = [answer]
         self._end = end
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(PATIENCE)
@@ -62,7 +63,8 @@ class Wire(threading.Thread):
             self.received = peer.recv(65536)
             self.asked.set()
             self.go_on.wait(PATIENCE)
-            peer.sendall(self._answer)
+            for piece in self.pieces:
+                peer.sendall(piece)
             if self._end == "reset":
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
             elif self._end == "close" and isinstance(peer, ssl.SSLSocket):
@@ -259,7 +261,10 @@ async def connect(wire: Wire, authority: Authority, protocol: Reader) -> TlsTran
 @pytest.mark.parametrize(
     ("end", "ends"), [("close", ["eof", None]), ("cut", ["cut off", None]), ("reset", [ConnectionResetError])]
 )
-def test_an_end_while_nobody_reads(loop: str, authority: Authority, end: str, ends: list[object]) -> None:
+def test_an_end_while_nobody_reads(
+    loop: str, authority: Authority, end: str, ends: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tls_transport, "_BATCH", 1)
     data = bytes(range(256)) * 200
     wire = Wire(authority.server(), data, end)
 
@@ -298,6 +303,53 @@ def test_a_record_that_was_changed_on_the_way(loop: str, authority: Authority) -
             transport.write(b"request")
             await until(lambda: protocol.ends)
             assert (protocol.data, protocol.ends) == (b"good", [ssl.SSLError])
+
+    run(loop, main())
+
+
+def test_tiny_records_take_turns_with_the_rest_of_the_loop(loop: str, authority: Authority) -> None:
+    """However many of them arrive at once."""
+    wire = Wire(authority.server(), b"", "cut")
+    wire.pieces = [b"x"] * 5000
+
+    async def main() -> None:
+        wire.start()
+        protocol = Reader()
+        transport = await connect(wire, authority, protocol)
+        transport.write(b"request")
+        await wire.finish()
+        before, turns = 0, 0
+        while not protocol.ends:
+            await asyncio.sleep(0)
+            most = len(protocol.data) - before
+            assert most <= 2048
+            before, turns = len(protocol.data), turns + bool(most)
+        assert (before, protocol.ends[0]) == (5000, "cut off")
+        assert turns >= 3
+
+    run(loop, main())
+
+
+def test_what_is_read_of_a_lost_connection_is_bounded(
+    loop: str, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = 0
+
+    def unread(sock: object) -> Iterator[bytes]:
+        nonlocal read
+        while True:
+            read += 1
+            yield b""
+
+    async def main() -> None:
+        monkeypatch.setattr(tls_transport, "unread", unread)
+        async with serving(Peer.closed, authority.server()) as server:
+            protocol = Reader()
+            transport = await connect(SimpleNamespace(authority=server.authority), authority, protocol)  # type: ignore[arg-type]
+            transport.write(b"request")
+            transport._plain.abort()
+            transport.connection_lost(ConnectionResetError())
+            assert (read, protocol.ends) == (8, [ConnectionResetError])
 
     run(loop, main())
 

@@ -50,5 +50,7 @@ def context_of(config: TlsConfig) -> ssl.SSLContext:
     if config.client_cert is not None:
         # A key with a passphrase would have OpenSSL ask on the terminal.
         context.load_cert_chain(config.client_cert, config.client_key, password=lambda: "")
+    # A server could have the client compute for ever.
+    context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -15,15 +15,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import enum
+import itertools
 import socket
 import ssl
 from collections.abc import Iterator
-from typing import Any, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 __all__ = ["Secured", "TlsTransport", "unread"]
 
 # How many bytes of plain text are read at once: a record has no more.
-_RECORD = 16384
+_RECORD: Final = 16384
+
+# How many records are given to the protocol at once, and decrypted in one turn of the loop: they may be tiny.
+_BATCH: Final = 8
+_MAX_RECORDS: Final = 1024
+
+# How many pieces of 64 KiB are read of a connection that is lost.
+_MAX_UNREAD: Final = 8
+
+
+class _End(enum.Enum):
+    OF_INPUT = enum.auto()
+    OF_STREAM = enum.auto()
+    OF_CONNECTION = enum.auto()
 
 
 class Secured(Protocol):
@@ -78,6 +93,10 @@ class TlsTransport(asyncio.Protocol):
         self._backlog = bytearray()
         self._connected = False
         self._paused = False
+        # There are records for further turns of the loop, of which this is the next.
+        self._behind = False
+        self._turn: asyncio.Handle | None = None
+        self._reading = True
         self._over = False
         self._error: Exception | None = None
 
@@ -103,12 +122,12 @@ class TlsTransport(asyncio.Protocol):
         if error is not None and not self._over:
             # The write that failed says nothing about what the other side sent before.
             self._paused = False
-            self._read()
-            for data in unread(self._sock):
+            for data in itertools.chain([b""], itertools.islice(unread(self._sock), _MAX_UNREAD)):
+                self._incoming.write(data)
+                while self._read():
+                    pass
                 if self._over or self._paused:
                     break
-                self._incoming.write(data)
-                self._read()
         self._over = True
         self._protocol.connection_lost(self._error or error)
         del self._protocol  # which has this transport: without a cycle both go at once
@@ -128,8 +147,21 @@ class TlsTransport(asyncio.Protocol):
             return
         if not self._connected:
             self._shake_hands()
-        else:
-            self._read()
+            return
+        behind = self._read()
+        if behind:
+            self._proceed_soon()
+        if behind is not self._behind:
+            self._behind = behind
+            self._update_reading()
+
+    def _proceed_soon(self) -> None:
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._proceed()
 
     def _shake_hands(self) -> None:
         try:
@@ -147,7 +179,7 @@ class TlsTransport(asyncio.Protocol):
             if not self.ready.done():
                 self.ready.set_result(None)
             self._protocol.connection_made(cast(asyncio.BaseTransport, self))
-            self._read()
+            self._proceed()
 
     def _refuse(self, error: Exception) -> None:
         self._over = True
@@ -156,32 +188,55 @@ class TlsTransport(asyncio.Protocol):
             self.ready.exception()  # whether it is awaited or not
         self._plain.abort()
 
-    def _read(self) -> None:
-        """Delivers what has arrived, unless the protocol is not reading."""
-        while not (self._paused or self._over):
+    def _read(self) -> bool:
+        """Delivers what has arrived while the protocol reads; true if a turn's share of it was not all."""
+        for _ in range(_MAX_RECORDS // _BATCH):
+            if self._paused or self._over:
+                return False
+            data, end = self._decrypt()
+            if data:
+                self._protocol.data_received(data)
+            if end is not None:
+                if not self._over:
+                    self._end(end)
+                return False
+        return True
+
+    def _decrypt(self) -> tuple[bytes, _End | Exception | None]:
+        """The plain text of a batch of records, and why there are no more; None if there may be."""
+        records: list[bytes] = []
+        for _ in range(_BATCH):
             try:
                 data = self._tls.read(_RECORD)
             except ssl.SSLWantReadError:
-                break
+                return b"".join(records), _End.OF_INPUT
             except ssl.SSLEOFError:
-                self._over = True
-                self._protocol.cut_off()
-                self._plain.close()
-                return
+                return b"".join(records), _End.OF_CONNECTION
             except ssl.SSLError as error:
-                self._over = True
-                self._error = error
-                self._flush()
-                self._plain.abort()
-                return
+                return b"".join(records), error
             if not data:
-                self._protocol.eof_received()
-                self.close()
-                return
-            self._protocol.data_received(data)
-        if self._backlog and not self._over:
-            self._encrypt()
-        self._flush()
+                return b"".join(records), _End.OF_STREAM
+            records.append(data)
+        return b"".join(records), None
+
+    def _end(self, end: _End | Exception) -> None:
+        if end is _End.OF_INPUT:
+            if self._backlog:
+                self._encrypt()
+            self._flush()
+        elif end is _End.OF_STREAM:
+            self._protocol.eof_received()
+            self.close()
+        elif end is _End.OF_CONNECTION:
+            self._over = True
+            self._protocol.cut_off()
+            self._plain.close()
+        else:
+            assert isinstance(end, Exception)
+            self._over = True
+            self._error = end
+            self._flush()  # the alert
+            self._plain.abort()
 
     def _encrypt(self) -> None:
         backlog = self._backlog
@@ -209,14 +264,22 @@ class TlsTransport(asyncio.Protocol):
 
     def pause_reading(self) -> None:
         self._paused = True
-        if not self._over:
-            self._plain.pause_reading()
+        self._update_reading()
 
     def resume_reading(self) -> None:
         self._paused = False
-        if not self._over:
+        self._update_reading()
+        self._proceed_soon()
+
+    def _update_reading(self) -> None:
+        reading = not (self._paused or self._behind)
+        if reading is self._reading or self._over:
+            return
+        self._reading = reading
+        if reading:
             self._plain.resume_reading()
-            self._loop.call_soon(self._proceed)
+        else:
+            self._plain.pause_reading()
 
     def close(self) -> None:
         """Closes when what was written has left."""
