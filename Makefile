@@ -37,33 +37,40 @@ develop: $(DEVELOP)/installed
 
 # An environment beside the other one, which has the wheel: here the package is the checkout.
 $(DEVELOP)/installed: pyproject.toml
-	$(PYTHON) -m venv $(DEVELOP)
-	$(DEVELOP)/bin/python -m pip install --quiet --upgrade pip
-	$(DEVELOP)/bin/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1,<4'
-	$(DEVELOP)/bin/python -m pip install --quiet --no-build-isolation --editable '.[test,guests,lint]'
-	touch $@
+	@echo "creating the environment $(DEVELOP) …"
+	@$(PYTHON) -m venv $(DEVELOP)
+	@$(DEVELOP)/bin/python -m pip install --quiet --upgrade pip
+	@$(DEVELOP)/bin/python -m pip install --quiet 'setuptools>=77' 'cython>=3.1,<4'
+	@echo "compiling the package and installing all extras (minutes) …"
+	@$(DEVELOP)/bin/python -m pip install --quiet --no-build-isolation --editable '.[test,guests,lint]'
+	@touch $@
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@echo "creating the environment $(VENV) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/wheels/built: $(SOURCES) | $(BIN)/python
-	rm -rf $(VENV)/wheels
-	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheels .
-	touch $@
+	@echo "building the wheel, which takes a C compiler about a minute …"
+	@rm -rf $(VENV)/wheels
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir $(VENV)/wheels .
+	@touch $@
 
 $(VENV)/installed: $(VENV)/wheels/built
-	$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheels/*.whl
-	$(BIN)/python -m pip install --quiet $(VENV)/wheels/*.whl
-	touch $@
+	@echo "installing the wheel and what it needs …"
+	@$(BIN)/python -m pip install --quiet --force-reinstall --no-deps $(VENV)/wheels/*.whl
+	@$(BIN)/python -m pip install --quiet $(VENV)/wheels/*.whl
+	@touch $@
 
 $(VENV)/test: $(VENV)/installed
-	$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[test,guests]"
-	touch $@
+	@echo "installing what tests and guests need …"
+	@$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[test,guests]"
+	@touch $@
 
 $(VENV)/lint: $(VENV)/test
-	$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[lint]"
-	touch $@
+	@echo "installing what lint needs …"
+	@$(BIN)/python -m pip install --quiet "$$(echo $(VENV)/wheels/*.whl)[lint]"
+	@touch $@
 
 clean:
 	rm -rf $(VENV) $(DEVELOP) build dist .cache src/*.egg-info
