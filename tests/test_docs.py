@@ -30,6 +30,7 @@ from wasi_http import (
     serve_connection,
 )
 from wasi_http.bindings import sync
+from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 from wasi_http.engine.cache import cache_directory
 from wasi_http.server.config import ServerConfig
@@ -178,7 +179,7 @@ def test_every_limit_is_written_down() -> None:
 
 
 def test_every_option_that_is_written_about_is_there() -> None:
-    options = {name for option in serve.params for name in option.opts}
+    options = {name for command in (serve, compile_) for option in command.params for name in option.opts}
     # The table of docs/serve.md is about the options of `wasmtime serve`, too.
     texts = [(DOCS / name).read_text() for name in ("limits.md", "egress.md", "embedding.md")]
     texts += re.findall(r"^(?!\|).*", (DOCS / "serve.md").read_text(), re.MULTILINE)

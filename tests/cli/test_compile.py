@@ -37,6 +37,14 @@ def test_serve_finds_what_was_compiled(tmp_path: Path) -> None:
     assert served.stderr.startswith("error: cannot listen on ")
 
 
+@pytest.mark.parametrize("options", [["--portable"], ["--trust-guest"], ["--compile-timeout", "1m"]])
+def test_options(tmp_path: Path, options: list[str]) -> None:
+    cache = tmp_path / "cache"
+    assert invoke("compile", HELLO, "--cache-dir", cache, *options).exit_code == 0
+    served = invoke("serve", HELLO, "--cache-dir", cache, "--addr", "192.0.2.1:80")
+    assert served.stderr.startswith("compiling " if "--trust-guest" in options else "error: cannot listen on ")
+
+
 def test_the_users_cache_is_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert invoke("compile", HELLO).stdout.startswith(f"{tmp_path}/wasi-http/")

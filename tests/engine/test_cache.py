@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 import sys
@@ -78,6 +79,45 @@ def test_settings_that_change_the_code_have_entries_of_their_own(directory: Path
         assert ModuleCache(Engine(config)).find(KEY) is None
         ModuleCache(Engine(config)).compile(KEY, ADD)
     assert len(list(directory.iterdir())) == 2
+
+
+def test_code_for_any_processor_will_do(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def engine(portable: bool) -> Engine:
+        return Engine(EngineConfig(max_instances=1, portable=portable, cache_directory=str(directory)))
+
+    portable = ModuleCache(engine(True))
+    assert portable.compile(KEY, ADD).exports
+    (entry,) = directory.iterdir()
+    assert b"has_sse3\2\1" not in entry.read_bytes()
+    native = ModuleCache(engine(False))
+    assert native.find(KEY) is not None
+    assert native.entries == [entry]
+    assert native.complete
+    # What is compiled here is better.
+    native.compile(KEY, ADD)
+    assert len(list(directory.iterdir())) == 2
+    better = ModuleCache(engine(False))
+    assert better.find(KEY) is not None
+    assert better.entries != [entry]
+    # On another processor:
+    monkeypatch.setattr(cache_module, "_processor_features", lambda: "none")
+    elsewhere = ModuleCache(engine(False))
+    assert elsewhere.find(KEY) is not None
+    assert elsewhere.entries == [entry]
+
+
+def test_features_that_the_compiler_does_not_use_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def features(line: str) -> str:
+        monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(f"processor : 0\n{line}\n"))
+        cache_module._processor_features.cache_clear()
+        return cache_module._processor_features()
+
+    try:
+        assert features("flags : fpu avx2 pni ibpb") == features("flags : pni fpu vmx avx2") == "avx2 pni"
+        assert features("flags : fpu pni ibpb") == "pni"
+        assert features("Features : fp asimd atomics") == "asimd atomics fp"
+    finally:
+        cache_module._processor_features.cache_clear()
 
 
 def test_where_there_is_no_name_for_a_descriptor(

@@ -73,7 +73,7 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"pooling": False}, {"guarded": False}, {"max_wasm_stack": 128 << 10}, {"max_memory_size": 1 << 24}],
+    [{}, {"pooling": False}, {"guarded": False}, {"portable": True}, {"max_wasm_stack": 128 << 10}],
 )
 def test_the_code_is_for_the_engine_that_asks(settings: dict[str, object]) -> None:
     engine = isolating(**settings)

@@ -21,13 +21,17 @@ __all__ = ["compile_"]
               help="Where to put what is compiled.  [default: the user's cache directory]")
 @click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long compilation may take.")
+@click.option("--portable", is_flag=True,
+              help="Compile for any processor of this architecture: code without newer instructions.")
 @click.option("--trust-guest", is_flag=True, help="Compile for `serve --trust-guest`.")
-def compile_(file: Path, cache_dir: str | None, compile_timeout: float, trust_guest: bool) -> None:
+def compile_(
+    file: Path, cache_dir: str | None, compile_timeout: float, portable: bool, trust_guest: bool
+) -> None:
     """Compiles FILE into the compile cache, so that `wasi-http serve FILE` starts at once.
 
     For images and CI: run it where the image is built, with the --cache-dir that `serve` will have. It also sees to it
-    that `serve` could serve FILE. What it writes holds for this version of wasi-http and this kind of processor;
-    elsewhere `serve` compiles again. It may belong to root and be read-only.
+    that `serve` could serve FILE. What it writes holds for this version of wasi-http and, without --portable, for
+    processors with the same features; elsewhere `serve` compiles again. It may belong to root and be read-only.
     """
     from wasi_http.engine import EngineConfig
     from wasi_http.server.loading import load
@@ -35,6 +39,7 @@ def compile_(file: Path, cache_dir: str | None, compile_timeout: float, trust_gu
 
     config = EngineConfig(
         interruptible=not trust_guest,
+        portable=portable,
         isolate_compilation=True,
         compile_timeout=compile_timeout,
         cache_directory=cache_dir,

@@ -55,6 +55,15 @@ _ABANDONED: Final = 3600
 _TRAILER: Final = struct.Struct("<8sQI")
 _MARK: Final = b"wasihttp"
 
+#: In place of the features of a processor: code that needs none.
+_PORTABLE: Final = "any"
+
+#: What the compiler makes use of on x86-64, of the many features that the system lists, some of them its own.
+_X86_FEATURES: Final = {
+    *("pni", "ssse3", "sse4_1", "sse4_2", "cx16", "popcnt", "abm", "bmi1", "bmi2", "avx", "avx2", "fma", "avx_vnni"),
+    *("avx512f", "avx512dq", "avx512vl", "avx512_bitalg", "avx512vbmi", "avx512_vnni", "apx"),
+}
+
 _SUFFIX: Final = ".cwasm"
 _UNFINISHED: Final = ".new-"
 
@@ -95,7 +104,8 @@ class ModuleCache:
         config = engine.config
         self._compiler = Compiler(engine) if config.isolate_compilation else None
         self._explicit = config.cache_directory is not None
-        self._environment = hashlib.blake2b(_environment(config, engine).encode(), digest_size=16).hexdigest()
+        # What is compiled for any processor will do where there is nothing better.
+        self._environments = [_environment(engine, processor) for processor in _processors(config)]
         self.entries: list[Path] = []
         self._modules: dict[str, Module] = {}
         self.problem = ""
@@ -122,20 +132,22 @@ class ModuleCache:
         """The compiled module, if it is there and usable."""
         if self.directory is None:
             return None
-        path = self.directory / self._name(key)
-        try:
-            with _opened(self.directory) as directory:
-                module = _read(self.engine, directory, path.name)
-        except FileNotFoundError:
-            return None
-        except (OSError, InvalidModule) as error:
-            # Damaged, of another user, or made by a processor that looked the same: compile again and replace it.
-            self.problem = _reason(error, path)
-            _log.debug("not used: %s", self.problem)
-            return None
-        self.entries.append(path)
-        self._modules[path.name] = module
-        return module
+        for environment in self._environments:
+            path = self.directory / f"{key}-{environment}{_SUFFIX}"
+            try:
+                with _opened(self.directory) as directory:
+                    module = _read(self.engine, directory, path.name)
+            except FileNotFoundError:
+                continue
+            except (OSError, InvalidModule) as error:
+                # Damaged, of another user, or made by a processor that looked the same: compile again and replace it.
+                self.problem = _reason(error, path)
+                _log.debug("not used: %s", self.problem)
+                continue
+            self.entries.append(path)
+            self._modules[path.name] = module
+            return module
+        return None
 
     def compile(self, key: str, wasm: bytes | memoryview) -> Module:
         """Compiles and keeps the module; raises `InvalidModule` and `CompileError`.
@@ -192,7 +204,7 @@ class ModuleCache:
         self.close()
 
     def _name(self, key: str) -> str:
-        return f"{key}-{self._environment}{_SUFFIX}"
+        return f"{key}-{self._environments[0]}{_SUFFIX}"
 
 
 @contextlib.contextmanager
@@ -286,26 +298,34 @@ def _reason(error: Exception, path: Path) -> str:
     return str(error).partition("\n")[0]
 
 
-def _environment(config: EngineConfig, engine: Engine) -> str:
-    return repr(
-        (
-            library_version(),
-            platform.machine(),
-            _processor_features(),
-            engine.pooling,
-            engine.guarded,
-            config.max_memory_size,
-            config.max_wasm_stack,
-            config.interruptible,
-        )
+def _environment(engine: Engine, processor: str) -> str:
+    """What machine code depends on beside its source, in short."""
+    config = engine.config
+    settings = (
+        library_version(),
+        platform.system(),
+        platform.machine(),
+        processor,
+        engine.pooling,
+        engine.guarded,
+        config.max_memory_size,
+        config.max_wasm_stack,
+        config.interruptible,
     )
+    return hashlib.blake2b(repr(settings).encode(), digest_size=16).hexdigest()
+
+
+def _processors(config: EngineConfig) -> list[str]:
+    """The processors whose code is of use, the one to compile for first."""
+    return [_PORTABLE] if config.portable else [_processor_features(), _PORTABLE]
 
 
 @functools.cache
 def _processor_features() -> str:
-    """Compiled code may use any instruction of the processor that compiled it."""
+    """What code that was compiled here may use of the processor. wasmtime looks at that itself when code is loaded."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith(("flags", "Features")):
-                return line
+                features = set(line.partition(":")[2].split())
+                return " ".join(sorted(features & _X86_FEATURES or features))
     return platform.processor()

@@ -38,6 +38,8 @@ class EngineConfig:
         not stop holds its thread for ever, whatever its deadline. For guests that are trusted.
     ``start_time_limit``
         How long the core ``start`` functions of one instance may run; they cannot be interrupted in between.
+    ``portable``
+        Compile for any processor of this architecture, without newer instructions: for images.
     ``isolate_compilation``
         Compile in a process of its own, which ends with this one or with the exception that interrupts the wait. For
         components that others wrote: some take the compiler very long, or bring it down.
@@ -65,6 +67,7 @@ class EngineConfig:
     interruptible: bool = True
     start_time_limit: float = 1.0
     parallel_compilation: bool = True
+    portable: bool = False
     isolate_compilation: bool = False
     compile_timeout: float = 300.0
     compile_memory: int = 4096 * MIB

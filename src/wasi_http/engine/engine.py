@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import platform
+import sys
 import threading
 import weakref
 
@@ -230,7 +232,16 @@ def _addresses(config: object) -> cython.ulonglong:
     return memories * _SLOT + elements * 16 + stack + _MODULE * config.core_instances_per_instance
 
 
+def _target() -> str:
+    """This platform as compilers name it."""
+    machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
+    if sys.platform == "darwin":
+        return f"{machine}-apple-darwin"
+    return f"{machine}-unknown-linux-{'gnu' if platform.libc_ver()[0] == 'glibc' else 'musl'}"
+
+
 @cython.cfunc
+@cython.exceptval(check=True)
 def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cython.pointer(C.wasm_config_t):
     settings = C.wasm_config_new()
     if not guarded:
@@ -241,6 +252,13 @@ def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cyt
     C.wasmtime_config_epoch_interruption_set(settings, config.interruptible)
     C.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
     C.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
+    if config.portable:
+        # With a target that is named nothing is assumed of the processor but its architecture.
+        target: bytes = _target().encode()
+        error = C.wasmtime_config_target_set(settings, target)
+        if error != cython.NULL:
+            C.wasmtime_error_delete(error)
+            raise UnsupportedWasmtime(f"wasmtime cannot compile for {_target()} (EngineConfig.portable)")
     C.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)
     # What WASIp2 guests have no business with; published flaws cluster in these features.
     C.wasmtime_config_wasm_threads_set(settings, False)

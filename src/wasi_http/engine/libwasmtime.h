@@ -112,6 +112,7 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_config_gc_support_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_parallel_compilation_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_native_unwind_info_set, (wasm_config_t *, bool)) \
+    F(wasmtime_error_t *, wasmtime_config_target_set, (wasm_config_t *, const char *)) \
     F(void, wasmtime_config_cranelift_opt_level_set, (wasm_config_t *, uint8_t)) \
     F(void, wasmtime_config_memory_reservation_set, (wasm_config_t *, uint64_t)) \
     F(void, wasmtime_config_memory_reservation_for_growth_set, (wasm_config_t *, uint64_t)) \

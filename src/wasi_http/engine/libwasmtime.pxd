@@ -104,6 +104,7 @@ cdef extern from "libwasmtime.h" nogil:
     wasm_engine_t* wasmtime_engine_clone(const wasm_engine_t*)
     void wasmtime_engine_increment_epoch(const wasm_engine_t*)
     void wasmtime_config_epoch_interruption_set(wasm_config_t*, bint)
+    wasmtime_error_t* wasmtime_config_target_set(wasm_config_t*, const char*)
     void wasmtime_config_max_wasm_stack_set(wasm_config_t*, size_t)
     void wasmtime_config_async_stack_size_set(wasm_config_t*, size_t)
     void wasmtime_config_shared_memory_set(wasm_config_t*, bint)
