@@ -332,13 +332,20 @@ def test_what_a_handler_raises_is_answered(error: Exception, status: int, heard:
     assert [context["exception"] for context in serve(handler, test)] == ([error, error] if heard else [])
 
 
-# What a handler returns; the last ones only where no type checker looks.
-UNFIT: list[Any] = [
-    Response(200, [(b"connection", b"close")], Body.of(b"x")),
-    Response(200, [(b"a", b"b\r\nc: d")], Body.of(b"x")),
-    Response(200, [(b"content-length", b"x")], Body.of(b"x")),
-    Response(200, [("a", "b")], Body.of(b"x")),  # type: ignore[list-item]
-    Response("200", [], Body.of(b"x")),  # type: ignore[arg-type]
+def changed(**changes: Any) -> Response:
+    """A response into which something was put behind its back."""
+    response = Response(200, [], b"x")
+    for name, value in changes.items():
+        setattr(response, name, value)
+    return response
+
+
+UNFIT: list[Response] = [
+    Response(200, [(b"connection", b"close")], b"x"),
+    Response(200, [(b"content-length", b"x")], b"x"),
+    changed(headers=[(b"a", b"b\r\nc: d")]),
+    changed(headers=[("a", "b")]),
+    changed(status="200"),
 ]
 
 

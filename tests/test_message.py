@@ -11,6 +11,9 @@ import pytest
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import BODY_BUFFER, Pipe
+from wasi_http.types import Scheme
+
+from .view import View
 
 
 def run(test: Callable[[], Awaitable[None]]) -> list[dict[str, Any]]:
@@ -32,10 +35,112 @@ async def settle() -> None:
 
 
 def test_defaults() -> None:
-    request, response = Request(), Response(204)
+    request, response = Request(authority="a"), Response(204)
     assert (request.method, request.target, list(request.headers), request.body) == ("GET", "/", [], b"")
     assert (response.headers, response.body.pipe.ended) == ([], True)
     assert Response(200).headers is not response.headers
+
+
+# What is wrong with a message, and what the error says.
+UNFIT: list[tuple[type[Exception], str, Callable[[], object]]] = [
+    (TypeError, "method .* is a str, not b'GET'", lambda: Request(b"GET", authority="a")),  # type: ignore[arg-type]
+    (TypeError, "method .* is a str, not None", lambda: Request(None, authority="a")),  # type: ignore[arg-type]
+    (TypeError, "target .* is a str, not b'/'", lambda: Request("GET", b"/", authority="a")),  # type: ignore[arg-type]
+    (TypeError, "authority .* is a str, not b'a'", lambda: Request("GET", "/", authority=b"a")),  # type: ignore[arg-type]
+    (ValueError, "method .* is a token", lambda: Request("GET /", authority="a")),
+    (ValueError, "method .* is a token", lambda: Request("", authority="a")),
+    (ValueError, r"no control characters: '/a\\r\\nb'", lambda: Request("GET", "/a\r\nb", authority="a")),
+    (ValueError, "no whitespace .* urllib.parse.quote", lambda: Request("GET", "/a b", authority="a")),
+    (ValueError, "authority .* is host", lambda: Request("GET", "/", authority="a\r\nb: c")),
+    (ValueError, r'Request\("GET", "http://example.com/"\)', lambda: Request("GET", "/")),
+    (ValueError, "whom a request to '/'", lambda: Request("GET", "/", [(b"host", b"")])),
+    (ValueError, "whom a request to 'http:///x'", lambda: Request("GET", "http:///x")),
+    *(
+        (kind, text, lambda make=make, headers=headers: make(headers))
+        for make in (lambda headers: Request("GET", "http://a/", headers), lambda headers: Response(200, headers))
+        for kind, text, headers in (
+            (TypeError, "not dict", {"a": "b"}),
+            (TypeError, "not str", "a: b"),
+            (TypeError, r"not \('a', 'b'\)", [("a", "b")]),
+            (TypeError, r"not \(b'a', 'b'\)", [(b"a", "b")]),
+            (TypeError, "not b'a'", [b"a"]),
+            (TypeError, "not 1", [1]),
+            (ValueError, r"control character b'\\n'$", [(b"a", b"secret\nb: c")]),
+            (ValueError, r"control character b'\\r'$", [(b"a", b"\r")]),
+            (ValueError, r"control character b'\\x00'$", [(b"a", b"\0")]),
+            (ValueError, "name of a header is not valid: b'a: b'", [(b"a: b", b"c")]),
+            (ValueError, "name of a header is not valid", [(b"", b"c")]),
+            (ValueError, "name of a header is not valid", [(b"x" * 1000 + b"\r\n", b"c")]),
+        )
+    ),
+    (TypeError, "status .* is an int, not '200'", lambda: Response("200")),  # type: ignore[arg-type]
+    (TypeError, "status .* is an int, not True", lambda: Response(True)),
+    (ValueError, "from 100 to 999, not 99", lambda: Response(99)),
+    (ValueError, "from 100 to 999, not 1000", lambda: Response(1000)),
+    *(
+        (TypeError, text, lambda make=make, body=body: make(body))
+        for make in (lambda body: Request("POST", "http://a/", (), body), lambda body: Response(200, (), body), Body.of)
+        for text, body in (("encode the text", "text"), ("not int", 5), ("not NoneType", None), ("not dict", {}))
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "text", "make"), UNFIT)
+def test_what_no_message_can_have(kind: type[Exception], text: str, make: Callable[[], object]) -> None:
+    """It is refused where the message is made, and told in a few words."""
+    with pytest.raises(kind, match=text) as caught:
+        make()
+    assert len(str(caught.value)) < 400
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request("GET", "/", authority="a"),
+        Request("GET", "http://example.com:80?q"),
+        Request("GET", "/", [(b"HOST", b"a")]),
+        Request("CONNECT", "example.com:443"),
+        Request("OPTIONS", "*", authority="a"),
+        Request("PURGE", "/café?q=日本", [(b"a", b""), (b"b", b"\xff\t")], authority="[::1]:80"),
+    ],
+)
+def test_requests_by_hand(request_: Request) -> None:
+    assert View().new_incoming_request(Scheme.HTTP, request_).authority() is not None
+
+
+async def _pieces() -> AsyncIterator[bytes]:
+    yield b"bo"
+    yield b"dy"
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        lambda: b"body",
+        lambda: bytearray(b"body"),
+        lambda: memoryview(b"body"),
+        lambda: [b"bo", bytearray(b"d"), memoryview(b"y")],
+        lambda: iter([b"body"]),
+        _pieces,
+        lambda: Body.of(b"body"),
+    ],
+)
+def test_what_a_response_is_made_of(source: Callable[[], Any]) -> None:
+    async def test() -> None:
+        assert await Response(200, [(b"a", b"b")], source()).body.read() == b"body"
+
+    assert run(test) == []
+
+
+@pytest.mark.parametrize("source", [[b"good", 5], [b"good", "text"]])
+def test_a_source_that_gives_something_else(source: list[Any]) -> None:
+    async def test() -> None:
+        with pytest.raises(HttpError, match="which is not bytes"):
+            await Response(200, [], source).body.read()
+
+    [complaint] = run(test)
+    assert isinstance(complaint["exception"], TypeError)
 
 
 def test_a_body_of_bytes() -> None:

@@ -30,6 +30,7 @@ from wasi_http.resources import (
     Scheme,
     Types,
 )
+from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.io.error import IoError
 
 from .view import View
@@ -310,7 +311,8 @@ REQUESTS: list[tuple[str, str, str | None, list[bytes], tuple[str | None, str] |
 def test_requests_of_embedders(
     method: str, target: str, authority: str | None, hosts: list[bytes], expected: tuple[str | None, str] | None
 ) -> None:
-    given_ = Request(method, target, [(b"Host", host) for host in hosts], authority=authority)
+    given_ = Request(method, "http://for.now/", [(b"Host", host) for host in hosts])
+    given_.target, given_.authority = target, authority
     view = View()
     if expected is None:
         with pytest.raises(HttpError) as caught:
@@ -570,7 +572,7 @@ def test_a_call_without_a_response() -> None:
 
         with pytest.raises(NoResponse, match="guest never invoked `response-outparam::set` method"):
             await ResponseOutparam().response(silent())
-        with pytest.raises(NoResponse, match="the guest failed: broken") as caught:
+        with pytest.raises(NoResponse, match="the host failed: RuntimeError: broken") as caught:
             await ResponseOutparam().response(broken())
         assert isinstance(caught.value.__cause__, RuntimeError)
         with pytest.raises(NoResponse, match="cancelled"):
@@ -586,7 +588,9 @@ def test_a_call_without_a_response() -> None:
 @pytest.mark.parametrize(
     ("end", "text"),
     [
-        (RuntimeError("broken"), "the guest failed: broken"),
+        (RuntimeError("broken"), "the host failed: RuntimeError: broken"),
+        (Trap("unreachable"), "the guest failed: unreachable"),
+        (Exit(1), "the guest exited with code 1"),
         (asyncio.CancelledError(), "the guest was cancelled"),
         (None, "the guest ended before its response's body"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -287,9 +288,37 @@ def test_a_guest_may_tell_the_length_of_what_head_leaves_out(engine: Engine) -> 
 
 
 def test_requests_that_name_nobody_are_refused() -> None:
+    request = Request("GET", "http://example.com/")
+    request.target = "/"
     with pytest.raises(HttpError) as raised:
-        State().new_incoming_request(Scheme.HTTP, Request())
+        State().new_incoming_request(Scheme.HTTP, request)
     assert raised.value.code == ErrorCode.HttpRequestUriInvalid
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("table", None, "`table`, and Incomplete has none: write self.table = ResourceTable()"),
+        ("ctx", None, "`ctx`, and Incomplete has none: write self.ctx = WasiCtx()"),
+        ("http", None, "`http`, and Incomplete has none: write self.http = WasiHttpCtx()"),
+        ("table", {}, "`table`, and Incomplete has dict"),
+        ("ctx", {}, "`ctx`, and Incomplete has dict"),
+        ("http", WasiHttpCtx, "`http`, and Incomplete has type"),
+    ],
+)
+def test_a_view_that_is_incomplete(name: str, value: Any, text: str) -> None:
+    """It is the embedder's mistake, and told before a guest runs into it."""
+
+    class Incomplete(State):
+        pass
+
+    view = Incomplete()
+    if value is None:
+        delattr(view, name)
+    else:
+        setattr(view, name, value)
+    with pytest.raises(TypeError, match=re.escape(text)):
+        view.new_incoming_request(Scheme.HTTP, Request("GET", "http://example.com/"))
 
 
 @pytest.fixture(autouse=True)

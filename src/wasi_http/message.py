@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable
-from dataclasses import dataclass, field
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
 
 from wasi_http.error import ErrorCode, HttpError
 from wasi_http.fields import Field
@@ -14,6 +16,52 @@ from wasi_http.wasi.io.signal import until
 __all__ = ["Body", "Request", "Response"]
 
 
+#: What a body is made of: bytes, or an iterable of them, asynchronous or not.
+Source: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes] | Iterable[bytes]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TARGET: Final = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+
+# How much of what is wrong an error shows, in characters.
+_SHOWN: Final = 100
+
+
+def _shown(thing: object) -> str:
+    text = repr(thing)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _checked_headers(headers: Iterable[Field]) -> list[Field]:
+    """The fields of a message, which must be such as can be sent: a line break in one would be a field of its own."""
+    if isinstance(headers, (str, bytes, Mapping)):
+        raise TypeError(f'headers are pairs of bytes, as in [(b"accept", b"text/html")], not {type(headers).__name__}')
+    fields = list(headers)
+    for field in fields:
+        try:
+            name, value = field
+            good = isinstance(name, bytes) and isinstance(value, bytes)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise TypeError(f'a header is a pair of bytes, as in (b"accept", b"text/html"), not {_shown(field)}')
+        if _NAME(name) is None:
+            raise ValueError(f"the name of a header is not valid: {_shown(name)}")
+        if (bad := _CONTROL(value)) is not None:
+            # The rest may be a secret.
+            raise ValueError(f"the value of the header {_shown(name)} has the control character {bad[0]!r}")
+    return fields
+
+
+def _check_source(body: object) -> None:
+    if isinstance(body, str):
+        raise TypeError("a body is bytes, not str: encode the text, as in text.encode()")
+    if not isinstance(body, (Body, bytes, bytearray, memoryview, AsyncIterable, Iterable)) or isinstance(body, Mapping):
+        raise TypeError(f"a body is bytes, an iterable of bytes or a Body, not {type(body).__name__}")
+
+
 @dataclass(slots=True)
 class Request:
     """A request for a guest.
@@ -21,13 +69,43 @@ class Request:
     ``target`` is the path with query, or an absolute URL; ``authority`` is the Host header's if it is None. ``body`` is
     bytes, or an iterable of them, asynchronous or not, which is read as fast as the guest reads; a `Body` keeps its
     trailers.
+
+    Raises TypeError for what is of another type, and ValueError for what no request can have: a method that is no
+    token, whitespace or control characters in the target, a field that is none, or no authority at all.
     """
 
     method: str = "GET"
     target: str = "/"
     headers: Iterable[Field] = ()
-    body: bytes | AsyncIterable[bytes] | Iterable[bytes] = b""
+    body: Body | Source = b""
     authority: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("method", self.method), ("target", self.target), ("authority", self.authority)):
+            if not isinstance(text, str) and (text is not None or name != "authority"):
+                raise TypeError(f"the {name} of a request is a str, not {_shown(text)}")
+        self.headers = _checked_headers(self.headers)
+        _check_source(self.body)
+        if _TOKEN(self.method) is None:
+            raise ValueError(f"the method of a request is a token, not {_shown(self.method)}")
+        if _TARGET(self.target) is None:
+            raise ValueError(
+                f"the target of a request has no whitespace and no control characters: {_shown(self.target)}; "
+                "urllib.parse.quote encodes them"
+            )
+        if self.authority and _TARGET(self.authority) is None:
+            raise ValueError(f"the authority of a request is host[:port], not {_shown(self.authority)}")
+        if (
+            not self.authority
+            and self.method != "CONNECT"
+            and not _ABSOLUTE(self.target)
+            and not any(name.lower() == b"host" and value for name, value in self.headers)
+        ):
+            raise ValueError(
+                f"nothing tells whom a request to {_shown(self.target)} is for: write "
+                'Request("GET", "http://example.com/"), or Request("GET", "/", authority="example.com"), or give it a '
+                'header (b"host", b"example.com")'
+            )
 
 
 class Body:
@@ -47,13 +125,15 @@ class Body:
         self._abandon = abandon
 
     @classmethod
-    def of(cls, source: bytes | AsyncIterable[bytes] | Iterable[bytes] = b"") -> Body:
+    def of(cls, source: Source = b"") -> Body:
         """A body made of bytes, or of what an iterable gives, which nobody asks before it is wanted.
 
-        One that is not asynchronous is asked in another thread, as it may block.
+        One that is not asynchronous is asked in another thread, as it may block. Raises TypeError for anything else,
+        and for text.
         """
-        if isinstance(source, bytes):
-            return cls(Pipe.of(source))
+        _check_source(source)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return cls(Pipe.of(bytes(source)))
         pipe = Pipe()
         return cls(pipe, lambda: _start_feeding(pipe, source))
 
@@ -116,6 +196,8 @@ async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> N
     iterator = aiter(source if isinstance(source, AsyncIterable) else _in_another_thread(source))
     try:
         async for chunk in iterator:
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                raise TypeError(f"the source of a body gave {_shown(chunk)}, which is not bytes")
             if chunk:
                 if pipe.room() == 0:
                     await until(pipe.room, pipe.writable)
@@ -137,10 +219,23 @@ async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> N
             await close()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Response:
-    """A response. ``headers`` are in order, a guest's with names in lower case; see `Body.of` for one of your own."""
+    """A response. ``headers`` are in order, a guest's with names in lower case.
+
+    It is made with a `Body`, or with anything that `Body.of` takes. Raises TypeError for what is of another type, and
+    ValueError for what no response can have: a status that is not from 100 to 999, or a field that is none.
+    """
 
     status: int
-    headers: list[Field] = field(default_factory=list)
-    body: Body = field(default_factory=Body.of)
+    headers: list[Field]
+    body: Body
+
+    def __init__(self, status: int, headers: Iterable[Field] = (), body: Body | Source = b"") -> None:
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise TypeError(f"the status of a response is an int, not {_shown(status)}")
+        if not 100 <= status <= 999:
+            raise ValueError(f"the status of a response is from 100 to 999, not {status}")
+        self.status = status
+        self.headers = _checked_headers(headers)
+        self.body = body if isinstance(body, Body) else Body.of(body)

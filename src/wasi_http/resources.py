@@ -32,10 +32,12 @@ from wasi_http.component import (
     u64,
 )
 from wasi_http.context import HttpState
+from wasi_http.engine import Trap
 from wasi_http.error import ErrorCode, HttpError, NoResponse
 from wasi_http.fields import Field, Fields, content_length
 from wasi_http.message import Body, Request, Response
 from wasi_http.pipe import Pipe
+from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.signal import Signal, until
@@ -487,7 +489,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
                 raise NoResponse("the guest was cancelled before it gave a response")
             cause = task.exception()
             raise NoResponse(
-                "guest never invoked `response-outparam::set` method" if cause is None else f"the guest failed: {cause}"
+                "guest never invoked `response-outparam::set` method" if cause is None else _explain(cause)
             ) from cause
         if isinstance(outcome, ErrorCode):
             raise HttpError(outcome)
@@ -505,8 +507,17 @@ class ResponseOutparam(Resource, name="response-outparam"):
         elif isinstance(cause, asyncio.CancelledError):
             text = "the guest was cancelled"
         else:
-            text = f"the guest failed: {cause}"
+            text = _explain(cause)
         outcome.body_.fail(HttpError(ErrorCode.HttpResponseIncomplete, text))
+
+
+def _explain(error: BaseException) -> str:
+    """What stopped a guest, and whose fault it is: a trap is the guest's own."""
+    if isinstance(error, Exit):
+        return str(error)
+    if isinstance(error, Trap):
+        return f"the guest failed: {error}"
+    return f"the host failed: {type(error).__name__}: {error}"
 
 
 def _cause(task: asyncio.Future[Any]) -> BaseException | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 from wasi_http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
@@ -14,6 +15,20 @@ from wasi_http.resources import IncomingRequest, OutgoingResponse, ResponseOutpa
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["WasiHttpView"]
+
+_ATTRIBUTES: Final = {"table": ResourceTable, "ctx": WasiCtx, "http": WasiHttpCtx}
+
+
+def _check(view: WasiHttpView) -> None:
+    for name, kind in _ATTRIBUTES.items():
+        value = getattr(view, name, None)
+        # A context may also be something that behaves like one.
+        if not isinstance(value, kind) and (name != "ctx" or not hasattr(value, "max_pollables")):
+            given = "has none" if value is None else f"has {type(value).__name__}"
+            raise TypeError(
+                f"a WasiHttpView needs the attribute `{name}`, and {type(view).__name__} {given}: write "
+                f"self.{name} = {kind.__name__}() in its __init__"
+            )
 
 
 class WasiHttpView:
@@ -34,7 +49,11 @@ class WasiHttpView:
     http: WasiHttpCtx
 
     def new_incoming_request(self, scheme: Scheme, request: Request) -> IncomingRequest:
-        """A request as a guest's handler takes it. Raises HttpError when the request names no authority."""
+        """A request as a guest's handler takes it. Raises HttpError when the request names no authority.
+
+        Raises TypeError when the view lacks one of its attributes: no guest could run with it.
+        """
+        _check(self)
         return IncomingRequest.from_request(self, scheme, request)
 
     def new_response_outparam(

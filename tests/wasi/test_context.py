@@ -41,6 +41,30 @@ def test_what_is_no_stream_of_bytes_is_refused(name: str, stream: Any) -> None:
         WasiCtx(**{name: stream})
 
 
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ({"env": {"A": 1}}, "env must map str to str; it maps 'A' to int"),
+        ({"env": {b"A": "1"}}, "env must map str to str; it maps b'A' to str"),
+        ({"env": [("A", "1")]}, "env must be a mapping"),
+        ({"args": "abc"}, "args must be a sequence of str, .* not str"),
+        ({"args": b"abc"}, "args must be a sequence of str, .* not bytes"),
+        ({"args": ["a", 1]}, "args must be a sequence of str; one is int"),
+        ({"args": {"a"}}, "args must be a sequence of str, .* not set"),
+        ({"initial_cwd": b"/"}, "initial_cwd must be a str or None, not bytes"),
+        ({"random": 4}, "random must be a function"),
+        ({"insecure_random": b""}, "insecure_random must be a function"),
+        ({"monotonic": 0}, "monotonic must be a function"),
+        ({"wall": 0}, "wall must be a function"),
+        ({"max_random_bytes": "1"}, "max_random_bytes must be an int"),
+        ({"max_pollables": None}, "max_pollables must be an int"),
+    ],
+)
+def test_what_would_fail_in_a_guest_is_refused(arguments: dict[str, Any], text: str) -> None:
+    with pytest.raises(TypeError, match=text):
+        WasiCtx(**arguments)
+
+
 def test_the_clock_starts_near_zero_and_never_goes_back() -> None:
     first = monotonic()
     assert 0 <= first <= monotonic() < 24 * 3600 * 10**9

@@ -41,6 +41,21 @@ def _writable(sink: Any) -> bool:
     return callable(sink) or (hasattr(sink, "write") and not isinstance(sink, io.TextIOBase))
 
 
+def _check_texts(env: Any, args: Any, initial_cwd: Any) -> None:
+    if not isinstance(env, Mapping):
+        raise TypeError(f'env must be a mapping, as in {{"NAME": "value"}}, not {type(env).__name__}')
+    for name, value in env.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise TypeError(f"env must map str to str; it maps {name!r} to {type(value).__name__}")
+    if isinstance(args, (str, bytes)) or not isinstance(args, Sequence):
+        raise TypeError(f'args must be a sequence of str, as in ["program", "argument"], not {type(args).__name__}')
+    for arg in args:
+        if not isinstance(arg, str):
+            raise TypeError(f"args must be a sequence of str; one is {type(arg).__name__}")
+    if initial_cwd is not None and not isinstance(initial_cwd, str):
+        raise TypeError(f"initial_cwd must be a str or None, not {type(initial_cwd).__name__}")
+
+
 class WasiView(Protocol):
     """What the interfaces of WASI need of a store's ``data``; a class may also be derived from it."""
 
@@ -61,7 +76,8 @@ class WasiCtx:
     * ``monotonic``: nanoseconds, never decreasing. Timers follow it. ``wall``: nanoseconds since 1970.
     * ``max_random_bytes``, ``max_pollables``: see `MAX_RANDOM_BYTES`, `MAX_POLLABLES`.
 
-    Raises TypeError for a stream that is none of these.
+    Raises TypeError for a stream that is none of these, and for all else that is of another type: a guest would fail
+    where it is asked for.
     """
 
     __slots__ = (
@@ -104,11 +120,23 @@ class WasiCtx:
         self.env: Mapping[str, str] = {} if env is None else env
         self.args = args
         self.initial_cwd = initial_cwd
+        _check_texts(self.env, args, initial_cwd)
         if stdin is not None and not _readable(stdin):
             raise TypeError(f"stdin must be None, bytes, a binary file or an InputStream, not {stdin!r}")
         for name, sink in (("stdout", stdout), ("stderr", stderr)):
             if sink is not None and not _writable(sink):
                 raise TypeError(f"{name} must be None, a callable, a binary file or an OutputStream, not {sink!r}")
+        for name, function in (
+            ("random", random),
+            ("insecure_random", insecure_random),
+            ("monotonic", monotonic),
+            ("wall", wall),
+        ):
+            if not callable(function):
+                raise TypeError(f"{name} must be a function, not {function!r}")
+        for name, limit in (("max_random_bytes", max_random_bytes), ("max_pollables", max_pollables)):
+            if not isinstance(limit, int):
+                raise TypeError(f"{name} must be an int, not {limit!r}")
         self.stdin = stdin
         self.stdout = stdout
         self.stderr = stderr
