@@ -102,7 +102,7 @@ class Client:
         route = self._route(request, config)
         _check(config.quota)
         pool = self._pool(loop)
-        while (connection := pool.take(route.origin, admit)) is not None:
+        while (connection := pool.take(route.origin, admit, config.quota)) is not None:
             if _is_fit(connection):
                 return self._begin(connection, route, request, config, receiver)
         return None
@@ -189,24 +189,24 @@ class Client:
             _check(quota)  # once more: none of the requests that a guest made at once had a connection then
             quota.used += 1  # also while it is being made
         try:
-            found = await pool.acquire(route.origin, deadline, admit)
+            found = await pool.acquire(route.origin, deadline, admit, quota)
             while not isinstance(found, Place) and not _is_fit(found):
-                found = await pool.acquire(route.origin, deadline, admit)
+                found = await pool.acquire(route.origin, deadline, admit, quota)
             if isinstance(found, Place):
                 connection = Connection(loop)
                 try:
                     resolve = self.config.resolver or partial(self._lookups.resolve, guest=quota)
                     dialled = await dial(self.config, resolve, route.origin, connection, deadline, admit)
                 except BaseException:
-                    pool.vacate(found)
+                    pool.vacate(found, quota)
                     raise
                 connection.sock, connection.address = dialled
                 connection.port = route.origin.port
                 if connection.closed:
                     # At once; but the server may have said why.
-                    pool.vacate(found)
+                    pool.vacate(found, quota)
                 else:
-                    pool.occupy(found, connection)
+                    pool.occupy(found, connection, quota)
             else:
                 connection = found
         finally:

@@ -22,7 +22,8 @@ class ClientConfig:
     ``tls``, ``proxies``
         See there. Without ``proxies`` none is used, whatever the environment says.
     ``max_connections``, ``max_connections_per_host``
-        That are open at once, idle ones included. A request beyond waits as long as its connect timeout.
+        That are open at once, idle ones included. A request beyond waits as long as its connect timeout, and so does
+        one of a guest (see `OutgoingRequestConfig.quota`) that has as many as are left to the others.
     ``max_idle_connections``
         That are kept for further requests.
     ``idle_timeout``

@@ -14,7 +14,7 @@ from typing import Final, Protocol, cast
 
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Address, Admit
-from wasi_http.client.request import LONGEST
+from wasi_http.client.request import LONGEST, ConnectionQuota
 from wasi_http.client.tls_transport import TlsTransport, unread
 from wasi_http.error import ErrorCode, HttpError
 
@@ -52,6 +52,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "due",
         "exchange",
+        "guest",
         "loop",
         "owner",
         "paused",
@@ -67,6 +68,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.sock: socket.socket | None = None
         self.owner: Owner | None = None
+        #: Who is charged for it while it is used; see `Pool`.
+        self.guest: ConnectionQuota | None = None
         self.address: Address | None = None
         self.port = 0
         self._admitted_by: Admit | None = None

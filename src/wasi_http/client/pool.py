@@ -1,29 +1,48 @@
-"""The connections of one event loop: those that are idle, how many there may be, and who waits for one."""
+"""The connections of one event loop: those that are idle, how many there may be, and who waits for one.
+
+Guests, told apart by their `ConnectionQuota`, have shares: one gets another connection only while it has fewer than are
+left, to the host and in all. So one that keeps its connections busy leaves some to the others, and those that wait take
+turns, hosts and guests alike. Requests without a quota are limited by the totals alone.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
 
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.origin import Admit, Origin
+from wasi_http.client.request import ConnectionQuota
 from wasi_http.error import ErrorCode, HttpError
 
 __all__ = ["Place", "Pool"]
 
 
-class Place:
-    """What a pool knows of one origin: ``open`` counts its connections, those under way included."""
+class _Waiter:
+    """A request that waits; ``found`` is a connection, or None for a place to make one."""
 
-    __slots__ = ("idle", "key", "open", "waiting")
+    __slots__ = ("admit", "found")
+
+    def __init__(self, admit: Admit | None) -> None:
+        self.admit = admit
+        self.found: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+
+
+class Place:
+    """What a pool knows of one origin: ``open`` counts its connections, those under way included.
+
+    ``held`` counts those of each guest that are not idle, ``queues`` has the requests that wait, by guest.
+    """
+
+    __slots__ = ("held", "idle", "key", "open", "queues")
 
     def __init__(self, key: tuple[bool, str, int]) -> None:
         self.key = key
         self.idle: list[Connection] = []
         self.open = 0
-        self.waiting = 0
+        self.held: dict[ConnectionQuota, int] = {}
+        # Dicts serve as ordered sets from whose middle requests can go, and whose order is that of the turns.
+        self.queues: dict[ConnectionQuota | None, dict[_Waiter, None]] = {}
 
 
 class Pool:
@@ -32,7 +51,8 @@ class Pool:
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
         self._places: dict[tuple[bool, str, int], Place] = {}
-        self._waiting: deque[tuple[Place, Admit | None, asyncio.Future[Connection | None]]] = deque()
+        self._waiting: dict[Place, None] = {}
+        self._held: dict[ConnectionQuota, int] = {}
         self._connections: dict[Connection, Place] = {}
         self._closed = False
         self._gone: asyncio.Future[None] | None = None
@@ -40,10 +60,12 @@ class Pool:
         self.open = 0
         self.idle = 0
 
-    def take(self, origin: Origin, admit: Admit | None = None) -> Connection | None:
+    def take(
+        self, origin: Origin, admit: Admit | None = None, guest: ConnectionQuota | None = None
+    ) -> Connection | None:
         """An idle connection that ``admit`` lets a request have, of those the one that was used last."""
         place = self._places.get(origin.key)
-        if place is None:
+        if place is None or not place.idle or not self._has_share(place, guest):
             return None
         idle = place.idle
         for index in reversed(range(len(idle))):
@@ -52,50 +74,78 @@ class Pool:
                 del idle[index]
                 self.idle -= 1
                 if not connection.closed:
+                    connection.guest = guest
+                    self._hold(place, guest)
                     return connection
         return None
 
-    async def acquire(self, origin: Origin, deadline: float, admit: Admit | None = None) -> Connection | Place:
-        """An idle connection, or a place for a new one, as soon as the limits allow it, first come first served.
+    async def acquire(
+        self, origin: Origin, deadline: float, admit: Admit | None = None, guest: ConnectionQuota | None = None
+    ) -> Connection | Place:
+        """An idle connection, or a place for a new one, as soon as the limits and shares allow it.
 
-        Whoever gets a place gives it back with `vacate` or fills it with `occupy`. Raises HttpError with
-        connection-limit-reached at the deadline (in the loop's time).
+        A place is given back with `vacate` or filled with `occupy`. Raises HttpError with connection-limit-reached at
+        the deadline (in the loop's time).
         """
-        connection = self.take(origin, admit)
+        connection = self.take(origin, admit, guest)
         if connection is not None:
             return connection
         place = self._places.get(origin.key)
         if place is None:
             place = self._places[origin.key] = Place(origin.key)
-        if self._reserve(place):
+        if self._reserve(place, guest):
             return place
-        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        entry = place, admit, waiter
-        self._waiting.append(entry)
-        place.waiting += 1
+        waiter = _Waiter(admit)
+        place.queues.setdefault(guest, {})[waiter] = None
+        self._waiting.setdefault(place)
         try:
             async with asyncio.timeout_at(deadline):
-                found = await waiter
+                found = await waiter.found
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled():
+            if waiter.found.done() and not waiter.found.cancelled():
                 # It was served in the same moment.
-                served = waiter.result()
+                served = waiter.found.result()
                 if served is None:
-                    self.vacate(place)
+                    self.vacate(place, guest)
                 else:
                     self.release(served)
             if isinstance(error, TimeoutError):
                 raise HttpError(ErrorCode.ConnectionLimitReached, f"no connection to {origin} became free") from error
             raise
         finally:
-            with contextlib.suppress(ValueError):
-                self._waiting.remove(entry)
-            place.waiting -= 1
+            self._dequeue(place, guest, waiter)
             self._forget(place)
         return place if found is None else found
 
-    def _reserve(self, place: Place) -> bool:
+    # Shares
+
+    def _has_share(self, place: Place, guest: ConnectionQuota | None) -> bool:
+        """Whether a guest may have another connection."""
+        if guest is None:
+            return True
         config = self._config
+        left_here = config.max_connections_per_host - place.open + len(place.idle)
+        left = config.max_connections - self.open + self.idle
+        return place.held.get(guest, 0) < left_here and self._held.get(guest, 0) < left
+
+    def _hold(self, place: Place, guest: ConnectionQuota | None) -> None:
+        if guest is not None:
+            place.held[guest] = place.held.get(guest, 0) + 1
+            self._held[guest] = self._held.get(guest, 0) + 1
+
+    def _let_go(self, place: Place, guest: ConnectionQuota | None) -> None:
+        if guest is not None:
+            for held in (place.held, self._held):
+                held[guest] -= 1
+                if not held[guest]:
+                    del held[guest]
+
+    # Places
+
+    def _reserve(self, place: Place, guest: ConnectionQuota | None) -> bool:
+        config = self._config
+        if not self._has_share(place, guest):
+            return False
         if place.open >= config.max_connections_per_host:
             self._close_one_idle(place)  # which is one that the request may not have
             return False
@@ -104,6 +154,7 @@ class Pool:
             return False
         place.open += 1
         self.open += 1
+        self._hold(place, guest)
         return True
 
     def _close_one_idle(self, *places: Place) -> None:
@@ -119,53 +170,93 @@ class Pool:
         while (connection := self.take(origin)) is not None:
             connection.close()
 
-    def occupy(self, place: Place, connection: Connection) -> None:
+    def occupy(self, place: Place, connection: Connection, guest: ConnectionQuota | None) -> None:
         connection.owner = self
+        connection.guest = guest
         self._connections[connection] = place
 
-    def vacate(self, place: Place) -> None:
+    def vacate(self, place: Place, guest: ConnectionQuota | None) -> None:
         """A place, or a connection, is not there any more."""
+        self._let_go(place, guest)
         place.open -= 1
         self.open -= 1
         self._serve()
         self._forget(place)
 
     def _forget(self, place: Place) -> None:
-        if not place.open and not place.waiting:
+        if not place.open and not place.queues:
             self._places.pop(place.key, None)
 
+    # Requests that wait
+
+    def _dequeue(self, place: Place, guest: ConnectionQuota | None, waiter: _Waiter) -> None:
+        """Takes a request out, and lets the other guests and hosts have their turns first."""
+        queue = place.queues.get(guest)
+        if queue is None or waiter not in queue:
+            return
+        del queue[waiter]
+        del place.queues[guest]
+        if queue:
+            place.queues[guest] = queue
+        self._waiting.pop(place, None)
+        if place.queues:
+            self._waiting[place] = None
+
     def _serve(self) -> None:
-        """Gives places to those who wait, in order; whose host has too many connections lets others pass."""
-        passed = []
-        while self._waiting and self.open < self._config.max_connections:
-            entry = self._waiting.popleft()
-            place, _, waiter = entry
-            if not waiter.done():
-                if self._reserve(place):
-                    waiter.set_result(None)
-                else:
-                    passed.append(entry)
-        self._waiting.extendleft(reversed(passed))
+        """Gives places to those who wait, but for guests that have their share and hosts that have their limit."""
+        while self._waiting and self.open < self._config.max_connections and self._serve_one():
+            pass
+
+    def _serve_one(self) -> bool:
+        for place in self._waiting:
+            for guest, queue in place.queues.items():
+                waiter = next((waiter for waiter in queue if not waiter.found.done()), None)
+                if waiter is not None and self._reserve(place, guest):
+                    self._dequeue(place, guest, waiter)
+                    waiter.found.set_result(None)
+                    return True
+                if place.open >= self._config.max_connections_per_host:
+                    break
+        return False
 
     def release(self, connection: Connection) -> None:
         """A connection is idle again."""
         if connection.closed:
             return  # it makes room when it is lost
         place, config = self._connections[connection], self._config
-        if place.waiting:
-            for entry in self._waiting:
-                wanted, admit, waiter = entry
-                if wanted is place and not waiter.done() and connection.is_admitted(admit):
-                    self._waiting.remove(entry)
-                    waiter.set_result(connection)
-                    return
-        wanted_room = place.waiting or (self._waiting and self.open >= config.max_connections)
+        self._let_go(place, connection.guest)
+        connection.guest = None
+        if place.queues and self._hand_on(connection, place):
+            return
+        wanted_room = place.queues or (self._waiting and self.open >= config.max_connections)
         if self.idle >= config.max_idle_connections or wanted_room or self._closed:
             connection.close()
             return
         place.idle.append(connection)
         self.idle += 1
         connection.set_due(connection.loop.time() + config.idle_timeout)
+        if self._waiting:
+            self._serve()  # the shares have grown
+
+    def _hand_on(self, connection: Connection, place: Place) -> bool:
+        """Gives a connection to a request that waits for one to its host."""
+        for guest, queue in place.queues.items():
+            waiter = next((waiter for waiter in queue if not waiter.found.done()), None)
+            if waiter is None or not connection.is_admitted(waiter.admit):
+                continue
+            # It is neither idle nor held at the moment, but counts as open: there is one more than it seems.
+            place.open -= 1
+            self.open -= 1
+            has_share = self._has_share(place, guest)
+            place.open += 1
+            self.open += 1
+            if has_share:
+                self._hold(place, guest)
+                connection.guest = guest
+                self._dequeue(place, guest, waiter)
+                waiter.found.set_result(connection)
+                return True
+        return False
 
     def lost(self, connection: Connection) -> None:
         """A connection has ended."""
@@ -175,7 +266,8 @@ class Pool:
         if connection in place.idle:
             place.idle.remove(connection)
             self.idle -= 1
-        self.vacate(place)
+        guest, connection.guest = connection.guest, None
+        self.vacate(place, guest)
 
     async def close(self) -> None:
         """Ends all connections, those in use as well, and returns when they are gone.

@@ -41,8 +41,9 @@ class OutgoingRequestConfig:
     ``between_bytes_timeout``
         How long the server may send nothing within the body, or take nothing of the request.
     ``quota``
-        The account on which the connection is charged while it is used, if any. It stands for the guest: look-ups of
-        names are shared out among quotas, and requests without one have one share together.
+        The account on which the connection is charged while it is used, if any. It stands for the guest: connections
+        and look-ups of names are shared out among quotas. Requests without one have no share of connections to keep,
+        and one of the look-ups together.
     """
 
     use_tls: bool = False
