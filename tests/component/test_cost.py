@@ -191,6 +191,34 @@ def lifted_functions(n: int) -> bytes:
     return component(module(CORE_FUNC), section(CORE_INSTANCE, [b"\0\0\0"]), alias, *lifts, exports)
 
 
+def exports_of_an_imported_instance(n: int) -> bytes:
+    exports = section(EXPORT, [item(f"e{i}", b"\5\0\0") for i in range(n)])
+    return component(section(TYPE, [functions(n)]), section(IMPORT, [item("a", b"\5\0")]), exports)
+
+
+def exports_of_an_instance(n: int) -> bytes:
+    lift = section(TYPE, [FUNC]), section(CANON, [b"\0\0\0\0\0"])
+    instance = section(INSTANCE, [b"\1" + vector(item(f"f{i}", b"\1\0") for i in range(n))])
+    exports = section(EXPORT, [item(f"e{i}", b"\5\0\0") for i in range(n)])
+    alias = section(ALIAS, [b"\0\0\1\0" + name("f")])
+    return component(module(CORE_FUNC), section(CORE_INSTANCE, [b"\0\0\0"]), alias, *lift, instance, exports)
+
+
+def exports_of_a_function_with_a_large_type(n: int) -> bytes:
+    """A variant of two of a variant of two of ..., which is flattened to one number."""
+    cases = [vector(name(f"c{case}") + b"\1" + s33(i) + b"\0" for case in range(2)) for i in range(10)]
+    types = [b"\x6d" + vector([name("a")]), *(b"\x71" + both for both in cases)]
+    types.append(b"\x40" + vector([name("x") + s33(10)]) + b"\1\0")
+    core = (
+        section(1, [b"\x60" + b"\x0b" + b"\x7f" * 11 + b"\0"]) + section(3, [b"\0"]) + section(7, [name("f") + b"\0\0"])
+    )
+    alias = section(ALIAS, [b"\0\0\1\0" + name("f")])
+    lift = section(TYPE, types), section(CANON, [b"\0\0\0\0" + u32(len(types) - 1)])
+    exports = section(EXPORT, [item(f"e{i}", b"\1\0\0") for i in range(n)])
+    code = section(10, [b"\2\0\x0b"])
+    return component(module(core + code), section(CORE_INSTANCE, [b"\0\0\0"]), alias, *lift, exports)
+
+
 def core_instances_beside_host_functions(n: int) -> bytes:
     declarations = [b"\1\x40\0\0\x77", b"\4" + item("get-random-u64", b"\1\0")]
     random = section(IMPORT, [item("wasi:random/random@0.2.0", b"\5\0")])
@@ -291,6 +319,9 @@ CASES: list[tuple[Callable[[int], bytes], int, str]] = [
     (instances_of_a_module, 5000, r"instance count too high"),
     (aliases, 10_000, OK),
     (lifted_functions, 5000, OK),
+    (exports_of_an_imported_instance, 400, WORK),
+    (exports_of_an_instance, 400, WORK),
+    (exports_of_a_function_with_a_large_type, 5000, OK),
     (core_instances_beside_host_functions, 3000, r"instance count too high"),
     (resources, 9000, r"resource types: 36000, more than 10000"),
     (wide_core_types, 5000, r"function params size is out of bounds"),

@@ -75,7 +75,7 @@ from wasi_http.engine.module import CoreType
 
 __all__ = ["MAX_FLAGS", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "MAX_PARTS", "decode"]
 
-MAX_ITEMS = 500_000
+MAX_ITEMS = 200_000
 """Entries of all lists of a binary together: definitions, declarations, fields, cases, labels, arguments, ..."""
 
 MAX_NAME_LENGTH = 10_000

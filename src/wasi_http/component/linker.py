@@ -227,12 +227,12 @@ class InstancePre:
             else:
                 functions.append(_builtin(lowered, resources))
         wants: list[tuple[int, int]] = list(plan.wants)
-        exported = [
-            *(f for f in plan.exports.values() if isinstance(f, LiftedFunc)),
-            *(f for instance in plan.exports.values() if isinstance(instance, dict) for f in instance.values()),
-        ]
+        exported: dict[int, LiftedFunc] = {}  # by id: one may be exported under many names
+        for item in plan.exports.values():
+            for function in (item,) if isinstance(item, LiftedFunc) else item.values():
+                exported[id(function)] = function
         self._entry = -1
-        if any(_needs_entry(function) for function in exported):
+        if any(map(_needs_entry, exported.values())):
             self._entry = len(wants)
             functions.append(Entry())
         assembly = Assembly(

@@ -255,7 +255,7 @@ class _Planner:
                 item = scope.get(definition.sort, definition.target)
                 scope.exports[definition.name] = item
                 if arguments is None:
-                    self.export(definition.name, item)
+                    self.export(definition.name, item, definition.offset)
         scope.add(definition.sort, item)
 
     def count(self, work: int, offset: int) -> None:
@@ -314,10 +314,11 @@ class _Planner:
         self.depth -= 1
         return inner.exports
 
-    def export(self, name: str, item: Any) -> None:
+    def export(self, name: str, item: Any, offset: int) -> None:
         if isinstance(item, LiftedFunc):
             self.plan.exports[name] = item
         elif isinstance(item, dict):
+            self.count(len(item), offset)
             self.plan.exports[name] = {n: f for n, f in item.items() if isinstance(f, LiftedFunc)}
             resources = {n: r for n, r in item.items() if isinstance(r, ResourceType)}
             self.plan.exported_resources[name] = resources
