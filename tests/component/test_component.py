@@ -13,6 +13,7 @@ import pytest
 from tests.guests.build import build, unavailable
 from wasi_http.component import Component, InvalidComponent
 from wasi_http.component import component as component_module
+from wasi_http.component.component import MAX_TEXT
 from wasi_http.engine import CompileError, Engine, EngineConfig, Module, fuse, wat_to_wasm
 from wasi_http.engine.cache import ModuleCache
 
@@ -162,6 +163,15 @@ def test_what_is_refused(engine: Engine, source: bytes | str, message: str, offs
     elif isinstance(source, str) and "expected" not in message:
         # Somewhere inside: text has no offsets that the test could know.
         assert 0 < caught.value.offset < len(wat_to_wasm(source))
+
+
+def test_texts_are_short(engine: Engine, tmp_path: Path) -> None:
+    path = tmp_path / "c.wat"
+    path.write_text(TEXT + " " * (MAX_TEXT - len(TEXT)))
+    assert Component.from_file(engine, path).exports == ["g"]
+    path.write_text(TEXT + " " * (MAX_TEXT - len(TEXT) + 1))
+    with pytest.raises(InvalidComponent, match=r"2,097,153 characters, and may have 2,097,152: make it binary"):
+        Component.from_file(engine, path)
 
 
 @pytest.mark.parametrize("name", ["c.wasm", "c.wat"])

@@ -365,6 +365,10 @@ def test_a_disk_that_cannot_be_written(
 # ---- growth ---------------------------------------------------------------------------------------------------------
 
 
+def entry_name(number: int) -> str:
+    return f"{number:064x}-{number:032x}.cwasm"
+
+
 def other(directory: Path, name: str, age: float, size: int = 0) -> Path:
     path = directory / name
     with path.open("wb") as file:
@@ -377,13 +381,16 @@ def test_what_was_not_used_for_long_is_removed(make: Callable[[], ModuleCache], 
     directory.mkdir(0o700)
     day = 86400
     kept = [
-        other(directory, "used.cwasm", 29 * day),
-        other(directory, ".new-fresh", 60),
-        other(directory, "of-somebody-else.txt", 900 * day),
+        other(directory, entry_name(1), 29 * day),
+        other(directory, f".new-{'1' * 16}", 60),
+        # Not the cache's:
+        other(directory, "notes.txt", 900 * day),
+        other(directory, "app.cwasm", 900 * day),
+        other(directory, ".new-plans", 900 * day),
     ]
     removed = [
-        other(directory, "unused.cwasm", 31 * day),
-        other(directory, ".new-abandoned", 2 * 3600),
+        other(directory, entry_name(2), 31 * day),
+        other(directory, f".new-{'2' * 16}", 2 * 3600),
     ]
     cache = make()
     cache.compile(KEY, ADD)
@@ -395,7 +402,7 @@ def test_what_was_not_used_for_long_is_removed(make: Callable[[], ModuleCache], 
 def test_the_size_of_the_cache_is_bounded(make: Callable[[], ModuleCache], directory: Path) -> None:
     directory.mkdir(0o700)
     large = 900 << 20
-    paths = [other(directory, f"{hours}.cwasm", hours * 3600, large) for hours in (5, 1, 3)]
+    paths = [other(directory, entry_name(hours), hours * 3600, large) for hours in (5, 1, 3)]
     make().compile(KEY, ADD)
     assert [path.exists() for path in paths] == [False, True, True]
     assert make().find(KEY) is not None

@@ -62,10 +62,11 @@ def until(reached: Callable[[], object]) -> None:
 def alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except ProcessLookupError:
         return False
-    return bool(state.stdout.strip()) and not state.stdout.startswith("Z")
+    except FileNotFoundError:
+        return not Path("/proc/self").exists()
 
 
 # ---- what it gives --------------------------------------------------------------------------------------------------

@@ -20,7 +20,10 @@ from wasi_http.engine.cache import ModuleCache
 from wasi_http.engine.errors import excerpt, expect
 from wasi_http.engine.fusion import FUSION
 
-__all__ = ["Component"]
+__all__ = ["MAX_TEXT", "Component"]
+
+MAX_TEXT = 2_097_152
+"""Characters of a component in text form: time grows with the square of its length, as labels are looked up in turn."""
 
 #: Called with the number of core modules that are compiled, and of all that have to be.
 Progress = Callable[[int, int], None]
@@ -82,6 +85,9 @@ def _binary(wasm: bytes | memoryview | str) -> bytes | memoryview:
         advice = advise(wasm[:1024].encode(errors="replace"))
         if advice is not None:
             raise InvalidComponent(f"{advice}; of a file: Component.from_file(engine, path)", 0)
+        if len(wasm) > MAX_TEXT:
+            what = f"the text has {len(wasm):,} characters, and may have {MAX_TEXT:,}"
+            raise InvalidComponent(f"{what}: make it binary, as `wasm-tools parse` does", MAX_TEXT)
         try:
             return wat_to_wasm(wasm)
         except InvalidModule as error:

@@ -18,6 +18,7 @@ import logging
 import mmap
 import os
 import platform
+import re
 import secrets
 import stat
 import struct
@@ -64,8 +65,9 @@ _X86_FEATURES: Final = {
     *("avx512f", "avx512dq", "avx512vl", "avx512_bitalg", "avx512vbmi", "avx512_vnni", "apx"),
 }
 
-_SUFFIX: Final = ".cwasm"
-_UNFINISHED: Final = ".new-"
+#: The names of entries. What else lies in the directory is not the cache's.
+_ENTRY: Final = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}\.cwasm").fullmatch
+_WRITTEN: Final = re.compile(r"\.new-[0-9a-f]{16}").fullmatch
 
 # wasmtime opens what it maps by name; this name is that of the file that was looked at.
 _DESCRIPTORS: Final = "/proc/self/fd"
@@ -133,7 +135,7 @@ class ModuleCache:
         if self.directory is None:
             return None
         for environment in self._environments:
-            path = self.directory / f"{key}-{environment}{_SUFFIX}"
+            path = self.directory / f"{key}-{environment}.cwasm"
             try:
                 with _opened(self.directory) as directory:
                     module = _read(self.engine, directory, path.name)
@@ -204,7 +206,7 @@ class ModuleCache:
         self.close()
 
     def _name(self, key: str) -> str:
-        return f"{key}-{self._environments[0]}{_SUFFIX}"
+        return f"{key}-{self._environments[0]}.cwasm"
 
 
 @contextlib.contextmanager
@@ -253,7 +255,7 @@ def _read(engine: Engine, directory: int, name: str) -> Module:
 
 def _write(directory: int, name: str, data: bytes) -> None:
     """Puts the whole entry there, or raises OSError and leaves what was there before."""
-    temporary = _UNFINISHED + secrets.token_hex(8)
+    temporary = f".new-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
     try:
@@ -280,9 +282,9 @@ def _prune(directory: int, kept: str) -> None:
         for entry in found:
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
-                if entry.name.endswith(_SUFFIX) and entry.name != kept:
+                if _ENTRY(entry.name) and entry.name != kept:
                     entries.append((status.st_mtime, status.st_size, entry.name))
-                elif entry.name.startswith(_UNFINISHED) and now - status.st_mtime > _ABANDONED:
+                elif _WRITTEN(entry.name) and now - status.st_mtime > _ABANDONED:
                     os.unlink(entry.name, dir_fd=directory)
     total = 0
     for used, size, name in sorted(entries, reverse=True):

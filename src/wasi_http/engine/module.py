@@ -152,10 +152,16 @@ class Module:
 
 
 def wat_to_wasm(text: str) -> bytes:
-    """The binary form of a module or component in the text format; raises `InvalidModule` with line and column."""
+    """The binary form of a module or component in the text format; raises `InvalidModule` with line and column.
+
+    Takes more than linear time for some texts; the interpreter is free meanwhile.
+    """
     source: bytes = text.encode()
+    start: cython.p_const_char = source
+    size: cython.size_t = len(source)
     data: C.wasm_byte_vec_t
-    error = C.wasmtime_wat2wasm(source, len(source), cython.address(data))
+    with cython.nogil:
+        error = C.wasmtime_wat2wasm(start, size, cython.address(data))
     if error != cython.NULL:
         _raise_invalid(error)
     wasm = PyBytes_FromStringAndSize(data.data, data.size)
