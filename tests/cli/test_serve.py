@@ -52,7 +52,7 @@ def test_defaults(setups: list[Setup]) -> None:
     assert config.timeout is None
     assert (config.max_instance_reuse_count, config.idle_instance_timeout, config.request_headers) == (1, 1.0, ())
     assert (config.max_concurrent_requests, config.max_concurrent_connections) == (1000, 1000)
-    assert (config.header_timeout, config.idle_timeout, config.shutdown_timeout) == (30.0, 60.0, 30.0)
+    assert (config.header_timeout, config.idle_timeout, config.shutdown_timeout) == (30.0, 75.0, 30.0)
     assert (dict(config.env), config.egress, config.logging_prefix) == ({}, Egress(), True)
     assert config.wire_limits.body is None
 
@@ -62,6 +62,9 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--max-concurrent-requests", "5"], "max_concurrent_requests", 5),
     (["--max-concurrent-connections", "6"], "max_concurrent_connections", 6),
     (["--max-resources", "7"], "max_resources", 7),
+    (["--queue-timeout", "2s"], "queue_timeout", 2.0),
+    (["--client-gone-grace", "0"], "client_gone_grace", 0.0),
+    (["--min-body-rate", "0"], "min_body_rate", 0),
     (["--header-timeout", "1m"], "header_timeout", 60.0),
     (["--idle-timeout", "2s"], "idle_timeout", 2.0),
     (["--shutdown-timeout", "3"], "shutdown_timeout", 3.0),
@@ -196,6 +199,7 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--max-request-body", "9" * 5000], "is no size"),
         (["--max-concurrent-requests", "10001"], "10001 is not in the range 1<=x<=10000"),
         (["--max-concurrent-connections", "1000000000"], "is not in the range 1<=x<=1000000"),
+        (["--min-body-rate", "1000000001"], "is not in the range 0<=x<=1000000000"),
         (["--max-resources", "268435456"], "is not in the range 1<=x<=268435455"),
         (["--max-instance-reuse-count", "9" * 5000], "is not a valid integer"),
         (["--workers", "0"], "0 is not in the range"),

@@ -172,9 +172,11 @@ class Client:
             reply.body = await self.read(int(length))
         elif chunked is not None:
             assert chunked == b"chunked"
+            pieces = []
             while size := int(await self.read_until(b"\r\n"), 16):
-                reply.body += await self.read(size)
+                pieces.append(await self.read(size))
                 assert await self.read(2) == b"\r\n"
+            reply.body = b"".join(pieces)
             while (line := await self.read_until(b"\r\n")) != b"\r\n":
                 reply.trailers += line
         else:

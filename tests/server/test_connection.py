@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 
+from wasi_http.component import Err
 from wasi_http.types import IncomingRequest, ResponseOutparam
 from wasi_http.wire import Limits
 
@@ -17,7 +20,7 @@ from .serving import Client, Guests, Serving, chunked, get, post, serve, until
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
 
 #: Timeouts are enforced four times in the shortest of them.
-QUICK = {"linger_timeout": 0.1}
+QUICK = {"linger_timeout": 0.1, "client_gone_grace": 0.0}
 
 # ---- one request after another --------------------------------------------------------------------------------------
 
@@ -135,7 +138,7 @@ def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guest
         client.reset()
         await until(lambda: not server.worker.active)
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
 
 
 def next_number(server: Serving) -> int:
@@ -419,32 +422,41 @@ async def with_a_body_left_to_read_past(client: Client, server: Serving) -> None
     assert (await client.reply()).status == 200
 
 
+# Where a client that closes cannot have wanted anything but to leave.
 STAGES = [
     after_part_of_a_head,
-    before_the_head,
-    in_an_endless_loop,
-    in_the_response,
     in_a_response_that_waits,
     in_a_body_that_is_read,
     in_a_chunk,
     in_a_body_that_is_echoed,
     in_a_body_that_is_not_read,
-    in_a_body_that_waits,
-    with_the_next_requests_sent,
-    with_many_requests_sent,
     before_it_is_asked_for_the_body,
     after_it_was_asked_for_the_body,
     between_requests,
     with_a_body_left_to_read_past,
 ]
 
+# Where it may be waiting for the rest of what it asked for.
+WAITING = [
+    before_the_head,
+    in_an_endless_loop,
+    in_the_response,
+    in_a_body_that_waits,
+    with_the_next_requests_sent,
+    with_many_requests_sent,
+]
 
-@pytest.mark.parametrize("leave", [Client.close, Client.reset], ids=["close", "reset"])
-@pytest.mark.parametrize("stage", STAGES)
-def test_clients_that_leave(guests: Guests, loop: str, stage: object, leave: Callable[[Client], None]) -> None:
+Stage = Callable[[Client, Serving], Awaitable[None]]
+
+
+@pytest.mark.parametrize(
+    ("stage", "leave"),
+    [*itertools.product(STAGES, [Client.close, Client.reset]), *itertools.product(WAITING, [Client.reset])],
+)
+def test_clients_that_leave(guests: Guests, loop: str, stage: Stage, leave: Callable[[Client], None]) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
-        await stage(client, server)  # type: ignore[operator]
+        await stage(client, server)
         leave(client)
         await until(lambda: not server.worker.connections)
         await server.idle()
@@ -452,6 +464,83 @@ def test_clients_that_leave(guests: Guests, loop: str, stage: object, leave: Cal
         assert server.log.err == ""
 
     serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
+@pytest.mark.parametrize("stage", [before_the_head, in_the_response, in_a_body_that_waits, with_many_requests_sent])
+def test_clients_that_close_while_they_seem_to_wait(guests: Guests, loop: str, stage: Stage) -> None:
+    """Their systems have forgotten the connection a moment later, and say so when they are asked."""
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        client.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, 1)
+        await stage(client, server)
+        connection = await the_connection(server)
+        sock = connection._transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        for option, seconds in ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 15), (socket.TCP_KEEPCNT, 3)):
+            assert sock.getsockopt(socket.IPPROTO_TCP, option) == seconds
+            sock.setsockopt(socket.IPPROTO_TCP, option, 1)
+        client.close()
+        await until(lambda: not server.worker.connections)
+        await server.idle()
+        assert server.log.err == ""
+
+    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+
+
+# What is sent before the client closes its side, and the bodies of the responses.
+HALVES = {
+    "a request": (get("/poll/9"), [b"timers 9\n"]),
+    "a body": (post("/discard", b"x" * 100_000), [b"bytes 100000\n"]),
+    "chunks": (chunked("/splice", b"x" * 100_000), [b"x" * 100_000]),
+    "a body that is not read": (post("/poll/9", b"x" * 100_000), [b"timers 9\n"]),
+    "requests": (
+        get("/poll/9") + get("/status/200") + post("/splice", b"abc") + get("/drip/2"),
+        [b"timers 9\n", b"status\n", b"abc", b"tick 0\ntick 1\n"],
+    ),
+    "many requests": (get("/status/200") * 200 + get("/drip/2"), [b"status\n"] * 200 + [b"tick 0\ntick 1\n"]),
+    "large responses": (get("/big/4") + get("/sized/1000000"), [PATTERN * 4, (PATTERN * 4)[:1_000_000]]),
+    "a request and part of another": (get("/poll/9") + b"GET /", [b"timers 9\n", b"400 "]),
+    "a request and half a body": (get("/poll/9") + post("/discard", b"abc")[:-1], [b"timers 9\n", b"400 "]),
+}
+
+
+@pytest.mark.parametrize(("requests", "bodies"), HALVES.values(), ids=HALVES)
+def test_a_client_that_closes_its_side_gets_its_answers(
+    guests: Guests, loop: str, requests: bytes, bodies: list[bytes]
+) -> None:
+    async def test(server: Serving) -> None:
+        for buffer in (None, 4096):
+            client = await server.connect(receive_buffer=buffer)
+            await client.send(requests)
+            client.sock.shutdown(socket.SHUT_WR)
+            for body in bodies:
+                assert (await client.reply()).body.startswith(body)
+            assert await client.rest() == b""
+            await until(lambda: not server.worker.connections)
+        assert server.log.err == ""
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_an_end_within_a_body_is_not_the_end_of_a_response_that_has_begun(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        body = request.consume().stream()
+        finish = respond(request, out)
+        await asyncio.sleep(0)  # the head goes out
+        with contextlib.suppress(Err):
+            while True:
+                await settled(body.blocking_read(100))
+        finish(b"partial")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post("/", b"x" * 1000)[:-1])
+        await client.read_until(b"\r\n\r\n")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert await client.rest() == b"7\r\npartial\r\n0\r\n\r\n"
+
+    serve(loop, ScriptedHandler(guests, script), test)
 
 
 @pytest.mark.parametrize("path", ["/trap", "/ignore-body", "/early"])
@@ -549,10 +638,12 @@ def test_a_body_that_stalls(guests: Guests, loop: str, path: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(post(path, b"x" * 1000)[:-1])
-        assert await client.rest_until_reset() == b""
+        reply = await client.reply()
+        assert (reply.status, reply.body) == (408, b"408 the body took too long\n")
+        assert await client.rest() == b""
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1, **QUICK), test)
 
 
 def test_a_body_that_stalls_after_the_response(guests: Guests, loop: str) -> None:
@@ -620,3 +711,99 @@ def test_a_slow_guest_is_not_a_slow_client(guests: Guests, loop: str) -> None:
         assert (await client.reply()).body == b"slept 200\n"
 
     serve(loop, guests.handler("c_sleep", idle_timeout=0.08, header_timeout=0.08), test)
+
+
+# ---- the least rate of bodies, in made-up time ----------------------------------------------------------------------
+
+# Least rate, seconds between looks, bytes of the body that arrive in between, seconds until it is enough or None.
+RATES = [
+    (500, 1.0, 500, None),
+    (500, 1.0, 10_000, None),
+    (500, 1.0, 1, 76.0),
+    (500, 60.0, 1, 120.0),
+    (500, 1.0, 250, 151.0),
+    (500, 1.0, 0, 76.0),
+    (0, 60.0, 1, None),
+    (0, 60.0, 0, 120.0),
+]
+
+
+@pytest.mark.parametrize("way", ["in", "out"])
+@pytest.mark.parametrize(("rate", "step", "size", "over"), RATES)
+def test_the_least_rate(
+    guests: Guests, loop: str, way: str, rate: int, step: float, size: int, over: float | None
+) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if way == "out":
+            respond(request, out)(b"x" * 200_000)
+        else:
+            await done.wait()
+
+    async def test(server: Serving) -> None:
+        client = await server.connect(receive_buffer=4096)
+        body = b"x" * 1_000_000
+        await client.send(post("/", body)[: -len(body)] if way == "in" else get("/") * 100)
+        connection = await the_connection(server)
+        await until(lambda: connection._receiving or connection._transport.get_write_buffer_size())
+        start = now = connection._checked
+        while now < start + 400 and not (connection._closing or connection.closed):
+            # As if as much had arrived, or left.
+            if way == "in":
+                connection._arrived += size
+            else:
+                connection._sent = connection._written - connection._transport.get_write_buffer_size() - size
+            now += step
+            connection.check(now)
+        if over is None:
+            assert not connection.closed
+        else:
+            assert now - start == pytest.approx(over, abs=step)
+        client.reset()
+        done.set()
+
+    done = asyncio.Event()
+    config = {"min_body_rate": rate, "idle_timeout": 75.0, "client_gone_grace": 0.0}
+    serve(loop, ScriptedHandler(guests, script, **config), test)
+
+
+def test_time_in_which_the_client_has_to_wait_does_not_count(guests: Guests, loop: str) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        await more.wait()
+        body = request.consume().stream()
+        read = 0
+        with contextlib.suppress(Err):
+            while data := await settled(body.blocking_read(65536)):
+                read += len(data)
+        respond(request, out)(b"%d" % read)
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        request = post("/", b"x" * 2_000_000)
+        sending = asyncio.create_task(client.send(request[:-1000]))
+        connection = await the_connection(server)
+        await until(lambda: not connection._reading)
+        # The guest takes its time.
+        now = connection._checked
+        for _ in range(1000):
+            now += 1.0
+            connection.check(now)
+        more.set()
+        await sending
+        await client.send(request[-1000:])
+        assert (await client.reply()).body == b"2000000"
+        # What the client has not been asked for is not late, and neither is an answer that the guest delays.
+        more.clear()
+        for waiting in (post("/", b"x", "Expect: 100-continue")[:-1], get("/")):
+            client = await server.connect()
+            await client.send(waiting)
+            await until(lambda: server.worker.active)
+            (connection,) = (each for each in server.worker.connections if each._exchange)
+            for _ in range(1000):
+                now += 1.0
+                connection.check(now)
+            assert not connection.closed
+            client.reset()
+            await server.idle()
+
+    more = asyncio.Event()
+    serve(loop, ScriptedHandler(guests, script, client_gone_grace=0.0), test)

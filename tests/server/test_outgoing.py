@@ -168,11 +168,11 @@ def test_a_client_that_leaves_takes_the_request_along(guests: Guests, loop: str)
             client = await server.connect()
             await client.send(fetch(f"http://{origin.authority}"))
             await until(lambda: origin.open)
-            client.close()
+            client.reset()
             await until(lambda: not origin.open)
             await server.idle()
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.handler("c_fetch", egress=LOOPBACK, client_gone_grace=0.0), test)
 
 
 def test_the_end_of_the_server_ends_connections(guests: Guests, loop: str) -> None:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import socket
+from collections.abc import Callable
 
 import pytest
 
+from wasi_http.component import Err, Ok
+from wasi_http.fields import Fields
 from wasi_http.server import Handler, Worker, listen
-from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.wasi.io.streams import OutputStream
 
-from .scripted import ScriptedHandler, respond
-from .serving import Guests, Log, Serving, get, post, run, serve, until
+from .scripted import ScriptedHandler, respond, settled
+from .serving import Client, Guests, Log, Serving, get, post, run, serve, until
 
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
 
@@ -77,7 +82,7 @@ def test_a_body_arrives_while_its_request_waits_for_its_turn(guests: Guests, loo
         await until(lambda: not waiting._connection._reading)
         assert waiting.body is not None
         assert waiting.body.size < 1_000_000
-        first.close()
+        first.reset()
         assert (await second.reply()).body == b"bytes 2000000\n"
         await sending
 
@@ -89,13 +94,14 @@ def test_clients_that_leave_while_their_requests_wait(guests: Guests, loop: str)
         first = await server.connect()
         await first.send(get("/first"))
         await until(lambda: server.worker.active)
-        for method in ("close", "reset"):
+        # One that closes within its body cannot be waiting; after it, it can.
+        for request, leave in ((post("/other", b"abc")[:-1], Client.close), (get("/other"), Client.reset)):
             others = [await server.connect() for _ in range(5)]
             for client in others:
-                await client.send(post("/other", b"abc"))
+                await client.send(request)
             await until(lambda: len(server.worker._waiting) == 5)
             for client in others:
-                getattr(client, method)()
+                leave(client)
             # They do not pile up.
             await until(lambda: not server.worker._waiting)
             await until(lambda: len(server.worker.connections) == 1)
@@ -138,6 +144,195 @@ def test_many_connections(guests: Guests, loop: str) -> None:
         await until(lambda: not server.worker.connections)
 
     serve(loop, guests.handler("c_kitchen", max_concurrent_connections=70), test)
+
+
+def test_idle_connections_make_room(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        worker = server.worker
+        first, second, busy = [await server.connect() for _ in range(3)]
+        for client in (first, second):
+            assert (await client.ask(get("/"))).body == b"done"
+        await busy.send(get("/busy"))
+        await until(lambda: len(gate.inside) == 3)
+        await until(lambda: len(worker.connections) == 3)
+        newer, older = (each for each in worker.connections if each.idle)
+        third = await server.connect()
+        await third.send(get("/"))
+        # They are most likely used again when they have been idle for no time at all.
+        worker._look_for_idle()
+        assert worker._idle == []
+        older.since -= 3.0
+        newer.since -= 2.0
+        worker._look_for_idle()
+        assert (await third.reply()).body == b"done"
+        assert older.closed
+        assert not newer.closed
+        assert len(worker.connections) == 3
+
+    class Busy(Gate):
+        async def script(self, request: IncomingRequest, out: ResponseOutparam) -> None:
+            self.inside.append(request.path_with_query())
+            if request.path_with_query() == "/busy":
+                await self.open.wait()
+            respond(request, out)(b"done")
+
+    gate = Busy()
+    config = {"max_concurrent_connections": 3, "shutdown_timeout": 0.0}
+    serve(loop, ScriptedHandler(guests, gate.script, **config), test)
+
+
+def test_requests_that_wait_too_long_for_their_turn(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        worker = server.worker
+        first, second, third = [await server.connect() for _ in range(3)]
+        await first.send(get("/first"))
+        await until(lambda: worker.active)
+        await second.send(post("/second", b"abc"))
+        await until(lambda: len(worker._waiting) == 1)
+        worker.now += 20.0
+        await third.send(get("/third"))
+        await until(lambda: len(worker._waiting) == 2)
+        worker.now += 15.0
+        worker._look_at_waiting()
+        reply = await second.reply()
+        assert (reply.status, reply.body) == (503, b"503 the server has too many requests under way\n")
+        assert await second.rest() == b""
+        gate.open.set()
+        assert (await third.reply()).body == b"done"
+        assert (await first.reply()).body == b"done"
+        assert gate.inside == ["/first", "/third"]
+
+    gate = Gate()
+    serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=1, linger_timeout=0.1), test)
+
+
+# ---- guests whose clients have gone ---------------------------------------------------------------------------------
+
+
+class Cleaning:
+    """A guest that waits for its client to go, and then cleans up until it is let through."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.seen: list[str] = []
+
+    async def script(self, request: IncomingRequest, out: ResponseOutparam) -> None:
+        body = request.consume().stream()
+        response = OutgoingResponse(Fields(request._view, []))
+        stream: OutputStream = response.body().write()
+        if request.path_with_query() == "/begun":
+            ResponseOutparam.set(out, Ok(response))
+        try:
+            try:
+                await settled(body.blocking_read(1))
+            except Err:
+                self.seen.append("read failed")
+            if request.path_with_query() != "/begun":
+                ResponseOutparam.set(out, Ok(response))
+            try:
+                stream.check_write()
+            except Err:
+                self.seen.append("write failed")
+            await self.open.wait()
+            self.seen.append("cleaned up")
+        except asyncio.CancelledError:
+            self.seen.append("unwound")
+            raise
+
+
+FAILED = ["read failed", "write failed"]
+
+
+@pytest.mark.parametrize(
+    ("path", "leave"), [("/not-begun", Client.close), ("/not-begun", Client.reset), ("/begun", Client.reset)]
+)
+def test_a_guest_whose_client_has_gone_may_clean_up(
+    guests: Guests, loop: str, path: str, leave: Callable[[Client], None]
+) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post(path, b"x")[:-1])
+        await until(lambda: server.worker.active)
+        if path == "/begun":
+            await client.read_until(b"\r\n\r\n")
+        leave(client)
+        await until(lambda: guest.seen == FAILED)
+        # It has its place as long as it needs it.
+        assert len(server.worker.active) == 1
+        guest.open.set()
+        await server.idle()
+        assert guest.seen == [*FAILED, "cleaned up"]
+        assert server.log.err == ""
+
+    guest = Cleaning()
+    handler = ScriptedHandler(guests, guest.script, client_gone_grace=1000.0)
+    serve(loop, handler, test)
+    assert handler.open == 0
+
+
+@pytest.mark.parametrize("grace", [0.0, 0.01, 1000.0])
+@pytest.mark.parametrize("path", ["/sleep-forever", "/sleep-after-head", "/spin", "/spin-after-head", "/spin-poll"])
+def test_a_guest_whose_client_has_gone_has_so_much_time(guests: Guests, loop: str, path: str, grace: float) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(get(path))
+        await until(lambda: server.worker.active)
+        if "after-head" in path:
+            await client.read_until(b"partial")
+        client.reset()
+        if grace == 1000.0 and "spin" not in path.replace("spin-poll", ""):
+            await until(lambda: server.worker._retired)
+            (exchange,) = server.worker._retired
+            server.worker._retired[exchange] -= 1000.0
+        await server.idle()
+        assert not server.worker._retired
+        assert server.log.err == ""
+
+    serve(loop, guests.handler("c_kitchen", client_gone_grace=grace), test)
+
+
+def test_a_guest_whose_client_has_gone_makes_room_for_a_request(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        for waits_before in (False, True):
+            guest.seen.clear()
+            client, other = await server.connect(), await server.connect()
+            await client.send(post("/not-begun", b"x")[:-1])
+            await until(lambda: len(server.worker.active) == 1)
+            if waits_before:
+                await other.send(post("/not-begun", b"x"))
+                await until(lambda: server.worker._waiting)
+            client.reset()
+            if not waits_before:
+                await until(lambda: guest.seen == FAILED)
+                await other.send(post("/not-begun", b"x"))
+            await until(lambda: "unwound" in guest.seen)
+            guest.open.set()
+            await until(lambda: guest.seen[-1] == "cleaned up")
+            await server.idle()
+            guest.open.clear()
+
+    guest = Cleaning()
+    serve(loop, ScriptedHandler(guests, guest.script, client_gone_grace=1000.0, max_concurrent_requests=1), test)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_end_does_not_wait_for_guests_whose_clients_have_gone(guests: Guests, loop: str, signals: int) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.send(post("/not-begun", b"x")[:-1])
+        await until(lambda: server.worker.active)
+        client.reset()
+        await until(lambda: guest.seen == FAILED)
+        server.stop.set()
+        if signals == 2:
+            await until(lambda: server.worker.stopping)
+            server.worker.abort()
+        await server.ended
+        assert guest.seen == [*FAILED, "unwound"]
+
+    guest = Cleaning()
+    timeout = 0.05 if signals == 1 else 1000.0
+    serve(loop, ScriptedHandler(guests, guest.script, client_gone_grace=1000.0, shutdown_timeout=timeout), test)
 
 
 # ---- accepting ------------------------------------------------------------------------------------------------------
@@ -339,6 +534,41 @@ def test_a_connection_that_is_accepted_when_the_server_stops(guests: Guests, loo
         await server.ended
 
     serve(loop, guests.handler("c_kitchen"), test)
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_the_end_does_not_wait_for_guests_that_refuse_to_be_cancelled(
+    guests: Guests, loop: str, signals: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        while not ended.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await ended.wait()
+
+    async def main() -> None:
+        worker, stop = quiet_worker(handler), asyncio.Event()
+        listeners = listen("127.0.0.1", 0, 10)
+        client = socket.create_connection(listeners[0].getsockname())
+        client.sendall(get("/"))
+        serving = asyncio.create_task(worker.serve(listeners, stop))
+        await until(lambda: worker.active)
+        stop.set()
+        if signals == 2:
+            await until(lambda: worker.stopping)
+            worker.abort()
+        try:
+            await serving
+        finally:
+            ended.set()
+        client.close()
+        assert isinstance(handler.output, Log)
+        assert handler.output.err.endswith("error: 1 requests did not let themselves be cancelled\n")
+        await until(lambda: not worker.active)
+
+    monkeypatch.setattr("wasi_http.server.server._ABORT_TIMEOUT", 0.05)
+    ended = asyncio.Event()
+    handler = ScriptedHandler(guests, script, shutdown_timeout=0.05 if signals == 1 else 1000.0)
+    run(loop, main())
 
 
 def test_cancelling_the_server_stops_it(guests: Guests, loop: str) -> None:

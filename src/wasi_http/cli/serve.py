@@ -25,6 +25,7 @@ __all__ = ["serve"]
 _MAX_REQUESTS = 10_000
 _MAX_CONNECTIONS = 1_000_000
 _MAX_HANDLES = (1 << 28) - 1
+_MAX_RATE = 1_000_000_000
 
 _ADDRESS = re.compile(r"(?:\[(?P<ipv6>[^\[\]]+)\]|(?P<host>[^\[\]:]*)):(?P<port>[0-9]{1,9})").fullmatch
 _FILE = click.Path(exists=True, dir_okay=False)
@@ -147,10 +148,17 @@ def _text(value: str) -> str:
               help="Handles that a guest may hold.")
 @click.option("--max-request-body", type=SIZE, metavar="SIZE",
               help="The largest body of a request.  [default: no limit]")
+@click.option("--queue-timeout", default="30s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
+              help="How long a request may wait for its turn; then the answer is 503.")
+@click.option("--client-gone-grace", default="5s", show_default=True, type=DURATION, metavar="DURATION",
+              help="How long a guest whose client has gone may go on to clean up.")
 @click.option("--header-timeout", default="30s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a client may take for the head of a request.")
-@click.option("--idle-timeout", default="60s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
+@click.option("--idle-timeout", default="75s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a connection may be idle.")
+@click.option("--min-body-rate", default=500, show_default=True, type=click.IntRange(0, _MAX_RATE), metavar="BYTES",
+              help="Bytes of a body that a client has to send or take per second, on average over the idle timeout; "
+                   "0 for no rate.")
 @click.option("--shutdown-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
               help="How long requests may take to finish after SIGINT or SIGTERM.")
 @click.option("-H", "--header", "request_headers", multiple=True, metavar="NAME:VALUE", callback=_headers,
@@ -196,8 +204,11 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         timeout=options["timeout"],
         max_concurrent_requests=options["max_concurrent_requests"],
         max_concurrent_connections=options["max_concurrent_connections"],
+        queue_timeout=options["queue_timeout"],
+        client_gone_grace=options["client_gone_grace"],
         header_timeout=options["header_timeout"],
         idle_timeout=options["idle_timeout"],
+        min_body_rate=options["min_body_rate"],
         shutdown_timeout=options["shutdown_timeout"],
         max_instance_reuse_count=options["max_instance_reuse_count"],
         idle_instance_timeout=options["idle_instance_timeout"],

@@ -29,6 +29,7 @@ cdef class Store:
     cdef Clock clock
     cdef readonly Engine engine
     cdef public object data
+    cdef public int spun                   # time slices in a row that the guest has ended without a call of the host
     cdef public object instance            # what the floor above keeps for the guests of this store
     cdef object assembly                   # keeps the host functions' environments alive
     cdef list items                        # Memory and Func objects that the assembly was asked for

@@ -374,6 +374,7 @@ def host_callback(
     if store.stack_end == 0 and store.future != cython.NULL:
         # Called first, from a guest that may have used up its share.
         store.stack_end = stack_pointer() - store.engine.fiber_stack
+    store.spun = 0
     try:
         function.call(store, raw)
     except BaseException as failure:
@@ -521,7 +522,10 @@ class Fiber:
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
         store.leave()
-        if done:
+        if not done:
+            # If it waits for the host, it called it.
+            store.spun += 1
+        else:
             self.done = True
             C.wasmtime_call_future_delete(store.future)
             store.future = cython.NULL

@@ -14,6 +14,7 @@ class Store:
     engine: Engine
     data: Any
     instance: Any
+    spun: int
     def __init__(self, engine: Engine, data: Any = None, limits: StoreLimits | None = None) -> None: ...
     def close(self) -> None: ...
 

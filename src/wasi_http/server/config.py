@@ -23,11 +23,20 @@ class ServerConfig:
         How long one request's guest may run, from its start to its end; None for no limit.
     ``max_concurrent_requests``, ``max_concurrent_connections``
         Of one worker. Requests beyond wait in their connections, connections beyond wait in the system's queue.
+    ``queue_timeout``
+        How long a request may wait for its turn, when there are as many as may run at once; then the answer is 503.
+    ``client_gone_grace``
+        How long a guest whose client has gone may go on to clean up. Its streams fail at once. It has less time when it
+        does nothing but compute, and when other requests wait for their turn.
     ``header_timeout``
         How long a client may take for the head of a request.
     ``idle_timeout``
         How long a connection without a request is kept, and how long a client may keep a response from being sent or
-        a request body from arriving.
+        a request body from arriving. Longer than a load balancer keeps its connections, 60 s with most of them: it must
+        be the first to close one.
+    ``min_body_rate``
+        How many bytes of a body a client has to send or take per second, on average over ``idle_timeout``; with 0 any
+        byte within that time is enough. Time in which the guest makes the client wait does not count.
     ``linger_timeout``
         How long a connection that has to be closed although its client is still sending stays open, so that the client
         can read its answer.
@@ -60,8 +69,11 @@ class ServerConfig:
     timeout: float | None = None
     max_concurrent_requests: int = 1000
     max_concurrent_connections: int = 1000
+    queue_timeout: float = 30.0
+    client_gone_grace: float = 5.0
     header_timeout: float = 30.0
-    idle_timeout: float = 60.0
+    idle_timeout: float = 75.0
+    min_body_rate: int = 500
     linger_timeout: float = 2.0
     shutdown_timeout: float = 30.0
     max_unread_body: int = 1024 * 1024

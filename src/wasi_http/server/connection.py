@@ -4,8 +4,18 @@ Two things can be under way: a response (``_exchange``) and the arrival of a req
 they belong to one exchange and the body ends first. But a guest may answer before it has read everything: then it goes
 on reading, or what is left is read past, and only after that comes the next request.
 
-A client that closes its side while either is under way counts as gone. There is no telling one that only closed half
-of the connection from one that went away, and guests have to learn of the latter.
+What the client's end of its side (FIN) and its reset (RST) mean:
+
+    state                                   FIN                                     RST
+    no request, or part of a head           close; 400 for the part                 gone
+    body arrives, response not begun        400, the guest has a while to end       gone, likewise
+    body arrives, response begun            the body fails, the response goes on    gone, likewise
+    request complete, also pipelined ones   all responses are sent, then close      gone, likewise
+    response complete, body read past       close                                   gone
+    lingering: refused, or broken off       close, or the reset that is due         gone
+
+A client that closed its side when it had sent its requests may still read, and one that went away looks the same: that
+one is noticed by its system's answer to the next thing that is written, or to the probes of the listener's keep-alive.
 """
 
 from __future__ import annotations
@@ -13,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import select
 import socket
 import struct
 import sys
@@ -20,7 +31,6 @@ import termios
 from typing import Final, Protocol, cast
 
 from wasi_http.fields import Field
-from wasi_http.io import hung_up
 from wasi_http.resources import Scheme
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
@@ -56,6 +66,17 @@ def _in_flight(transport: asyncio.Transport) -> int:
     return int.from_bytes(count, sys.byteorder)
 
 
+def _lost(transport: asyncio.Transport) -> bool:
+    """Whether a connection from which nothing is read is gone: reset by the client, timed out, or closed here."""
+    sock = transport.get_extra_info("socket")
+    # What a closed transport says differs between event loops.
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return bool(poll.poll(0))
+
+
 class Owner(Protocol):
     """What a connection needs of the worker that it belongs to."""
 
@@ -74,6 +95,8 @@ class Owner(Protocol):
 
     def withdraw(self, exchange: Exchange) -> None: ...
 
+    def retire(self, exchange: Exchange) -> None: ...
+
     def dismiss(self, exchange: Exchange) -> None: ...
 
 
@@ -81,18 +104,24 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. ``closed`` says that nothing can be written any more."""
 
     __slots__ = (
+        "_arrived",
         "_burst",
+        "_checked",
         "_closing",
         "_discarded",
+        "_eof",
         "_exchange",
         "_lingering",
         "_parser",
+        "_patience",
         "_reading",
         "_receiving",
         "_resetting",
+        "_resuming",
+        "_sent",
         "_transport",
-        "_unsent",
         "_worker",
+        "_written",
         "closed",
         "handler",
         "instances",
@@ -118,7 +147,14 @@ class Connection(asyncio.Protocol):
         self._resetting = False
         self._burst = 0
         self._discarded = 0
-        self._unsent = 0
+        self._eof = False
+        self._resuming = False
+        # For the rates, see `check`: bytes of bodies that arrived since, bytes written, and bytes that had left then.
+        self._checked = worker.now
+        self._arrived = 0
+        self._written = 0
+        self._sent = 0
+        self._patience = worker.handler.config.idle_timeout
         self.write_paused = False
         self.closed = False
         #: When the connection last made progress, for the timeouts. Another piece of a head is none.
@@ -139,7 +175,7 @@ class Connection(asyncio.Protocol):
         receiving, self._receiving = self._receiving, None
         self._worker.disconnected(self)
         if exchange is not None:
-            exchange.cancel()
+            exchange.leave()
         elif receiving is not None:
             receiving.cut_short()
 
@@ -156,19 +192,21 @@ class Connection(asyncio.Protocol):
             self.update_reading()
 
     def eof_received(self) -> bool:
-        receiving = self._receiving
         if self._lingering:
             # An ordinary end would complete the response that is to be reset.
             return self._resetting
-        if self._exchange is not None or (receiving is not None and not receiving.done):
-            self.abort()
-        elif receiving is None:
-            try:
-                self._parser.feed_eof()
-            except RemoteProtocolError as error:
+        self._eof = True
+        exchange = self._exchange
+        try:
+            self._parser.feed_eof()
+        except RemoteProtocolError as error:
+            if exchange is None or not exchange.begun:
                 self._reject(error)
-        # The transport closes itself when everything written has left.
-        return False
+                return False  # the transport closes itself when everything written has left
+            self._receiving = None
+            self._closing = True
+            exchange.cut_short()
+        return exchange is not None or self._parser.complete
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -189,12 +227,14 @@ class Connection(asyncio.Protocol):
         if head.has_body:
             self._receiving = exchange
             self._discarded = 0
+            self._patience = self.handler.config.idle_timeout
         self._worker.admit(exchange)
 
     def on_body(self, data: bytes) -> None:
         exchange = self._receiving
         assert exchange is not None
         assert exchange.body is not None
+        self._arrived += len(data)
         if not exchange.body.cancelled:
             exchange.body.write(data)
             return
@@ -220,6 +260,7 @@ class Connection(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         if data and self._transport is not None and not self.closed:
+            self._written += len(data)
             self._transport.write(data)
 
     def date(self) -> bytes:
@@ -239,7 +280,7 @@ class Connection(asyncio.Protocol):
     def update_reading(self) -> None:
         """Stops reading while what was read has nowhere to go, and goes on when it has."""
         transport, exchange = self._transport, self._receiving
-        if transport is None or self.closed:
+        if transport is None or self.closed or self._eof:
             return
         if self._lingering:
             full = False
@@ -283,6 +324,15 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
+        self._end_early(framed)
+
+    def _break_off(self, exchange: Exchange) -> None:
+        """The request turned out to be none, and part of its response is written."""
+        framed = exchange.framed
+        exchange.leave()
+        self._end_early(framed)
+
+    def _end_early(self, framed: bool) -> None:
         receiving, self._receiving = self._receiving, None
         if receiving is not None:
             receiving.cut_short()
@@ -300,6 +350,10 @@ class Connection(asyncio.Protocol):
     def withdraw(self, exchange: Exchange) -> None:
         """The exchange does not wait for its turn any more."""
         self._worker.withdraw(exchange)
+
+    def retire(self, exchange: Exchange) -> None:
+        """The exchange's client has gone, or cannot be answered any more."""
+        self._worker.retire(exchange)
 
     def _read_past(self, exchange: Exchange) -> None:
         """Guest and response are done, but the request is not."""
@@ -319,12 +373,21 @@ class Connection(asyncio.Protocol):
             self._burst = 0
             self.loop.call_soon(self._next)
             return
+        if self._resuming:
+            self._parser.next_message()
+            return  # to the call below, which goes on with it
+        self._resuming = True
         try:
             self._parser.next_message()
         except RemoteProtocolError as error:
             self._reject(error)
         else:
-            self.update_reading()
+            if self._eof and self._exchange is None and not self._parser.complete:
+                self.close()
+            else:
+                self.update_reading()
+        finally:
+            self._resuming = False
 
     # The end
 
@@ -332,21 +395,22 @@ class Connection(asyncio.Protocol):
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             # The body of a request turned out malformed; its guest cannot answer it any more.
-            self._receiving = None
             if exchange.begun:
-                self._exchange = exchange
-                framed = exchange.framed
-                exchange.cancel()
-                self.response_failed(exchange, framed)
+                self._break_off(exchange)
                 return
-            exchange.cancel()
+            self._receiving = None
+            exchange.leave()
         elif self._receiving is not None:
             # Likewise, but the request is answered already.
             self._receiving.cut_short()
             self._linger()
             return
-        text = f"{error.status} {error}\n".encode()
-        self.write(render_response(error.status, _TEXT, text, self.date(), keep_alive=False))
+        self._refuse(error.status, str(error))
+
+    def _refuse(self, status: int, reason: str) -> None:
+        """Answers in the guest's place, and ends the connection."""
+        text = f"{status} {reason}\n".encode()
+        self.write(render_response(status, _TEXT, text, self.date(), keep_alive=False))
         self._linger()
 
     def _linger(self) -> None:
@@ -360,6 +424,8 @@ class Connection(asyncio.Protocol):
         self.since = self._worker.now
         if not self._resetting:
             self._write_eof(self._transport)
+            if self._eof:
+                self._transport.close()
         self.update_reading()
 
     def _reset_when_sent(self) -> None:
@@ -398,38 +464,81 @@ class Connection(asyncio.Protocol):
         if self._exchange is None and (self._receiving is None or self._receiving.done):
             self.close()
 
+    def expire(self, exchange: Exchange) -> None:
+        """The exchange has waited for its turn too long."""
+        if exchange is self._exchange:
+            self._exchange = self._receiving = None
+            exchange.leave()
+            self._refuse(503, "the server has too many requests under way")
+
+    @property
+    def idle(self) -> bool:
+        """Whether the connection waits for a request, and has nothing to send."""
+        transport = self._transport
+        return (
+            transport is not None
+            and self._exchange is None
+            and self._receiving is None
+            and not self._closing
+            and not self._parser.pending
+            and not self._parser.complete
+            and not transport.get_write_buffer_size()
+        )
+
     def check(self, now: float) -> None:
-        """Called about once a second: enforces the timeouts."""
+        """Called about once a second: enforces the timeouts, and the least rate of bodies.
+
+        While a client keeps the server waiting, with a body that it sends or takes, its patience runs out, from
+        ``idle_timeout`` on; what arrives, or leaves, restores it by as much time as it takes at the least rate.
+        """
         transport, config = self._transport, self.handler.config
         if transport is None:
             return
+        elapsed, self._checked = now - self._checked, now
+        arrived, self._arrived = self._arrived, 0
         unsent = transport.get_write_buffer_size()
-        if unsent != self._unsent:
-            self._unsent = unsent
-            self.since = now
-            return
-        waited = now - self.since
+        sent = self._written - unsent
+        left, self._sent = sent - self._sent, sent
+        receiving = self._receiving
         if unsent:
-            if waited > config.idle_timeout:
+            # Whatever comes next waits until it has left.
+            self.since = now
+            if self._too_slow(elapsed, left):
                 self.abort()
         elif self.closed:
             pass
         elif self._lingering:
-            if waited > config.linger_timeout:
+            if now - self.since > config.linger_timeout:
                 if self._resetting:
                     self.abort()
                 else:
                     self.close()
-        elif self._exchange is None and self._receiving is None:
+        elif self._exchange is None and receiving is None:
+            self._patience = config.idle_timeout
             if self._parser.pending and not self._parser.complete:
-                if waited > config.header_timeout:
-                    text = b"408 the request took too long\n"
-                    self.write(render_response(408, _TEXT, text, self.date(), keep_alive=False))
-                    self._linger()
-            elif waited > config.idle_timeout:
+                if now - self.since > config.header_timeout:
+                    self._refuse(408, "the request took too long")
+            elif now - self.since > config.idle_timeout:
                 self.close()
-        elif not self._reading:
-            if hung_up(transport):
+        elif self._eof or not self._reading:
+            if _lost(transport):
                 self.abort()
-        elif self._receiving is not None and not self._receiving.awaited and waited > config.idle_timeout:
-            self.abort()
+        elif receiving is None or receiving.awaited:
+            # The client is waiting for the server.
+            self._patience = config.idle_timeout
+        elif self._too_slow(elapsed, arrived):
+            exchange = self._exchange
+            if exchange is None or exchange.begun:
+                self.abort()
+            else:
+                self._exchange = self._receiving = None
+                exchange.leave()
+                self._refuse(408, "the body took too long")
+
+    def _too_slow(self, elapsed: float, moved: int) -> bool:
+        """Whether the client's patience is over, ``elapsed`` seconds and ``moved`` bytes after the last time."""
+        config = self.handler.config
+        most, rate = config.idle_timeout, config.min_body_rate
+        gained = moved / rate if rate else most * (moved > 0)
+        self._patience = min(most, self._patience - elapsed + gained)
+        return self._patience < 0

@@ -11,7 +11,7 @@ the current one for all that the next guest does, and outlive its time with it.
 from __future__ import annotations
 
 import asyncio
-from typing import Protocol
+from typing import Final, Protocol
 
 from wasi_http.component import Call, Err
 from wasi_http.error import ErrorCode, HttpError, status_of
@@ -28,6 +28,9 @@ from wasi_http.wire.writer import Framing, ResponseWriter, render_informational,
 __all__ = ["Carrier", "Exchange"]
 
 _ERROR_HEADERS: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
+
+# After how many time slices in a row without a call of the host a guest that nobody waits for is unwound.
+_SPIN: Final = 5
 
 _NEVER_SET = "guest never invoked `response-outparam::set` method"
 
@@ -64,6 +67,10 @@ class Carrier(Protocol):
     def exchange_done(self, exchange: Exchange) -> None: ...
 
     def withdraw(self, exchange: Exchange) -> None: ...
+
+    def retire(self, exchange: Exchange) -> None: ...
+
+    def expire(self, exchange: Exchange) -> None: ...
 
 
 class Exchange:
@@ -176,6 +183,8 @@ class Exchange:
         self._response = response
         if not isinstance(response, ErrorCode) and response.body_ is not None:
             self.outgoing = response.body_
+            if self.abandoned:
+                self.outgoing.cancel()
         if self._task is not None:
             # The guest runs on a task, so nobody looks after it returns: the response starts now.
             self._connection.loop.call_soon(self._advance)
@@ -338,16 +347,39 @@ class Exchange:
             body.writable.remove(self._connection.update_reading)
         self._connection.instances.give_back(instance, intact)
 
+    def leave(self) -> None:
+        """Nobody waits for the response any more. The guest's streams fail, and it has a while to clean up and end."""
+        self._abandon()
+        if self._task is None:
+            self._connection.withdraw(self)
+        elif not self._done:
+            if self._instance is not None:
+                self._instance.store.spun = 0
+            self._connection.retire(self)
+
     def cancel(self) -> None:
-        """The client has gone, or the server does not wait any longer: the guest is unwound, and nothing is written."""
-        self.abandoned = self._responded = True
-        if self.outgoing is not None:
-            self.outgoing.cancel()
-        self.cut_short()
+        """The server does not wait any longer: the guest is unwound, and nothing is written."""
+        self._abandon()
         if self._task is not None:
             self._task.cancel()
         else:
             self._connection.withdraw(self)
+
+    def expire(self) -> None:
+        """The exchange has waited for its turn too long."""
+        self._connection.expire(self)
+
+    def _abandon(self) -> None:
+        self.abandoned = self._responded = True
+        if self.outgoing is not None:
+            self.outgoing.cancel()
+        self.cut_short()
+
+    @property
+    def spins(self) -> bool:
+        """Whether the guest, since its client left, has done nothing but use up time slices."""
+        instance = self._instance
+        return instance is not None and instance.store.spun >= _SPIN
 
     def cut_short(self) -> None:
         """The rest of the request will not come."""

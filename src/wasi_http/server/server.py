@@ -19,6 +19,15 @@ __all__ = ["Worker"]
 # When to try again, in seconds, after a connection could not be accepted.
 _RETRY: Final = 0.5
 
+# How often, in seconds, guests whose clients have gone are looked at.
+_GRACE_INTERVAL: Final = 0.05
+
+# How long, in seconds, the end waits for what was aborted: only host functions that refuse to be cancelled take longer.
+_ABORT_TIMEOUT: Final = 5.0
+
+# How long, in seconds, a connection is idle before it is closed in favour of another.
+_IDLE: Final = 1.0
+
 # How many connections are accepted before those that are there get their turn.
 _ACCEPT_BATCH: Final = 32
 
@@ -37,8 +46,14 @@ class Worker:
         self.connections: set[Connection] = set()
         self.active: set[Exchange] = set()
         self.stopping = False
-        # A dict serves as a queue from whose middle those can go whose clients do.
-        self._waiting: dict[Exchange, None] = {}
+        # A queue from whose middle those can go whose clients do. The values say since when they wait.
+        self._waiting: dict[Exchange, float] = {}
+        # The guests whose clients have gone, in that order, and when they are unwound.
+        self._retired: dict[Exchange, float] = {}
+        self._retiring: asyncio.TimerHandle | None = None
+        # Connections that were idle when they were last looked at, the longest idle last; only when there is no room.
+        self._idle: list[Connection] = []
+        self._aborted = False
         self._quiet = asyncio.Event()
         self._listeners: Sequence[socket.socket] = ()
         self._accepting = False
@@ -64,10 +79,14 @@ class Worker:
 
     def abort(self) -> None:
         """Ends all that is under way, at once; `serve` returns soon after."""
+        self._aborted = True
+        for opening in self._opening:
+            opening.cancel()
         for exchange in tuple(self.active):
             exchange.cancel()
         for connection in tuple(self.connections):
             connection.abort()
+        self._quiet.set()
 
     # Connections
 
@@ -78,7 +97,7 @@ class Worker:
         """Listens for connections as long as there may be more of them."""
         if not self._listeners:
             return
-        if not self._has_room():
+        if not self._has_room() and not self._idle:
             self._pause_accepting()
         elif not self._accepting and self._retry is None:
             self._accepting = True
@@ -92,6 +111,11 @@ class Worker:
                 self.loop.remove_reader(listener.fileno())
 
     def _accept(self, listener: socket.socket) -> None:
+        if not self._has_room():
+            self._make_room()
+            # Until there is room, or something else to close.
+            self._pause_accepting()
+            return
         for _ in range(_ACCEPT_BATCH):
             if not self._has_room():
                 break
@@ -108,6 +132,14 @@ class Worker:
             self._opening.add(self.loop.create_task(self._open(client)))
         self._update_accepting()
 
+    def _make_room(self) -> None:
+        """A client has to wait for a connection: closes the one that has been idle for the longest time."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.idle:
+                connection.close()
+                return
+
     def _accept_again(self) -> None:
         self._retry = None
         self._update_accepting()
@@ -117,8 +149,10 @@ class Worker:
             client.setblocking(False)
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             await self.loop.connect_accepted_socket(lambda: Connection(self), client)
-        except OSError:
+        except BaseException as error:
             client.close()
+            if not isinstance(error, OSError):
+                raise
         finally:
             task = asyncio.current_task()
             assert task is not None
@@ -146,13 +180,33 @@ class Worker:
             self.date = self._dates.value(time.time())
             for connection in tuple(self.connections):
                 connection.check(self.now)
+            self._look_for_idle()
+            self._look_at_waiting()
+
+    def _look_for_idle(self) -> None:
+        """Finds what can be closed for the sake of others. What became idle a moment ago is most likely used again."""
+        self._idle.clear()
+        if not self._has_room():
+            self._idle += (each for each in self.connections if each.idle and self.now - each.since > _IDLE)
+            self._idle.sort(key=lambda each: each.since, reverse=True)
+            self._update_accepting()
+
+    def _look_at_waiting(self) -> None:
+        oldest = self.now - self.handler.config.queue_timeout
+        while self._waiting:
+            exchange, since = next(iter(self._waiting.items()))
+            if since > oldest:
+                break
+            exchange.expire()
 
     # Requests
 
     def admit(self, exchange: Exchange) -> None:
         """Starts an exchange, or lets it wait for its turn."""
         if len(self.active) >= self.handler.config.max_concurrent_requests:
-            self._waiting[exchange] = None
+            self._waiting[exchange] = self.now
+            if self._retired:
+                self._retire_early()
             return
         self.active.add(exchange)
         exchange.start()
@@ -161,9 +215,39 @@ class Worker:
         """An exchange does not wait for its turn any more."""
         self._waiting.pop(exchange, None)
 
+    def retire(self, exchange: Exchange) -> None:
+        """The client of an exchange has gone: its guest has a while to end, unless another needs its place."""
+        grace = self.handler.config.client_gone_grace
+        if self._waiting or self._aborted or not grace:
+            exchange.cancel()
+            grace = _ABORT_TIMEOUT
+        self._retired[exchange] = self.loop.time() + grace
+        if self._retiring is None:
+            self._retiring = self.loop.call_later(_GRACE_INTERVAL, self._look_at_retired)
+
+    def _retire_early(self) -> None:
+        """A request has to wait: the guest that has been without client for the longest time makes room for it."""
+        exchange = next(iter(self._retired))
+        self._unwind(exchange)
+
+    def _unwind(self, exchange: Exchange) -> None:
+        exchange.cancel()
+        # Again after some time, should a host function not let itself be cancelled.
+        self._retired.pop(exchange, None)
+        self._retired[exchange] = self.loop.time() + _ABORT_TIMEOUT
+
+    def _look_at_retired(self) -> None:
+        now = self.loop.time()
+        for exchange, deadline in tuple(self._retired.items()):
+            if deadline <= now or exchange.spins:
+                self._unwind(exchange)
+        self._retiring = self.loop.call_later(_GRACE_INTERVAL, self._look_at_retired) if self._retired else None
+
     def dismiss(self, exchange: Exchange) -> None:
         """An exchange's guest has finished."""
         self.active.discard(exchange)
+        if self._retired:
+            self._retired.pop(exchange, None)
         if self._waiting:
             self.loop.call_soon(self._start_waiting)
         if not self.active:
@@ -189,15 +273,25 @@ class Worker:
             connection.shut_down()
         try:
             async with asyncio.timeout(self.handler.config.shutdown_timeout):
-                await self._until_quiet()
+                while self._busy and not self._aborted:
+                    await self._change()
         except TimeoutError:
             self.handler.log(f"error: {len(self.active)} requests did not finish in time and are cancelled")
         finally:
             self.abort()
-        await self._until_quiet()
-        await self.handler.client.close()
+        try:
+            async with asyncio.timeout(_ABORT_TIMEOUT):
+                while self._busy:
+                    await self._change()
+                await self.handler.client.close()
+        except TimeoutError:
+            self.handler.log(f"error: {len(self.active)} requests did not let themselves be cancelled")
 
-    async def _until_quiet(self) -> None:
-        while self.connections or self.active or self._opening:
-            self._quiet.clear()
-            await self._quiet.wait()
+    @property
+    def _busy(self) -> bool:
+        return bool(self.connections or self.active or self._opening)
+
+    async def _change(self) -> None:
+        """Waits for something to end."""
+        self._quiet.clear()
+        await self._quiet.wait()
