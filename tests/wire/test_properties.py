@@ -39,6 +39,8 @@ PARTS = [
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
     ),
     *(b"5\r\nhello\r\n", b"1;x=y\r\na\r\n", b"0\r\n\r\n", b"0\r\nt: u\r\n\r\n", b"hello", b"3\r\n"),
+    *(b"HTTP/1.1 200 OK\n", b"Content-Length: 5\n", b"Content-Length: 5, 5\r\n", b"Transfer-Encoding: identity\r\n"),
+    *(b"\n\n", b"\n\r\n", b"\t fold\n", b"5 ; a = b\r\nhello\r\n"),
     *(b"\r\n", b"\r\n\r\n", b"\r", b"\n", b"\0", b" ", b":", b"x", b"\x80", b"\t"),
 ]
 

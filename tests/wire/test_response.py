@@ -105,6 +105,109 @@ ACCEPTED: dict[str, tuple[bytes, bytes, dict[str, Any], bytes, list[tuple[bytes,
     ),
 }
 
+OK1 = [(b"Content-Length", b"1")]
+
+# What proper servers do not send, and every client reads.
+ACCEPTED |= {
+    "bare LF": (
+        b"GET",
+        b"HTTP/1.1 200 OK\nContent-Length: 1\na: b\n\nx",
+        {"headers": [*OK1, (b"a", b"b")]},
+        b"x",
+        [],
+        True,
+    ),
+    "bare LF in fields": (
+        b"GET",
+        response(b"a: b\nContent-Length: 1", body=b"x"),
+        {"headers": [(b"a", b"b"), *OK1]},
+        b"x",
+        [],
+        True,
+    ),
+    "bare LF at the end": (b"GET", b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\nx", {"headers": OK1}, b"x", [], True),
+    "bare LF before the end": (
+        b"GET",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 1\n\r\nx",
+        {"headers": OK1},
+        b"x",
+        [],
+        True,
+    ),
+    "bare LF, and the body looks like an end": (
+        b"GET",
+        b"HTTP/1.1 200 OK\nContent-Length: 4\n\n\r\n\r\n",
+        {"content_length": 4},
+        b"\r\n\r\n",
+        [],
+        True,
+    ),
+    "empty line first": (
+        b"GET",
+        b"\r\n" + response(*[b"Content-Length: 1"], body=b"x"),
+        {"headers": OK1},
+        b"x",
+        [],
+        True,
+    ),
+    "empty line of LF first": (
+        b"GET",
+        b"\n" + response(*[b"Content-Length: 1"], body=b"x"),
+        {"headers": OK1},
+        b"x",
+        [],
+        True,
+    ),
+    "folded": (
+        b"GET",
+        response(b"a: b", b" c", b"\t d", b"Content-Length:", b" 1", body=b"x"),
+        {"headers": [(b"a", b"b c d"), *OK1]},
+        b"x",
+        [],
+        True,
+    ),
+    "the same length twice": (
+        b"GET",
+        response(b"a: b", b"Content-Length: 1", b"c: d", b"content-length: 01", body=b"x"),
+        {"headers": [(b"a", b"b"), (b"c", b"d"), *OK1], "content_length": 1},
+        b"x",
+        [],
+        True,
+    ),
+    "the same length in one field": (
+        b"GET",
+        response(b"Content-Length: 1, 1 ,1", body=b"x"),
+        {"headers": OK1},
+        b"x",
+        [],
+        True,
+    ),
+    "identity and a length": (
+        b"GET",
+        response(b"Transfer-Encoding: Identity", b"Content-Length: 1", body=b"x"),
+        {"chunked": False, "keep_alive": False},
+        b"x",
+        [],
+        False,
+    ),
+    "identity in 1.0": (
+        b"GET",
+        response(b"Content-Length: 1", b"Transfer-Encoding: identity", start=b"HTTP/1.0 200 OK", body=b"x"),
+        {"headers": OK1},
+        b"x",
+        [],
+        False,
+    ),
+    "205 has a body if it says so": (
+        b"GET",
+        response(b"Content-Length: 1", start=b"HTTP/1.1 205 Reset Content", body=b"x"),
+        {"status": 205},
+        b"x",
+        [],
+        True,
+    ),
+}
+
 # method, bytes, reason
 REFUSED: dict[str, tuple[bytes, bytes, Reason]] = {
     "2.0": (b"GET", response(start=b"HTTP/2.0 200 OK"), Reason.VERSION),
@@ -112,7 +215,6 @@ REFUSED: dict[str, tuple[bytes, bytes, Reason]] = {
     "0.9": (b"GET", response(start=b"HTTP/0.9 200 OK"), Reason.VERSION),
     "another protocol": (b"GET", response(start=b"RTSP/1.0 200 OK"), Reason.SYNTAX),
     "ICY": (b"GET", response(start=b"ICY 200 OK"), Reason.SYNTAX),
-    "empty line first": (b"GET", b"\r\n" + response(), Reason.SYNTAX),
     "two digits": (b"GET", response(start=b"HTTP/1.1 20 OK"), Reason.SYNTAX),
     "four digits": (b"GET", response(start=b"HTTP/1.1 2000 OK"), Reason.SYNTAX),
     "below 100": (b"GET", response(start=b"HTTP/1.1 099 OK"), Reason.SYNTAX),
@@ -121,13 +223,26 @@ REFUSED: dict[str, tuple[bytes, bytes, Reason]] = {
     "NUL in the reason": (b"GET", response(start=b"HTTP/1.1 200 O\x00K"), Reason.SYNTAX),
     "control character in the reason": (b"GET", response(start=b"HTTP/1.1 200 O\x01K"), Reason.SYNTAX),
     "CR in the reason": (b"GET", response(start=b"HTTP/1.1 200 O\rK"), Reason.SYNTAX),
-    "bare LF": (b"GET", b"HTTP/1.1 200 OK\n\n", Reason.SYNTAX),
-    "bare LF in fields": (b"GET", response(b"a: b\nc: d"), Reason.SYNTAX),
-    "folded": (b"GET", response(b"a: b", b" c"), Reason.SYNTAX),
     "space before the colon": (b"GET", response(b"a : b"), Reason.SYNTAX),
+    "two empty lines first": (b"GET", b"\r\n\r\n" + response(), Reason.SYNTAX),
+    "whitespace before the first field": (b"GET", response(b" a: b"), Reason.SYNTAX),
+    "folded name": (b"GET", response(b"a", b" : b"), Reason.SYNTAX),
+    "CR in a field": (b"GET", response(b"a: b\rc: d"), Reason.SYNTAX),
+    "CR alone": (b"GET", b"HTTP/1.1 200 OK\r\r", Reason.SYNTAX),
+    "different lengths in one field": (b"GET", response(b"Content-Length: 1, 2"), Reason.FRAMING),
+    "a length and nothing": (b"GET", response(b"Content-Length: 1,"), Reason.FRAMING),
+    "the same length twice, and chunked": (
+        b"GET",
+        response(b"Content-Length: 1", b"Content-Length: 1", CHUNKED),
+        Reason.FRAMING,
+    ),
+    "identity, chunked": (b"GET", response(b"Transfer-Encoding: identity, chunked"), Reason.TRANSFER_CODING),
+    "identity and chunked": (b"GET", response(b"Transfer-Encoding: identity", CHUNKED), Reason.TRANSFER_CODING),
+    "bare LF behind a size": (b"GET", response(CHUNKED, body=b"1\nx\r\n0\r\n\r\n"), Reason.CHUNK),
+    "bare LF behind a chunk": (b"GET", response(CHUNKED, body=b"1\r\nx\n0\r\n\r\n"), Reason.CHUNK),
+    "bare LF in trailers": (b"GET", response(CHUNKED, body=b"0\r\na: b\n\r\n"), Reason.SYNTAX),
     "not HTTP": (b"GET", b"SSH-2.0-x\r\n\x00", Reason.SYNTAX),
     "two lengths": (b"GET", response(b"Content-Length: 1", b"Content-Length: 2"), Reason.FRAMING),
-    "the same length twice": (b"GET", response(b"Content-Length: 1", b"Content-Length: 1"), Reason.FRAMING),
     "bad length": (b"GET", response(b"Content-Length: 1x"), Reason.FRAMING),
     "length of endless zeros": (b"GET", response(b"Content-Length: " + b"0" * 21), Reason.FRAMING),
     "length over 64 bits": (b"GET", response(b"Content-Length: 18446744073709551616"), Reason.FRAMING),
@@ -203,6 +318,14 @@ def test_body_until_close(start: bytes) -> None:
         [message] = outcome.messages
         assert (message.body, message.trailers) == (b"all\r\n\r\nthere is", [])
         assert message.head.keep_alive is False
+
+
+def test_identity_without_a_length_ends_with_the_connection() -> None:
+    for packets in cuts(response(b"Transfer-Encoding: identity", body=b"all there is")):
+        outcome = read_response(packets, eof=True)
+        assert outcome.error is None
+        assert outcome.messages[0].body == b"all there is"
+        assert not outcome.reusable
 
 
 def test_end_of_connection_forbids_reuse() -> None:

@@ -72,6 +72,7 @@ class MessageParser:
 
     __slots__ = (
         "__weakref__",
+        "_blank",
         "_buffer",
         "_chunks",
         "_eof",
@@ -89,8 +90,9 @@ class MessageParser:
         "_state",
     )
 
-    #: Finds the end of a head.
-    _END_OF_HEAD: ClassVar[re.Pattern[bytes]] = re.compile(rb"\r\n\r\n")
+    #: Finds the end of a head, whose lines may end with LF alone or not.
+    _END_OF_HEAD: ClassVar[re.Pattern[bytes]]
+    _LF: ClassVar[bool]
 
     def __init__(self, handler: BodyHandler, limits: Limits) -> None:
         self._on_body: Callable[[bytes], None] = handler.on_body
@@ -104,6 +106,7 @@ class MessageParser:
         self._buffer: bytes | bytearray = b""
         self._start = 0
         self._scan = 0  # how much of what is held is known not to contain the end of a head
+        self._blank = False  # an empty line before the head was skipped
         self._remaining = 0
         self._chunks: ChunkedDecoder | None = None
         self._keep_alive = True
@@ -226,16 +229,26 @@ class MessageParser:
 
     def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:
         """Bounds and judges a head whose end has not arrived; where it begins."""
+        if data.startswith((b"\r\n", b"\n") if self._LF else b"\r\n", position):
+            position = self._skip_blank_line(data, position)
         size = len(data)
         length = size - position
-        line_end = data.find(b"\r\n", position, position + self._max_line + 2)
+        line_end = data.find(b"\n", position, position + self._max_line + 2)
         if line_end < 0 and length > self._max_line + 1:
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
         if length > self._max_head:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE if line_end >= 0 else Reason.START_LINE_SIZE)
-        check_partial(data, position, max(self._scan - 1, 0))
+        check_partial(data, position, max(self._scan - 1, 0), self._LF)
         self._scan = max(length - 3, 0)
         return position
+
+    def _skip_blank_line(self, data: bytes | bytearray, position: int) -> int:
+        """One empty line may precede a message: some senders end a body with one too many (RFC 9112 §2.2)."""
+        if self._blank:
+            raise RemoteProtocolError(Reason.SYNTAX, "empty lines before a message")
+        self._blank = True
+        self._scan = 0
+        return data.index(b"\n", position) + 1
 
     def _read_head(self, data: bytes, position: int) -> int:
         """Reads the head that begins there, announces it, sets the state; where it ends, -1 if that has not arrived.

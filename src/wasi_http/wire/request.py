@@ -112,7 +112,10 @@ class RequestParser(MessageParser):
     with an authority-form target and the last one of its connection.
     """
 
-    __slots__ = ("_blank", "_collector", "_host", "_llhttp", "_on_request")
+    _END_OF_HEAD = re.compile(rb"\r\n\r\n")
+    _LF = False
+
+    __slots__ = ("_collector", "_host", "_llhttp", "_on_request")
 
     def __init__(self, handler: RequestHandler, limits: Limits | None = None) -> None:
         super().__init__(handler, limits if limits is not None else Limits())
@@ -120,7 +123,6 @@ class RequestParser(MessageParser):
         self._collector = FieldCollector()
         self._llhttp: httptools.HttpRequestParser | None = None
         self._host = b""  # the last Host value found valid: it is nearly always the same again
-        self._blank = False  # an empty line before the request was skipped
 
     def next_message(self) -> None:
         """The request that was read has been dealt with: go on to the next, of which some bytes may be held.
@@ -148,7 +150,7 @@ class RequestParser(MessageParser):
         self._scan = 0
         line_end = data.find(b"\r\n", position)
         if line_end == position:
-            return self._skip_blank_line(position)
+            return self._skip_blank_line(data, position)
         if line_end - position > self._max_line:
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
         if end - position > self._max_head:
@@ -287,19 +289,6 @@ class RequestParser(MessageParser):
             pass
         except httptools.HttpParserError as error:
             _refuse(error)
-
-    def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:
-        if data.startswith(b"\r\n", position):
-            position = self._skip_blank_line(position)
-            self._scan = 0
-        return super()._check_partial_head(data, position)
-
-    def _skip_blank_line(self, position: int) -> int:
-        """One empty line may precede a request (RFC 9112 §2.2)."""
-        if self._blank:
-            raise RemoteProtocolError(Reason.SYNTAX, "empty lines before the request line")
-        self._blank = True
-        return position + 2
 
     def _end_of_input_in_head(self) -> None:
         if self._buffer[self._start :].strip(b"\r\n"):

@@ -1,7 +1,15 @@
-"""Responses, received: the client's side of RFC 9112."""
+"""Responses, received: the client's side of RFC 9112.
+
+Servers are many and old, and whom to ask is not ours to choose. So what every client reads, and what can be read in one
+way only, is read here as well, though no request may look like that: lines that end with LF alone, folded values, one
+empty line before the status line, the same content-length several times, the coding "identity", whitespace around the
+size of a chunk. It is brought into proper form before llhttp, strict as ever, judges it. What could be read in two ways
+is refused: different lengths, a length beside the chunked coding, CR alone, whitespace before a colon.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import re
 from typing import NoReturn, Protocol
 
@@ -24,6 +32,9 @@ from wasi_http.wire.section import Field, FieldCollector, strip_values
 __all__ = ["ResponseHandler", "ResponseHead", "ResponseParser"]
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
+_BARE_LF = re.compile(rb"(?<!\r)\n")
+_FOLD = re.compile(rb"\r\n[ \t]+")
+_LENGTH = re.compile(rb"[0-9]{1,20}")
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+ ")
 
 _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING = range(3)
@@ -85,6 +96,9 @@ class ResponseParser(MessageParser):
     would turn the connection into something else.
     """
 
+    _END_OF_HEAD = re.compile(rb"\n\r?\n")
+    _LF = True
+
     __slots__ = ("_informational", "_method", "_on_informational", "_on_response")
 
     def __init__(self, method: bytes, handler: ResponseHandler, limits: Limits | None = None) -> None:
@@ -101,18 +115,27 @@ class ResponseParser(MessageParser):
         return self._state == COMPLETE and self._keep_alive and not self._buffer and not self._eof
 
     def _read_head(self, data: bytes, position: int) -> int:
+        if data.startswith((b"\r\n", b"\n"), position):
+            return self._skip_blank_line(data, position)
         end = data.find(b"\r\n\r\n", position + self._scan) + 4
-        if end < 4:
-            return -1
+        proper = end >= 4 and data.count(b"\n", position, end) == data.count(b"\r\n", position, end)
+        if not proper:
+            found = self._END_OF_HEAD.search(data, position + self._scan)
+            if found is None:
+                return -1
+            end = found.end()
         self._scan = 0
-        line_end = data.find(b"\r\n", position)
-        if line_end - position > self._max_line:
-            raise RemoteProtocolError(Reason.START_LINE_SIZE)
+        self._blank = False
         if end - position > self._max_head:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
-        match = _STATUS_LINE.fullmatch(data, position, line_end)
+        section = data[position:end] if proper else _BARE_LF.sub(b"\r\n", data[position:end])
+        line_end = section.find(b"\r\n")
+        if line_end > self._max_line:
+            raise RemoteProtocolError(Reason.START_LINE_SIZE)
+        line = section[:line_end]
+        match = _STATUS_LINE.fullmatch(line)
         if match is None:
-            version = _VERSION.match(data, position, line_end)
+            version = _VERSION.match(line)
             if version and not version[0].startswith((b"HTTP/1.0 ", b"HTTP/1.1 ")):
                 raise RemoteProtocolError(Reason.VERSION)
             raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
@@ -121,15 +144,22 @@ class ResponseParser(MessageParser):
         if status == 101:
             raise RemoteProtocolError(Reason.UPGRADE)
 
-        section = data[position:end]
-        collector = FieldCollector()
+        close = False
+        if b"\n " in section or b"\n\t" in section:
+            if section[line_end + 2] in b" \t":
+                raise RemoteProtocolError(Reason.SYNTAX, "whitespace before the first field")
+            section = _FOLD.sub(b" ", section)
         try:
-            httptools.HttpResponseParser(collector).feed_data(section)
-        except httptools.HttpParserUpgrade:
-            pass  # raised behind the head
+            headers = _parse(section)
         except httptools.HttpParserError as error:
-            _refuse(error)
-        headers = collector.fields
+            mended = _single_length(section)
+            if mended is None:
+                _refuse(error)
+            close = b"\r\ntransfer-encoding:" in section.lower()
+            try:
+                headers = _parse(mended)
+            except httptools.HttpParserError as second:
+                _refuse(second)
         if len(headers) > self._max_headers:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
         if b" \r" in section or b"\t\r" in section:
@@ -137,7 +167,7 @@ class ResponseParser(MessageParser):
 
         keep_alive = recent
         length: int | None = None
-        chunked = close = False
+        chunked = identity = False
         for name, value in headers:
             meaning = _MEANING.get(name.lower())
             if meaning is None:
@@ -153,9 +183,13 @@ class ResponseParser(MessageParser):
                     raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
                 length = int(value)
             else:
-                if chunked or not recent or value.lower() != b"chunked":
+                coding = value.lower()
+                if chunked or identity or not (coding == b"identity" or (recent and coding == b"chunked")):
                     raise RemoteProtocolError(Reason.TRANSFER_CODING)
-                chunked = True
+                if coding == b"chunked":
+                    chunked = True
+                else:
+                    identity = close = True
         if chunked and length is not None:
             raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
 
@@ -201,6 +235,33 @@ class ResponseParser(MessageParser):
 
     def _end_of_input_in_head(self) -> None:
         raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self._buffer or self._informational else Reason.NO_RESPONSE)
+
+
+def _parse(section: bytes) -> list[Field]:
+    collector = FieldCollector()
+    with contextlib.suppress(httptools.HttpParserUpgrade):  # raised behind the head
+        httptools.HttpResponseParser(collector).feed_data(section)
+    return collector.fields
+
+
+def _single_length(section: bytes) -> bytes | None:
+    """A head in which one length stands for several equal ones, and none beside "identity"; None if there is no such.
+
+    RFC 9112 §6.3 asks for the first. The other coding never was one: the length is what counts.
+    """
+    line, *lines = section[:-4].split(b"\r\n")
+    kept = [line]
+    lengths: list[bytes] = []
+    for line in lines:
+        name, _, value = line.partition(b":")
+        name, value = name.lower(), value.strip(b" \t")
+        if name == b"content-length":
+            lengths += [length.strip(b" \t") for length in value.split(b",")]
+        elif name != b"transfer-encoding" or value.lower() != b"identity":
+            kept.append(line)
+    if not lengths or any(_LENGTH.fullmatch(length) is None or int(length) != int(lengths[0]) for length in lengths):
+        return None
+    return b"\r\n".join([*kept, b"Content-Length: %d" % int(lengths[0]), b"", b""])
 
 
 def _refuse(error: httptools.HttpParserError) -> NoReturn:
