@@ -75,8 +75,7 @@ FORGOTTEN = [
     ),
     (
         ["wasi:http/types@0.3.0"],
-        "{0} is missing; wasi_http.add_only_http_to_linker_async(linker) defines wasi:http/types@0.2.12, "
-        "which is not compatible",
+        "{0} is missing; it is not compatible with wasi:http/types@0.2.12; the component is made for WASI 0.3, and ",
     ),
     (["wasi:nn/tensor@0.2.0"], 'missing; define a class Interface with name="{0}" in the linker'),
 ]

@@ -119,6 +119,13 @@ def test_versions(engine: Engine, wanted: str, given: tuple[str, ...], expected:
     assert answer(engine, named(wanted), *map(named, given)) == expected
 
 
+def test_a_version_that_is_not_compatible_is_named(engine: Engine) -> None:
+    text = '(component (import "test:cafe/kitchen@0.3.0" (instance)))'
+    assert problems(engine, text, Kitchen) == (
+        "test:cafe/kitchen@0.3.0 is missing; it is not compatible with test:cafe/kitchen@0.2.12",
+    )
+
+
 def test_versions_of_other_interfaces_do_not_count(engine: Engine) -> None:
     assert answer(engine, "test:v/i@0.2.0", "test:v/j@0.2.0", "other:v/i@0.2.0") is None
 

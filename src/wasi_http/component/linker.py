@@ -9,7 +9,7 @@ from typing import ClassVar
 from wasi_http.component.abi import ENCODINGS, Signature
 from wasi_http.component.component import Component
 from wasi_http.component.definitions import InstanceType
-from wasi_http.component.errors import LinkError
+from wasi_http.component.errors import MADE_FOR_WASI_0_3, LinkError
 from wasi_http.component.instance import Dropper, Entry, Lifted, Lowered, Maker, Prepared, Representer
 from wasi_http.component.interface import HostFunction, Interface
 from wasi_http.component.layout import needs_realloc
@@ -147,6 +147,7 @@ class Linker:
 
     def _check_names(self, wanted: Iterable[str]) -> Iterator[str]:
         forgotten = []
+        others = {_without_version(name): name for name in self._interfaces}
         for name in wanted:
             if self.find(name) is not None:
                 continue
@@ -155,8 +156,10 @@ class Linker:
             if hint is None and known is not None and known.covers(name):
                 forgotten.append(name)
                 continue
-            if hint is None and known is not None:
-                hint = f"{known.call} defines {known.find(name)}, which is not compatible"
+            other = others.get(_without_version(name)) or (known and known.find(name))
+            if hint is None and other is not None:
+                made = f"; {MADE_FOR_WASI_0_3}" if re.match("wasi:[^@]+@0\\.3", name) else ""
+                hint = f"it is not compatible with {other}{made}"
             short = excerpt(name, 200)
             yield f"{short} is missing; " + (hint or f'define a class Interface with name="{short}" in the linker')
         if forgotten:
