@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import stat
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.server.processes import COMMAND
 from wasi_http.cli import main
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello.wat"
@@ -35,6 +38,20 @@ def test_serve_finds_what_was_compiled(tmp_path: Path) -> None:
     entry.chmod(0o444)
     served = invoke("serve", HELLO, "--cache-dir", cache, "--addr", "192.0.2.1:80")
     assert served.stderr.startswith("error: cannot listen on ")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+def test_signals_end_it_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    path = tmp_path / "endless.wat"
+    path.write_text(f"(component (core module (func {'loop ' * 200_000}{'end ' * 200_000})))")
+    command = [*COMMAND, "compile", str(path), "--cache-dir", str(tmp_path / "cache")]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == f"compiling {path} …\n".encode()
+        process.send_signal(number)
+        assert b"Traceback" not in process.stderr.read()
+    assert process.returncode == code
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.parametrize("options", [["--portable"], ["--trust-guest"], ["--compile-timeout", "1m"]])

@@ -74,7 +74,14 @@ def alive(pid: int) -> bool:
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"pooling": False}, {"guarded": False}, {"portable": True}, {"max_wasm_stack": 128 << 10}],
+    [
+        {},
+        {"pooling": False},
+        {"guarded": False},
+        {"portable": True},
+        {"max_wasm_stack": 128 << 10},
+        {"cache_directory": Path("/no-such-directory")},
+    ],
 )
 def test_the_code_is_for_the_engine_that_asks(settings: dict[str, object]) -> None:
     engine = isolating(**settings)
@@ -121,6 +128,7 @@ def test_in_a_thread(apart: Engine) -> None:
 def test_the_surroundings_of_the_process_do_not_matter(
     apart: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setattr(sys, "path", ["", tmp_path / "missing", *sys.path, "/no-such-directory/\udcff'\""])
     (tmp_path / "wasi_http.py").write_text("raise SystemExit('the wrong one')")
     (tmp_path / "socket.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -46,7 +49,7 @@ def compile_(
     )
     log = Log.standard()
     try:
-        with failures_of(file), progress_display(str(file)) as progress:
+        with _terminable(), failures_of(file), progress_display(str(file)) as progress:
             component, _ = load(config, os.fspath(file), log.line, progress)
     finally:
         log.drain()
@@ -55,3 +58,17 @@ def compile_(
     for entry in component.cache.entries:
         click.echo(entry)
     sys.stdout.flush()
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM ends the program, and with it the compiler, also where it is process 1, which the system spares."""
+
+    def end(number: int, frame: object) -> None:
+        sys.exit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -121,7 +121,7 @@ class Compiler:
             with theirs:
                 # Isolated: what the environment says to Python and the current directory count for nothing.
                 program = (
-                    f"import sys; sys.path[:] = {[path for path in sys.path if path]!r}; "
+                    f"import sys; sys.path[:] = {[path for path in sys.path if path and isinstance(path, str)]!r}; "
                     f"from wasi_http.engine.compiler import answer_compiler; answer_compiler({theirs.fileno()})"
                 )
                 self._process = subprocess.Popen(
@@ -133,11 +133,8 @@ class Compiler:
                 )
         except OSError as error:
             raise CompileError(f"the compiler cannot be started: {sys.executable}: {error.strerror}") from None
-        # The size of the pool is no matter of the code; whether there is one, and room for guards, is.
-        engine = self._engine
-        config = dataclasses.replace(engine.config, max_instances=1, pooling=engine.pooling, guarded=engine.guarded)
         mine.settimeout(self._left)
-        _send(mine, _SETTINGS, json.dumps(dataclasses.asdict(config)).encode())
+        _send(mine, _SETTINGS, json.dumps(_settings(self._engine)).encode())
         return mine
 
     def _last_words(self) -> str:
@@ -167,6 +164,13 @@ class Compiler:
     def _no_memory(self) -> str:
         most = self._engine.config.compile_memory >> 20
         return f"compiling takes more memory than there is, or than {most:,} MiB (EngineConfig.compile_memory)"
+
+
+def _settings(engine: Engine) -> dict[str, object]:
+    """Those of an engine that compiles the same code: of the pool only whether there is one matters."""
+    settings = dataclasses.asdict(engine.config)
+    settings |= {"max_instances": 1, "pooling": engine.pooling, "guarded": engine.guarded}
+    return settings | {"cache": False, "cache_directory": None}
 
 
 def _send(channel: socket.socket, kind: bytes, content: bytes | memoryview) -> None:
