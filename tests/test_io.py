@@ -375,7 +375,7 @@ def test_a_handler_that_returns_no_response() -> None:
 
 
 @pytest.mark.parametrize("length", [b"2", b"20"])
-def test_a_body_of_the_wrong_length_resets_the_connection(length: bytes) -> None:
+def test_a_body_of_the_wrong_length_breaks_off(length: bytes) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         yield b"12345"
 
@@ -384,22 +384,28 @@ def test_a_body_of_the_wrong_length_resets_the_connection(length: bytes) -> None
 
     async def test(client: Client) -> None:
         await client.send(get("/"))
-        await client.rest_until_reset()
+        assert (await client.rest()).partition(b"\r\n\r\n")[2] == (b"12345" if length == b"20" else b"")
 
     assert [context["message"] for context in serve(handler, test)] == ["a response cannot be sent"]
 
 
-def test_a_body_that_fails_resets_the_connection() -> None:
+@pytest.mark.parametrize("version", [b"1.1", b"1.0"])
+def test_a_body_that_fails_breaks_off_behind_what_was_sent(version: bytes) -> None:
+    """With a reset if only the end of the connection would end it."""
+
     async def pieces() -> AsyncIterator[bytes]:
-        yield b"12345"
+        for _ in range(4):
+            yield bytes(100_000)
         raise OSError("disk")
 
     async def handler(request: Request) -> Response:
         return Response(200, [], Body.of(pieces()))
 
     async def test(client: Client) -> None:
-        await client.send(get("/"))
-        await client.rest_until_reset()
+        await client.send(get("/").replace(b"HTTP/1.1", b"HTTP/" + version))
+        received = await (client.rest() if version == b"1.1" else client.rest_until_reset())
+        assert received.count(b"\0") == 400_000
+        assert not received.endswith(b"0\r\n\r\n")
 
     assert serve(handler, test) == []
 

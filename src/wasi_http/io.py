@@ -11,9 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import select
 import socket
 import struct
+import sys
+import termios
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -29,7 +32,7 @@ from wasi_http.wire.limits import Limits
 from wasi_http.wire.request import RequestHead, RequestParser
 from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
 
-__all__ = ["MAX_UNREAD_BODY", "RequestHandler", "hung_up", "serve_connection"]
+__all__ = ["MAX_UNREAD_BODY", "RequestHandler", "hung_up", "in_flight", "serve_connection"]
 
 #: What answers the requests of a connection.
 RequestHandler = Callable[[Request], Awaitable[Response]]
@@ -51,6 +54,9 @@ _LINGER: Final = 2.0
 # Tells that a client has closed its side, also while nothing is read. Not every system knows it.
 _HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 
+# How often, in seconds, a connection that is to be reset is looked at until the client has what was sent before.
+_RESET_INTERVAL: Final = 0.02
+
 # SO_LINGER: on, for no time at all.
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -68,6 +74,15 @@ def hung_up(transport: asyncio.BaseTransport) -> bool:
     return bool(poll.poll(0))
 
 
+def in_flight(transport: asyncio.WriteTransport) -> int:
+    """How many bytes the client's system has not acknowledged; 0 where the system does not tell."""
+    try:
+        count = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
+    except OSError:
+        return 0
+    return int.from_bytes(count, sys.byteorder)
+
+
 async def serve_connection(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
@@ -81,10 +96,11 @@ async def serve_connection(
     ``handler`` gets one request at a time, its body as it arrives, and returns the response, whose body is sent as it
     comes; both ways the faster side is held back. It is cancelled when the client goes away, and so is the body of its
     response (see `Body.cancel`). What it raises is answered: `HttpError` with the status that fits its code, anything
-    else with 500, and the event loop's exception handler hears of it. A body that fails after its head was sent resets
-    the connection, so that the client can tell. Malformed requests, and those beyond ``limits``, never reach the
-    handler. ``idle_timeout``, in seconds, is how long a client may keep us waiting for a request, for the rest of one
-    that is answered, or with a response that it does not read.
+    else with 500, and the event loop's exception handler hears of it. A body that fails after its head was sent ends
+    the connection behind what is there of it, with a reset if only the end of the connection would complete it: clients
+    can tell. Malformed requests, and those beyond ``limits``, never reach the handler. ``idle_timeout``, in seconds, is
+    how long a client may keep us waiting for a request, for the rest of one that is answered, or with a response that
+    it does not read.
     """
     connection = _Connection(reader, writer, handler, limits or Limits(), idle_timeout)
     receiving = asyncio.ensure_future(connection.receive())
@@ -130,6 +146,7 @@ class _Connection:
         self._discarded = 0
         self._awaited = False  # the client sends the body only when it is asked for it
         self._begun = False  # something of the response is written
+        self._framed = False  # its end can be told from the end of the connection
         self._exchange: asyncio.Task[bool] | None = None
         self._ended = False
         self._error: RemoteProtocolError | None = None
@@ -317,7 +334,10 @@ class _Connection:
                 self._report("a response cannot be sent", error)
             if not self._begun:
                 return await self._write(head, body, _plain(500))
-            self.reset()
+            if isinstance(error, ConnectionResetError):
+                self.reset()
+            elif not self._framed:
+                await self._reset_when_sent()
             return False
         finally:
             response.body.cancel()
@@ -339,6 +359,7 @@ class _Connection:
         writer = ResponseWriter(head.method, head.version, keep_alive)
         start = writer.head(response.status, response.headers, _date())
         self._begun = True
+        self._framed = writer.framing is not Framing.CLOSE
         self._writer.write(start)
         try:
             async for data in source:
@@ -351,6 +372,15 @@ class _Connection:
                 raise
         await self._drain()
         return writer.keep_alive
+
+    async def _reset_when_sent(self) -> None:
+        """Resets the connection once the client has all that is written: with a reset its system forgets the rest."""
+        transport = self._writer.transport
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._idle_timeout):
+                while transport.get_write_buffer_size() or in_flight(transport):  # noqa: ASYNC110
+                    await asyncio.sleep(_RESET_INTERVAL)
+        self.reset()
 
     async def _drain(self) -> None:
         transport = self._writer.transport

@@ -22,15 +22,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import select
 import socket
 import struct
-import sys
-import termios
 from typing import Final, Protocol, cast
 
 from wasi_http.fields import Field
+from wasi_http.io import in_flight
 from wasi_http.resources import Scheme
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
@@ -55,15 +53,6 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 # How often, in seconds, a connection that is to be reset is looked at until the client has what was sent before.
 _RESET_INTERVAL: Final = 0.02
-
-
-def _in_flight(transport: asyncio.Transport) -> int:
-    """How many bytes the client's system has not acknowledged; 0 where the system does not tell."""
-    try:
-        count = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return 0
-    return int.from_bytes(count, sys.byteorder)
 
 
 def _lost(transport: asyncio.Transport) -> bool:
@@ -433,7 +422,7 @@ class Connection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self.closed:
             return
-        if transport.get_write_buffer_size() or _in_flight(transport):
+        if transport.get_write_buffer_size() or in_flight(transport):
             self.loop.call_later(_RESET_INTERVAL, self._reset_when_sent)
         else:
             self.abort()
