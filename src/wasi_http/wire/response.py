@@ -9,7 +9,6 @@ is refused: different lengths, a length beside the chunked coding, CR alone, whi
 
 from __future__ import annotations
 
-import contextlib
 import re
 from typing import NoReturn, Protocol
 
@@ -115,51 +114,36 @@ class ResponseParser(MessageParser):
         return self._state == COMPLETE and self._keep_alive and not self._buffer and not self._eof
 
     def _read_head(self, data: bytes, position: int) -> int:
-        if data.startswith((b"\r\n", b"\n"), position):
-            return self._skip_blank_line(data, position)
         end = data.find(b"\r\n\r\n", position + self._scan) + 4
-        proper = end >= 4 and data.count(b"\n", position, end) == data.count(b"\r\n", position, end)
-        if not proper:
+        line_end = data.find(b"\r\n", position)
+        match = None
+        close = False
+        if end >= 4 and line_end - position <= self._max_line and end - position <= self._max_head:
+            match = _STATUS_LINE.fullmatch(data, position, line_end)
+        if match is not None:
+            section = data[position:end]
+            try:
+                headers = _parse(section)
+            except httptools.HttpParserError:
+                match = None
+        if match is None:
+            # Not in proper form, or not all there.
+            if data.startswith((b"\r\n", b"\n"), position):
+                return self._skip_blank_line(data, position)
             found = self._END_OF_HEAD.search(data, position + self._scan)
             if found is None:
                 return -1
             end = found.end()
+            if end - position > self._max_head:
+                raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
+            section, match = self._mend(data[position:end])
+            headers, close = _parse_mended(section)
         self._scan = 0
         self._blank = False
-        if end - position > self._max_head:
-            raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
-        section = data[position:end] if proper else _BARE_LF.sub(b"\r\n", data[position:end])
-        line_end = section.find(b"\r\n")
-        if line_end > self._max_line:
-            raise RemoteProtocolError(Reason.START_LINE_SIZE)
-        line = section[:line_end]
-        match = _STATUS_LINE.fullmatch(line)
-        if match is None:
-            version = _VERSION.match(line)
-            if version and not version[0].startswith((b"HTTP/1.0 ", b"HTTP/1.1 ")):
-                raise RemoteProtocolError(Reason.VERSION)
-            raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
         recent = match[1] == b"1"
         status = int(match[2])
         if status == 101:
             raise RemoteProtocolError(Reason.UPGRADE)
-
-        close = False
-        if b"\n " in section or b"\n\t" in section:
-            if section[line_end + 2] in b" \t":
-                raise RemoteProtocolError(Reason.SYNTAX, "whitespace before the first field")
-            section = _FOLD.sub(b" ", section)
-        try:
-            headers = _parse(section)
-        except httptools.HttpParserError as error:
-            mended = _single_length(section)
-            if mended is None:
-                _refuse(error)
-            close = b"\r\ntransfer-encoding:" in section.lower()
-            try:
-                headers = _parse(mended)
-            except httptools.HttpParserError as second:
-                _refuse(second)
         if len(headers) > self._max_headers:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
         if b" \r" in section or b"\t\r" in section:
@@ -233,15 +217,49 @@ class ResponseParser(MessageParser):
         self._on_response(head)
         return end
 
+    def _mend(self, section: bytes) -> tuple[bytes, re.Match[bytes]]:
+        """A head with proper line ends and without folds, and its status line."""
+        section = _BARE_LF.sub(b"\r\n", section)
+        line_end = section.find(b"\r\n")
+        if line_end > self._max_line:
+            raise RemoteProtocolError(Reason.START_LINE_SIZE)
+        match = _STATUS_LINE.fullmatch(section, 0, line_end)
+        if match is None:
+            version = _VERSION.match(section)
+            if version and not version[0].startswith((b"HTTP/1.0 ", b"HTTP/1.1 ")):
+                raise RemoteProtocolError(Reason.VERSION)
+            raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
+        if match[2] == b"101":
+            raise RemoteProtocolError(Reason.UPGRADE)  # llhttp has an error of its own for it
+        if section[line_end + 2] in b" \t":
+            raise RemoteProtocolError(Reason.SYNTAX, "whitespace before the first field")
+        return _FOLD.sub(b" ", section), match
+
     def _end_of_input_in_head(self) -> None:
         raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self._buffer or self._informational else Reason.NO_RESPONSE)
 
 
 def _parse(section: bytes) -> list[Field]:
     collector = FieldCollector()
-    with contextlib.suppress(httptools.HttpParserUpgrade):  # raised behind the head
+    try:  # noqa: SIM105 - each response comes this way
         httptools.HttpResponseParser(collector).feed_data(section)
+    except httptools.HttpParserUpgrade:
+        pass  # raised behind the head
     return collector.fields
+
+
+def _parse_mended(section: bytes) -> tuple[list[Field], bool]:
+    """The fields of a head, and whether its connection had better be closed."""
+    try:
+        return _parse(section), False
+    except httptools.HttpParserError as error:
+        single = _single_length(section)
+        if single is None:
+            _refuse(error)
+    try:
+        return _parse(single), b"\r\ntransfer-encoding:" in section.lower()
+    except httptools.HttpParserError as error:
+        _refuse(error)
 
 
 def _single_length(section: bytes) -> bytes | None:
