@@ -75,6 +75,63 @@ def test_requests_that_no_guest_is_told_of(guests: Guests, request_: bytes) -> N
     serve("asyncio", guests.handler("c_rules"), test)
 
 
+# A request, the status of its response, whether the connection is good for another.
+PROTOCOL: dict[str, tuple[bytes, int, bool]] = {
+    "WebSocket, which a server may decline": (
+        get("/", "Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: dGhlIHNhbXBsZQ=="),
+        200,
+        True,
+    ),
+    "h2c, likewise": (
+        get("/", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"),
+        200,
+        True,
+    ),
+    "HTTP/2 with prior knowledge": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, False),
+    "TRACE": (get("/", method="TRACE"), 200, True),
+    "OPTIONS *": (get("*", method="OPTIONS"), 200, True),
+    "GET *": (get("*"), 400, False),
+    "an expectation that nobody knows": (get("/", "Expect: tea"), 200, True),
+    "100-continue without a body": (get("/", "Expect: 100-continue"), 200, True),
+    "100-continue in HTTP/1.0": (
+        b"POST / HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\nConnection: keep-alive\r\n\r\nx",
+        200,
+        True,
+    ),
+    "HTTP/1.0 without Host": (b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n", 200, True),
+    "chunked in HTTP/1.0": (
+        b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        False,
+    ),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", 400, False),
+    "an empty Host": (b"GET / HTTP/1.1\r\nHost:\r\n\r\n", 200, True),
+    "the same Host twice": (get("/", "Host: example.com"), 400, False),
+    "the same length twice": (get("/", "Content-Length: 1", "Content-Length: 1", method="POST") + b"x", 400, False),
+    "LF alone": (b"GET / HTTP/1.1\nHost: a\n\n", 400, False),
+    "a folded value": (get("/", "A: b", " c"), 400, False),
+    "another coding": (get("/", "Transfer-Encoding: gzip, chunked", method="POST"), 501, False),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOL)
+def test_rules_of_the_protocol(guests: Guests, name: str) -> None:
+    request, status, kept = PROTOCOL[name]
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        reply = await client.ask(request)
+        assert (reply.status, reply.interim) == (status, [])
+        if kept:
+            assert reply[b"connection"] in (None, b"keep-alive")
+            assert (await client.ask(get("/"))).body == ROOT
+        else:
+            assert reply[b"connection"] == b"close"
+            assert await client.rest() == b""
+
+    serve("asyncio", guests.handler("c_rules"), test)
+
+
 # ---- lengths of responses -------------------------------------------------------------------------------------------
 
 # Content-length, what is written ("no-body": `body` is not called, "none": `write` is not), how it ends.
