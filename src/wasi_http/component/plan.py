@@ -167,7 +167,8 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
     plan = planner.plan
     held = len(plan.wants) + len(plan.contexts) + len(plan.resources)
     if held > _MAX_HELD:
-        raise InvalidComponent(f"functions, memories, options and resource types: {held}, more than {_MAX_HELD}", 0)
+        what = f"{held} functions, memories, options and resource types"
+        raise InvalidComponent(f"each instance would have the host keep {what}, more than {_MAX_HELD}", 0)
     return plan
 
 
