@@ -48,11 +48,12 @@ def compile_(
         cache_directory=cache_dir,
     )
     log = Log.standard()
-    try:
-        with _terminable(), failures_of(file), progress_display(str(file)) as progress:
-            component, _ = load(config, os.fspath(file), log.line, progress)
-    finally:
-        log.drain()
+    with failures_of(file):
+        try:
+            with _terminable(), progress_display(str(file)) as progress:
+                component, _ = load(config, os.fspath(file), log.line, progress)
+        finally:
+            log.drain()
     if not component.cache.complete:
         fail(f"{file}: not cached: {component.cache.problem}")
     for entry in component.cache.entries:
