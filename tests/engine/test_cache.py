@@ -219,6 +219,16 @@ def test_an_entry_of_another_user(
     assert "belongs to another user" in cache.problem
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make what is root's")
+def test_other_users_trust_what_is_roots(
+    make: Callable[[], ModuleCache], entry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 54321)
+    cache = make()
+    assert cache.find(KEY) is not None
+    assert (cache.entries, cache.problem) == ([entry], "")
+
+
 def test_an_entry_that_leads_elsewhere(make: Callable[[], ModuleCache], entry: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     entry.rename(elsewhere)
