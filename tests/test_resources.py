@@ -597,7 +597,7 @@ def test_a_call_without_a_response() -> None:
 )
 @pytest.mark.parametrize("reads", ["before", "after"])
 def test_a_body_fails_with_its_guest(end: BaseException | None, text: str, reads: str) -> None:
-    """Whoever reads a response need not know that the guest's store has to be closed for it to end."""
+    """It ends with the guest's task, whether or not the store has been closed."""
 
     async def main() -> None:
         out, go = ResponseOutparam(), asyncio.Event()

@@ -185,8 +185,8 @@ class _BodyPollable(Pollable):
 class OutgoingBody(Resource, name="outgoing-body"):
     """The body of a request or response that a guest sends.
 
-    ``size_error`` makes the error of a wrong length. ``handed`` says that the guest has handed the message over: before
-    that nobody reads the body. ``optional``: it may turn out then that the message has no body.
+    ``size_error`` makes the error of a wrong length. ``handed`` says that the guest has handed the message over; until
+    then nothing reads the body. ``optional``: handing over may show that the message has no body.
     """
 
     __slots__ = ("_finished", "_taken", "chunk", "declared", "handed", "optional", "pipe", "size_error", "written")
@@ -248,7 +248,7 @@ class OutgoingBody(Resource, name="outgoing-body"):
         return error
 
     def deadlock(self) -> str | None:
-        """Why nobody will ever make room in the body, if that is certain."""
+        """Why there can never be room in the body again, if that is certain."""
         pipe = self.pipe
         if self.handed or pipe.size < pipe.limit or pipe.cancelled or pipe.error is not None or len(pipe.readable):
             return None

@@ -71,7 +71,7 @@ class Request:
     trailers.
 
     Raises TypeError for what is of another type, and ValueError for what no request can have: a method that is no
-    token, whitespace or control characters in the target, a field that is none, or no authority at all.
+    token, whitespace or control characters in the target, an invalid field, or no authority at all.
     """
 
     method: str = "GET"
@@ -102,7 +102,7 @@ class Request:
             and not any(name.lower() == b"host" and value for name, value in self.headers)
         ):
             raise ValueError(
-                f"nothing tells whom a request to {_shown(self.target)} is for: write "
+                f"the request to {_shown(self.target)} has no authority: write "
                 'Request("GET", "http://example.com/"), or Request("GET", "/", authority="example.com"), or give it a '
                 'header (b"host", b"example.com")'
             )
@@ -224,7 +224,7 @@ class Response:
     """A response. ``headers`` are in order, a guest's with names in lower case.
 
     It is made with a `Body`, or with anything that `Body.of` takes. Raises TypeError for what is of another type, and
-    ValueError for what no response can have: a status that is not from 100 to 999, or a field that is none.
+    ValueError for what no response can have: a status outside 100 to 999, or an invalid field.
     """
 
     status: int

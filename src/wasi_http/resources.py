@@ -62,7 +62,7 @@ MAX_PART: Final = 65_534
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
-_PATH: Final = re.compile("(?:[/?][!-\"$-~\x80-\U0010ffff]*|\\*)?").fullmatch
+_PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
 _AUTHORITY: Final = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{1,5}))?"
 ).fullmatch

@@ -36,7 +36,7 @@ class IncomingHandlerGuest:
     async def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``.
 
-        A response's body that the guest has not finished when it is stopped fails then, for whoever reads it.
+        If the guest is stopped before it has finished its response's body, the body fails at once.
         Cancelled, the guest is unwound. A task of it may not be forgotten, nor its loop closed, before it is done: see
         `wasi_http.component.Call`.
         """

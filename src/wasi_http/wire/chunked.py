@@ -1,7 +1,7 @@
 """The chunked transfer coding, received (RFC 9112 §7.1).
 
-Compiled: a peer may send chunks of one byte each, and must not get more work out of us than the bytes are worth. What
-one call finds is copied into one piece, however many chunks it came in.
+Compiled, because a peer may send chunks of one byte each. What one call finds is returned as one piece, whatever the
+number of chunks.
 """
 
 from __future__ import annotations

@@ -13,8 +13,8 @@ The rules, for both directions:
   one per `feed`, never empty; and then exactly one end, with the trailers. A message without a body is complete with
   its head: no end is announced.
 * **Errors are raised** by the `feed`, `feed_eof` or `next_message` that met them, and are final.
-* **Work is worth its bytes**: what is held of an unfinished head or chunk is looked at once, however small the pieces
-  are in which it arrives, and copied a bounded number of times.
+* **Time is linear in the bytes**, however small the pieces are in which they arrive: an unfinished head is scanned
+  once, and what is held is not copied again for each piece or each message.
 * **The outcome does not depend on how the bytes were cut**: the same messages are accepted with the same content,
   and the others refused. Only which of several faults is named first may differ.
 

@@ -1,10 +1,10 @@
 """Responses, received: the client's side of RFC 9112.
 
-Servers are many and old, and whom to ask is not ours to choose. So what every client reads, and what can be read in one
-way only, is read here as well, though no request may look like that: lines that end with LF alone, folded values, one
-empty line before the status line, the same content-length several times, the coding "identity", whitespace around the
-size of a chunk. It is brought into proper form before llhttp, strict as ever, judges it. What could be read in two ways
-is refused: different lengths, a length beside the chunked coding, CR alone, whitespace before a colon.
+Responses are read more leniently than requests, because clients depend on servers as they are. What has one meaning
+only, and what other clients accept, is accepted: lines that end with LF alone, folded values, one empty line before the
+status line, equal content-lengths, the coding "identity", whitespace around the size of a chunk. A head that llhttp,
+which is strict, refuses is normalised and given to it once more. What is ambiguous stays refused: different lengths, a
+length beside the chunked coding, CR alone, whitespace before a colon.
 """
 
 from __future__ import annotations
