@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from wasi_http.component import Ok
-from wasi_http.engine import live_stores
+from wasi_http.engine import Trap, live_stores
 from wasi_http.fields import Fields
+from wasi_http.server.handler import ServerState
 from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 
-from .scripted import ScriptedHandler, respond
+from .scripted import ScriptedHandler, respond, settled
 from .serving import Guests, Serving, chunked, get, post, serve, until
 
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
@@ -68,15 +69,17 @@ def test_an_instance_serves_one_request_at_a_time(guests: Guests, loop: str) -> 
         before = live_stores()
         for _ in range(2):
             for client in clients:
-                await client.send(get("/sleep/20"))
+                await client.send(post("/discard", b"x")[:-1])
             await until(lambda: len(server.worker.active) == 5)
             assert len(server.worker.instances) == 0
             for client in clients:
-                assert (await client.reply()).body.endswith(b"slept 20\n")
+                await client.send(b"x")
+                assert (await client.reply()).body.endswith(b"bytes 1\n")
+            await server.idle()
         assert served(server) == [2] * 5
         assert live_stores() == before + 5
 
-    serve(loop, guests.handler("c_sleep", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_a_guest_that_goes_on_after_its_response_keeps_its_instance(guests: Guests, loop: str) -> None:
@@ -203,9 +206,11 @@ def test_handles_that_are_kept_count(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
         statuses = [(await client.ask(many_handles(40))).status for _ in range(6)]
-        # Two requests take 80 of 100 for good; the third is too much for the instance, and the next one is fresh.
-        assert statuses == [200, 200, 500, 200, 200, 500]
-        assert server.log.err.count("resource table has no free keys") == 2
+        # Two requests take 80 of 100 for good; the third is too much for the instance, and a fresh one takes it over.
+        assert statuses == [200] * 6
+        assert server.log.err == WARNING.format(2)
+        assert (await client.ask(many_handles(101))).status == 500
+        assert server.log.err.count("resource table has no free keys") == 1
 
     serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, max_resources=100, **KEPT), test)
 
@@ -340,3 +345,100 @@ def test_many_connections_with_many_requests(guests: Guests, loop: str, count: i
         assert total == (0 if count == 1 else 120)
 
     serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=count, **KEPT), test)
+
+
+# ---- instances that cannot be used again ----------------------------------------------------------------------------
+
+
+class OnceOnly:
+    """A guest that traps with a request that its instance gets too late: as many fetch-event JavaScript guests do.
+
+    ``reads``, ``sends`` and ``sets`` say what it does before.
+    """
+
+    def __init__(self, most: int, waits: bool = False, does: str = "nothing") -> None:
+        self.most = most
+        self.waits = waits
+        self.does = does
+        self.served: dict[int, int] = {}
+        self.states: list[object] = []
+        self.tried: list[str | None] = []
+
+    async def script(self, request: IncomingRequest, out: ResponseOutparam) -> None:
+        self.states.append(request._view)  # so that no other has its identity
+        count = self.served[id(request._view)] = self.served.get(id(request._view), 0) + 1
+        path = request.path_with_query()
+        self.tried.append(path)
+        if self.waits:
+            await asyncio.sleep(0)
+        if count > self.most or path == "/always":
+            if self.does == "reads":
+                await settled(request.consume().stream().blocking_read(1))
+            elif self.does == "informs":
+                out.send_informational(103, request.headers())
+            elif self.does == "requests":
+                assert isinstance(request._view, ServerState)
+                request._view.requested = True
+            elif self.does == "sets":
+                ResponseOutparam.set(out, Ok(OutgoingResponse(Fields(request._view, []))))
+            raise Trap("used again")
+        if path == "/body":
+            respond(request, out)(await settled(request.consume().stream().blocking_read(100)))
+        else:
+            respond(request, out)(b"done")
+
+
+WARNING = (
+    "warning: an instance that had served {0} requests failed with the next, which a fresh instance served: "
+    "--max-instance-reuse-count is {0} from now on\n"
+)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("does", ["nothing", "sets"])
+def test_instances_that_cannot_be_used_again_are_not(
+    guests: Guests, loop: str, most: int, waits: bool, does: str
+) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(5):
+            assert (await client.ask(post("/body", b"abc"))).body == b"abc"
+        await server.idle()
+        assert server.log.err == WARNING.format(most)
+        assert len(guest.tried) == 6
+        assert max(guest.served.values()) == most + 1
+
+    guest = OnceOnly(most, waits and does == "nothing", does)
+    handler = ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT)
+    serve(loop, handler, test)
+    assert handler.open == 0
+
+
+@pytest.mark.parametrize("waits", [False, True])
+@pytest.mark.parametrize("does", ["reads", "informs", "requests"])
+def test_a_request_that_has_left_traces_is_not_tried_again(guests: Guests, loop: str, waits: bool, does: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        statuses = [(await client.ask(post("/", b"abc"))).status for _ in range(4)]
+        assert statuses == [200, 500, 200, 500]
+        assert "warning" not in server.log.err
+        assert len(guest.tried) == 4
+
+    guest = OnceOnly(1, waits, does)
+    serve(loop, ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)
+
+
+def test_a_request_that_fails_on_a_fresh_instance_too_says_nothing_of_the_reuse(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(2):
+            assert (await client.ask(get("/"))).status == 200
+            assert (await client.ask(get("/always"))).status == 500
+        assert "warning" not in server.log.err
+        # Not a third time, and once where the instance was fresh.
+        assert (await client.ask(get("/always"))).status == 500
+        assert guest.tried == ["/", "/always", "/always"] * 2 + ["/always"]
+
+    guest = OnceOnly(100)
+    serve(loop, ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)

@@ -14,6 +14,7 @@ import asyncio
 from typing import Final, Protocol
 
 from wasi_http.component import Call, Err
+from wasi_http.engine import Trap
 from wasi_http.error import ErrorCode, HttpError, status_of
 from wasi_http.fields import Field
 from wasi_http.pipe import Pipe
@@ -86,8 +87,10 @@ class Exchange:
         "_done",
         "_informed",
         "_instance",
+        "_read",
         "_responded",
         "_response",
+        "_spoilt",
         "_task",
         "_writer",
         "abandoned",
@@ -109,6 +112,9 @@ class Exchange:
         self._responded = False
         self._done = False
         self._informed = 0
+        self._read = False
+        # How many requests an instance had served when this one failed with it, which a fresh one is to serve.
+        self._spoilt = 0
         self.abandoned = False
         self.awaited = head.expect_continue
         self._task: asyncio.Task[None] | None = None
@@ -124,7 +130,9 @@ class Exchange:
             body.writable.add(connection.update_reading)
         error: BaseException | None = None
         try:
-            instance = self._instance = connection.instances.take(self.number)
+            instances = connection.instances
+            instance = instances.make(self.number) if self._spoilt else instances.take(self.number)
+            self._instance = instance
             request = IncomingRequest(
                 instance.state,
                 head.method.decode("ascii"),
@@ -133,7 +141,7 @@ class Exchange:
                 None if head.authority is None else head.authority.decode("latin-1"),
                 head.headers,
                 body,
-                self._demand if head.expect_continue else None,
+                None if body is None else self._demand,
             )
             call = self._call = instance.proxy.wasi_http_incoming_handler.start_handle(
                 instance.store, request, ResponseOutparam(self._set, self._inform)
@@ -141,7 +149,7 @@ class Exchange:
             if not call.poll():
                 self._task = connection.loop.create_task(self._run(call))
                 # A task that is cancelled before it begins never runs.
-                self._task.add_done_callback(lambda _: self._finish(asyncio.CancelledError()))
+                self._task.add_done_callback(self._stopped)
         except BaseException as failure:
             error = failure
         if self._task is not None:
@@ -170,10 +178,17 @@ class Exchange:
         finally:
             error = None  # it leads back here: a cycle
 
+    def _stopped(self, task: asyncio.Task[None]) -> None:
+        if task is self._task:
+            self._finish(asyncio.CancelledError())
+
     # Called from within the guest
 
     def _demand(self) -> None:
-        """The guest wants the body, which the client holds back."""
+        """The guest wants the body, which the client may hold back."""
+        self._read = True
+        if not self.awaited:
+            return
         self.awaited = False
         connection = self._connection
         if self._writer is None and not self._responded and connection.receives(self):
@@ -299,10 +314,15 @@ class Exchange:
         """The guest is done; ``error`` is what stopped it."""
         if self._done:
             return
-        self._done = True
         instance = self._instance
         if instance is not None:
             instance.state.end()
+            if isinstance(error, Trap) and instance.served > 1 and self._untouched(instance):
+                self._start_again(instance)
+                return
+        self._done = True
+        if self._spoilt and error is None:
+            self._connection.instances.limit(self._spoilt)
         refusal = 0
         if (error is not None or self._response is None) and not self.abandoned:
             refusal = self._explain(error, timed_out)
@@ -319,6 +339,36 @@ class Exchange:
                 self._refuse(refusal, "took too long" if timed_out else "failed")
         finally:
             self._connection.exchange_done(self)
+
+    def _untouched(self, instance: Instance) -> bool:
+        """Whether the request can be handled once more: nothing was sent, to the client or others, and nothing read."""
+        body = self.body
+        return not (
+            self.abandoned
+            or self._responded
+            or self._writer is not None
+            or self._informed
+            or self._read
+            or instance.state.requested
+            or (body is not None and body.cancelled)
+        )
+
+    def _start_again(self, instance: Instance) -> None:
+        """The instance had served others, and failed. If a fresh one does not, that is why."""
+        self._spoilt = instance.served - 1
+        body = self.body
+        if body is not None:
+            # What has arrived goes to the next guest; the instance takes the old pipe along.
+            fresh = self.body = Pipe()
+            fresh.write(body.take_all())
+            if body.ended:
+                fresh.end(body.trailers)
+            elif body.error is not None:
+                fresh.fail(body.error)
+            body.writable.remove(self._connection.update_reading)
+        self._task = self._call = self._instance = self._response = self.outgoing = None
+        self._connection.instances.give_back(instance, False)
+        self.start()
 
     def _explain(self, error: BaseException | None, timed_out: bool) -> int:
         """Tells the log what went wrong; the status that tells the client, if it can be told."""

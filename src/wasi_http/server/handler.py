@@ -38,9 +38,12 @@ class Numbered(Protocol):
 
 
 class ServerState(WasiHttpView):
-    """The state of one store: of one request, or of several, one after another."""
+    """The state of one store: of one request, or of several, one after another.
 
-    __slots__ = ("_handler", "_quota", "ctx", "http", "table")
+    ``requested`` says that the guest has sent a request for the present one.
+    """
+
+    __slots__ = ("_handler", "_quota", "ctx", "http", "requested", "table")
 
     def __init__(self, handler: Handler, ctx: WasiCtx) -> None:
         self._handler = handler
@@ -48,9 +51,11 @@ class ServerState(WasiHttpView):
         self.table = ResourceTable(handler.config.max_resources, value_limit=handler.config.value_limit)
         self.ctx = ctx
         self.http = handler.http
+        self.requested = False
 
     def begin(self, number: int) -> None:
         """Another request is served."""
+        self.requested = False
         if isinstance(self.ctx, GuestCtx):
             self.ctx.renumber(number)
 
@@ -62,6 +67,7 @@ class ServerState(WasiHttpView):
     def send_request(
         self, request: ClientRequest, config: OutgoingRequestConfig
     ) -> asyncio.Future[ClientResponse]:
+        self.requested = True
         if self._quota is None:
             self._quota = ConnectionQuota(self._handler.config.max_egress_connections)
         config.quota = self._quota

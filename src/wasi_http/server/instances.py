@@ -55,6 +55,10 @@ class Instances:
             instance.served += 1
             instance.state.begin(number)
             return instance
+        return self.make(number)
+
+    def make(self, number: int) -> Instance:
+        """A fresh instance for the request of that number; raises `Trap` when it cannot start."""
         handler = self._handler
         state = ServerState(handler, handler.context(number))
         try:
@@ -73,6 +77,17 @@ class Instances:
         self._idle.append(instance)
         if self._timer is None:
             self._timer = self._loop.call_later(self._timeout, self._expire)
+
+    def limit(self, most: int) -> None:
+        """Instances turned out to fail after so many requests: they serve no more than that from now on."""
+        if most < self._most:
+            self._most = most
+            self._handler.log(
+                f"warning: an instance that had served {most} requests failed with the next, which a fresh instance "
+                f"served: --max-instance-reuse-count is {most} from now on"
+            )
+            for _ in range(len(self._idle)):
+                self.give_back(self._idle.popleft(), True)
 
     def close(self) -> None:
         """Drops those that are idle."""
