@@ -93,6 +93,24 @@ def test_one_guest_leaves_threads_to_the_others(loop: str, names: Names) -> None
     run(loop, main())
 
 
+def test_a_domain_leaves_threads_to_the_others(loop: str, names: Names) -> None:
+    """However many guests ask for names below it."""
+
+    async def main() -> None:
+        lookups = Lookups(64, 8)
+        slow = [asyncio.create_task(lookups.resolve(f"slow{number}.a.example", number)) for number in range(100)]
+        await settled(names, 16)
+        for guest in (1, 1000):
+            assert await lookups.resolve("quick.b.example2", guest) == ["127.0.0.1"]
+        waiting = asyncio.create_task(lookups.resolve("quick.a.example", 1000))
+        await settled(names, 18)
+        names.answer()
+        await asyncio.gather(*slow, waiting)
+        assert len(names.asked) == 103
+
+    run(loop, main())
+
+
 def test_slow_names_of_one_guest_do_not_delay_another(loop: str, names: Names) -> None:
     async def main() -> None:
         async with serving(forever) as server, using(Client()) as client:

@@ -5,7 +5,8 @@ A name server that does not answer costs a thread for as long as the system asks
 * the threads are daemons, apart from the event loop's executor: no shutdown waits for them;
 * a name is looked up once at a time, for all who ask for it meanwhile;
 * a guest starts another look-up only while it has fewer than its share and fewer than there are threads left: others
-  find some whatever it does. What does not fit into its share waits in a queue of its own; queues take turns.
+  find some whatever it does. The same holds for a domain, whose name servers answer for all below it, or do not: guests
+  may be started in great numbers. What does not fit into the shares waits in queues, which take turns.
 
 Answers are not kept: they are put before the policy by who asked, and systems have caches of their own.
 """
@@ -19,19 +20,25 @@ import threading
 from collections import Counter
 from collections.abc import Hashable, Iterable
 from contextlib import suppress
+from typing import Final
 
 __all__ = ["Lookups"]
 
 _Outcome = list[str] | Exception
 
 
+# How many names below one domain (of its last two labels) are looked up at once.
+_MAX_PER_DOMAIN: Final = 16
+
+
 class _Lookup:
     """One name; ``guests`` are those in whose queues it is, ``charged`` the one whose share it takes."""
 
-    __slots__ = ("answers", "charged", "guests", "host", "started")
+    __slots__ = ("answers", "charged", "domain", "guests", "host", "started")
 
     def __init__(self, host: str) -> None:
         self.host = host
+        self.domain = ".".join(host.rsplit(".", 2)[-2:])
         # Dicts serve as ordered sets.
         self.answers: dict[asyncio.Future[_Outcome], None] = {}
         self.guests: dict[Hashable, None] = {}
@@ -47,9 +54,10 @@ class Lookups:
         self._share = share
         self._lock = threading.Lock()
         self._known: dict[str, _Lookup] = {}
-        # The guests take turns in the order of this dict.
-        self._queues: dict[Hashable, dict[_Lookup, None]] = {}
+        # By guest and by domain. Guests take turns in the order of this dict, the domains of each in that of theirs.
+        self._queues: dict[Hashable, dict[str, dict[_Lookup, None]]] = {}
         self._started: Counter[Hashable] = Counter()
+        self._domains: Counter[str] = Counter()
 
     async def resolve(self, host: str, guest: Hashable = None) -> list[str]:
         """The addresses of a name. Raises what `socket.getaddrinfo` does, or OSError if there can be no thread.
@@ -80,7 +88,7 @@ class Lookups:
         if not lookup.started and guest not in lookup.guests:
             # Also if it waits in another's queue, which may be long.
             lookup.guests[guest] = None
-            self._queues.setdefault(guest, {})[lookup] = None
+            self._queues.setdefault(guest, {}).setdefault(lookup.domain, {})[lookup] = None
         return lookup
 
     def _leave(self, lookup: _Lookup, answer: asyncio.Future[_Outcome]) -> None:
@@ -91,24 +99,35 @@ class Lookups:
 
     def _dequeue(self, lookup: _Lookup) -> None:
         for guest in lookup.guests:
-            queue = self._queues.pop(guest)
+            domains = self._queues.pop(guest)
+            queue = domains.pop(lookup.domain)
             del queue[lookup]
+            # Behind the others.
             if queue:
-                self._queues[guest] = queue  # behind the others
+                domains[lookup.domain] = queue
+            if domains:
+                self._queues[guest] = domains
         lookup.guests.clear()
 
-    def _may_start(self, guest: Hashable) -> bool:
-        mine, left = self._started[guest], self._limit - self._started.total()
-        return mine < left if guest is None else mine < min(left, self._share)
+    def _next(self) -> tuple[Hashable, _Lookup] | None:
+        """A look-up that the shares allow, and whose share it is to take."""
+        left = self._limit - self._started.total()
+        for guest, domains in self._queues.items():
+            if self._started[guest] < (left if guest is None else min(left, self._share)):
+                for domain, queue in domains.items():
+                    if self._domains[domain] < min(left, _MAX_PER_DOMAIN):
+                        return guest, next(iter(queue))
+        return None
 
     def _start(self) -> None:
         """Starts what the shares allow."""
-        while (guest := next(filter(self._may_start, self._queues), _NOBODY)) is not _NOBODY:
-            lookup = next(iter(self._queues[guest]))
+        while (found := self._next()) is not None:
+            guest, lookup = found
             self._dequeue(lookup)
             lookup.started = True
             lookup.charged = guest
-            self._started[guest] += 1
+            self._started[lookup.charged] += 1
+            self._domains[lookup.domain] += 1
             try:
                 threading.Thread(target=self._run, args=(lookup,), name="wasi-http lookup", daemon=True).start()
             except RuntimeError as error:
@@ -116,9 +135,8 @@ class Lookups:
 
     def _finish(self, lookup: _Lookup) -> Iterable[asyncio.Future[_Outcome]]:
         del self._known[lookup.host]
-        self._started[lookup.charged] -= 1
-        if not self._started[lookup.charged]:
-            del self._started[lookup.charged]
+        self._started -= Counter([lookup.charged])  # keeps no zeros
+        self._domains -= Counter([lookup.domain])
         return lookup.answers
 
     # In the thread
@@ -133,9 +151,6 @@ class Lookups:
             answers = self._finish(lookup)
             self._start()
         _tell(answers, outcome)
-
-
-_NOBODY = object()
 
 
 def _tell(answers: Iterable[asyncio.Future[_Outcome]], outcome: _Outcome) -> None:
