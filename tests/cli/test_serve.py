@@ -6,6 +6,8 @@ import contextlib
 import os
 import pty
 import re
+import resource
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -316,6 +318,17 @@ def test_a_path_without_permission(tmp_path: Path) -> None:
     path = tmp_path / "secret.wasm"
     path.touch(0)
     assert refused(path) == f"error: {path}: permission denied\n"
+
+
+@pytest.fixture(autouse=True)
+def own_process() -> Iterator[None]:
+    """The command runs in the process of the tests, and changes it."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -488,6 +488,14 @@ def test_the_directory_of_the_start_is_gone(cache: Path, kitchen: Path, tmp_path
         assert "Traceback" not in server.err
 
 
+def test_signals_at_the_end_do_not_change_the_code(cache: Path, kitchen: Path) -> None:
+    with started(cache, kitchen) as server:
+        assert server.address
+        while server.process.poll() is None:
+            server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
 def alive(pid: int) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0]

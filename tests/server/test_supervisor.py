@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -40,9 +40,17 @@ def fail_at_first(connection: Connection, number: int) -> None:
 def supervise(log: Log, target: Callable[..., None], test: Callable[[Supervisor], Any], count: int = 2) -> None:
     async def main() -> None:
         supervisor = Supervisor(count, target, (), log, 5.0)
-        await supervisor.run((), lambda: test(supervisor))
+        await supervisor.run(lambda: test(supervisor))
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,8 +1,4 @@
-"""The server as a process: what is set up before it listens, signals, and what its workers are.
-
-Signals work from the beginning, also for process 1 of a container, which has no default actions: what arrives before
-the server listens ends it at once.
-"""
+"""The server as a process: what is set up before it listens, how it ends, and what its workers are."""
 
 from __future__ import annotations
 
@@ -11,14 +7,13 @@ import contextlib
 import gc
 import logging
 import os
-import signal
+import resource
 import socket
 import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import Any, Final
 
 from wasi_http.engine import EngineConfig, Trap
@@ -29,16 +24,19 @@ from wasi_http.server.listeners import Address, authority, bind, listen, resolve
 from wasi_http.server.loading import Progress, load
 from wasi_http.server.log import Log, LogStream, cut
 from wasi_http.server.server import Worker
+from wasi_http.server.signals import end_early, handling, ignore
 from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["ServeError", "Setup", "run"]
 
-# What ends the server, gracefully when it serves. SIGHUP does not when it was ignored from the start (nohup).
-_STOPPING: Final = (signal.SIGTERM, signal.SIGHUP)
-
 # How much of the reason why a worker cannot start is told, in characters.
 _MAX_REASON: Final = 1000
+
+
+# How many files the server opens before it serves, and for each worker.
+_DESCRIPTORS: Final = 16
+_WORKER_DESCRIPTORS: Final = 4
 
 
 class ServeError(Exception):
@@ -64,38 +62,40 @@ def run(setup: Setup, progress: Progress | None = None) -> None:
     `InvalidComponent`, `CompileError`, `LinkError`, and `ServeError` for an address that cannot be bound. SIGTERM and
     SIGHUP raise SystemExit then, with 128 and their number.
     """
-    before = _end_early(_stopping())
+    end_early()
     log = Log.standard()
     try:
+        _prepare_descriptors(setup)
         _run(setup, progress, log)
     finally:
         log.drain()
         _forget_unread()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
-def _stopping() -> list[signal.Signals]:
-    return [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
-
-
-def _end_early(numbers: Iterable[signal.Signals]) -> dict[signal.Signals, Any]:
-    """Has the signals end the process as long as it does not serve; what they did before is returned."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    return {number: signal.signal(number, end) for number in numbers}
+def _prepare_descriptors(setup: Setup) -> None:
+    """Raises the limit of open files to what the process may have, and sees whether there are enough to begin with."""
+    with contextlib.suppress(OSError, ValueError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    needed = _DESCRIPTORS + (setup.workers * _WORKER_DESCRIPTORS if setup.workers > 1 else 0)
+    with contextlib.ExitStack() as stack:
+        try:
+            for _ in range(needed):
+                stack.enter_context(open(os.devnull, "rb", buffering=0))
+        except OSError as error:
+            raise ServeError(f"{error.strerror}: the server needs {needed} beside those that are open") from None
 
 
 def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
     handler, cache = _load(setup, progress, log)
     shared = setup.workers > 1
-    with contextlib.ExitStack() as stack:
+    with _failures(), contextlib.ExitStack() as stack:
         doors: list[socket.socket] = []
         if setup.shutdown_address is not None:
             with _bad_address(*setup.shutdown_address):
                 doors = listen(*setup.shutdown_address, 1)
+            for door in doors:
+                stack.enter_context(door)
         with _bad_address(*setup.address):
             addresses = resolve(*setup.address)
             if shared and setup.address[1]:
@@ -105,10 +105,10 @@ def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
             listeners = bind(addresses, reuse_port=shared)
             for listener in listeners:
                 stack.enter_context(listener)
-                if not shared:
+            if not shared:
+                for listener in listeners:
                     listener.listen(setup.config.backlog)
         for door in doors:
-            stack.enter_context(door)
             log.line(f"Listening for shutdown on tcp://{authority(door)}/")
         urls = [f"http://{authority(listener)}/" for listener in listeners]
 
@@ -135,9 +135,18 @@ async def _supervise(
     supervisor = Supervisor(setup.workers, _work, (setup, addresses), log, setup.config.shutdown_timeout)
     _watch(doors, supervisor.shut_down)
     try:
-        await supervisor.run([signal.SIGINT, *_stopping()], ready)
+        await supervisor.run(ready)
     except WorkerFailed as failed:
         raise ServeError(str(failed)) from None
+
+
+@contextlib.contextmanager
+def _failures() -> Iterator[None]:
+    """What fails now is not the file."""
+    try:
+        yield
+    except OSError as error:
+        raise ServeError(f"cannot serve: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager
@@ -268,15 +277,12 @@ async def _serve(
         if message == ABORT:
             worker.abort()
 
-    for number in _stopping():
-        loop.add_signal_handler(number, on_signal)
     _watch(doors, on_door)
-    if supervisor is None:
-        loop.add_signal_handler(signal.SIGINT, on_signal)
-    else:
+    if supervisor is not None:
         loop.add_reader(supervisor.fileno(), on_supervisor)
     loop.call_soon(ready)
-    await worker.serve(listeners, stop)
+    with handling(on_signal):
+        await worker.serve(listeners, stop)
 
 
 # Workers
@@ -284,10 +290,8 @@ async def _serve(
 
 def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number: int) -> None:
     """A worker process."""
-    for ignored in BLOCKED:
-        signal.signal(ignored, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, BLOCKED)
-    _end_early(_stopping())
+    ignore(*BLOCKED)
+    end_early()
     log = Log.standard()
     try:
         handler, _ = _load(setup, None, log, number)

@@ -18,13 +18,14 @@ import multiprocessing
 import multiprocessing.process
 import os
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
 from wasi_http.server.log import Log
+from wasi_http.server.signals import handling
 
 __all__ = ["ABORT", "BLOCKED", "READY", "SHUTTING_DOWN", "STOP", "Supervisor", "WorkerFailed"]
 
@@ -85,13 +86,15 @@ class Supervisor:
         self._patience: asyncio.Timeout | None = None
         self._changed = asyncio.Event()
 
-    async def run(self, signals: Iterable[int], ready: Callable[[], None]) -> None:
-        """Serves until one of the signals or `shut_down`; calls ``ready`` when the workers serve.
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Serves until a signal or `shut_down`; calls ``ready`` when the workers serve.
 
         Raises WorkerFailed when not one of them can start.
         """
-        for number in signals:
-            self._loop.add_signal_handler(number, self._interrupt)
+        with handling(self._interrupt):
+            await self._run(ready)
+
+    async def _run(self, ready: Callable[[], None]) -> None:
         for _ in range(self._count):
             self._spawn()
         while not self._stopping and not self._serving:
