@@ -92,7 +92,10 @@ class Process:
 
     def end(self) -> int:
         """Waits for the end; the exit code."""
-        code = self.process.wait(PATIENCE)
+        try:
+            code = self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"it does not end: {self.err!r}, {self.children()}") from None
         for reader in self._readers:
             reader.join(PATIENCE)
         return code
