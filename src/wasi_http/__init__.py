@@ -27,6 +27,8 @@ from wasi_http.message import Body, Request, Response
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx, WasiView
 
+__version__ = "0.1.0.dev0"
+
 __all__ = [
     "DEFAULT_FORBIDDEN_HEADERS",
     "Body",
@@ -62,6 +64,7 @@ __all__ = [
     "WasiHttpCtx",
     "WasiHttpView",
     "WasiView",
+    "__version__",
     "add_only_http_to_linker_async",
     "add_only_http_to_linker_sync",
     "add_to_linker_async",

@@ -241,11 +241,11 @@ class Egress:
         if target.address is None:
             named = [rule for rule in rules if rule._names(target.host)]
             if not named:
-                raise _denied(ErrorCode.HttpRequestDenied, authority, "", target.host)
+                raise _denied(ErrorCode.HttpRequestDenied, authority, "", _rule(target))
             if _is_localhost(target.host) and any(rule.name is not None for rule in named):
                 networks.extend(_LOOPBACK)
         elif not anywhere and not any(target.address in network for network in networks):
-            raise _denied(ErrorCode.HttpRequestDenied, authority, "", str(target.address))
+            raise _denied(ErrorCode.HttpRequestDenied, authority, "", _rule(target))
 
         def admit(address: Address, port: int) -> None:
             if port != target.port or target.address not in (None, address):
@@ -276,9 +276,19 @@ def _denied(code: ErrorCode, authority: str, why: str, rule: str | None) -> Egre
 def _prohibited(authority: str, target: Origin, address: Address) -> EgressDenied:
     name = target.host if target.address is None else ""
     # A name for loopback often has two addresses, of which a server listens on one.
-    rule = name if _is_localhost(name) and any(address in network for network in _LOOPBACK) else str(address)
+    local = _is_localhost(name) and any(address in network for network in _LOOPBACK)
+    rule = _rule(target) if local else _rule(target, address)
     why = f", as it leads to {address}" if name else ""
     return _denied(ErrorCode.DestinationIpProhibited, authority, why, rule)
+
+
+def _rule(target: Origin, address: Address | None = None) -> str:
+    """A rule for the target, or for an address in its place; with the port, unless it is that of the scheme."""
+    address = address or target.address
+    port = None if target.port == (443 if target.tls else 80) else target.port
+    if address is None:
+        return str(EgressRule(target.host, port=port))
+    return str(EgressRule(network=ipaddress.ip_network(address), port=port))
 
 
 def _is_localhost(name: str) -> bool:

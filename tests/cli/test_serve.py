@@ -10,6 +10,7 @@ import resource
 import signal
 import socket
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+import wasi_http
 from tests.server.processes import COMMAND
 from wasi_http.cli import main
 from wasi_http.cli.serve import serve
@@ -141,6 +143,21 @@ def test_how_it_is_compiled(setups: list[Setup]) -> None:
     assert [setup.engine.interruptible for setup in setups] == [True, True, False]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "address"),
+    [
+        (["--port", "80"], ("127.0.0.1", 80)),
+        (["--host", "::1"], ("::1", 8080)),
+        (["--host", "[::1]", "--port", "0"], ("::1", 0)),
+        (["--host", "0.0.0.0", "--port", "8000"], ("0.0.0.0", 8000)),
+        (["--host", "", "--port", "8000"], ("", 8000)),
+    ],
+)
+def test_host_and_port(setups: list[Setup], arguments: list[str], address: tuple[str, int]) -> None:
+    assert invoke("app.wasm", *arguments).exit_code == 0
+    assert setups[0].address == address
+
+
 def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
     file = tmp_path / "headers"
     file.write_bytes(b"X-A: 1\r\n\n   \nx-a: \xff\nX-B:  two words  ")
@@ -168,6 +185,20 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--addr", "::1:8080"], "'::1:8080' is no address: write HOST:PORT, as in 127.0.0.1:8080, [::1]:8080 or"),
         (["--addr", "[[::1]:80"], "write HOST:PORT"),
         (["--addr", "[]:80"], "write HOST:PORT"),
+        (["--addr", ":80", "--port", "80"], "--addr HOST:PORT has what --host and --port say"),
+        (["--port", "65536"], "is not in the range"),
+        (["-Scli"], "No such option: -Scli: leave it out"),
+        (["-S", "cli"], "No such option: -S cli: leave it out"),
+        (["-Shttp", "-Scli"], "No such option: -Shttp: leave it out"),
+        (["-Smax-resources=5"], "No such option: -Smax-resources=5: write --max-resources N"),
+        (["-Wtimeout=1s"], "No such option: -Wtimeout=1s: write --timeout DURATION (docs/serve.md"),
+        (["-W", "timeout=1s"], "No such option: -W timeout=1s: write --timeout DURATION"),
+        (["-Wall"], "No such option: -Wall: see --timeout"),
+        (["-Dlogging=y"], "No such option: -Dlogging=y: there is nothing like it here"),
+        (["--dir", "/tmp"], "No such option: --dir: guests have no files"),
+        (["--dir=/tmp"], "No such option: --dir=/tmp: guests have no files"),
+        (["--bind", ":80"], "No such option: --bind: write --addr HOST:PORT"),
+        (["--timeuot", "1s"], "--timeout"),
         (["--env", "=x"], "write NAME=VALUE"),
         (["--timeout", "soon"], "is no duration"),
         (["--shutdown-addr", "localhost"], "write HOST:PORT"),
@@ -311,6 +342,26 @@ def test_paths_that_cannot_be_read(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"error: {tmp_path}: is a directory, not a component\n"
     assert refused(HELLO / "file.wasm") == f"error: {HELLO / 'file.wasm'}: Not a directory\n"
     assert refused(tmp_path / ("x" * 300)) == f"error: {tmp_path / ('x' * 300)}: File name too long\n"
+
+
+def test_a_name_that_is_nearly_right(tmp_path: Path) -> None:
+    (tmp_path / "app.wasm").touch()
+    missing = tmp_path / "ap.wasm"
+    assert refused(missing) == f"error: {missing}: no such file; did you mean {tmp_path / 'app.wasm'}?\n"
+
+
+@pytest.mark.parametrize("url", ["https://example.com/app.wasm", "oci://ghcr.io/a/b:1"])
+@pytest.mark.parametrize("command", ["serve", "compile"])
+def test_a_url_is_no_file(command: str, url: str) -> None:
+    result = CliRunner().invoke(main, [command, url])
+    assert result.exit_code == 2
+    assert f"{url!r} is a URL: download it" in result.stderr
+
+
+def test_the_version() -> None:
+    assert CliRunner().invoke(main, ["--version"]).stdout == f"wasi-http, version {wasi_http.__version__}\n"
+    with (HELLO.parents[1] / "pyproject.toml").open("rb") as file:
+        assert tomllib.load(file)["project"]["version"] == wasi_http.__version__
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -95,11 +95,11 @@ def test_fetches(guests: Guests, rules: str, host: str, told: bytes | None, flag
             reply = await fetch(server, f"http://{authority}/")
             assert (reply.status, reply.body) == ((200, b"fetched\n") if told is None else (502, told))
         assert target.hosts == ([authority.encode()] * 3 if told is None else [])
-        # Said once.
+        # Said once, with the port, which is not that of the scheme.
         why = f", as it leads to {flag}" if told == PROHIBITED and flag != host else ""
         if flag == "localhost" and told == PROHIBITED:
             why = ", as it leads to 127.0.0.1"
-        line = f"{SAID}{authority!r} was denied{why}; allow it with --allow-egress {flag}\n"
+        line = f"{SAID}{authority!r} was denied{why}; allow it with --allow-egress {flag}:{target.port}\n"
         assert server.log.err == ("" if told is None else line)
 
     fetching(guests, rules, test)
@@ -123,6 +123,7 @@ def test_each_host_is_said_once(guests: Guests) -> None:
         assert server.log.err == (
             f"{SAID}'a.example' was denied; allow it with --allow-egress a.example\n"
             f"{SAID}'b.example' was denied; allow it with --allow-egress b.example\n"
+            f"{SAID}'A.example:8443' was denied; allow it with --allow-egress a.example:8443\n"
             f"{SAID}'127.1' was denied: it names no host\n"
         )
 

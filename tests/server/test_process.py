@@ -462,7 +462,7 @@ def test_workers_that_cannot_start(tmp_path: Path) -> None:
 
     with pytest.raises(ServeError, match=r"a worker could not start: /.*/missing\.wasm: No such file or directory"):
         asyncio.run(main())
-    assert log.err in ("", f"error: a worker could not start: {setup.path}: No such file or directory\n")
+    assert log.err == ""
 
 
 @needs_proc

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from wasi_http.cli.arguments import COMPONENT_FILE, HintingCommand
 from wasi_http.cli.durations import POSITIVE_DURATION
 from wasi_http.cli.failure import fail, failures_of
 from wasi_http.cli.progress import progress_display
@@ -18,8 +19,8 @@ from wasi_http.cli.progress import progress_display
 __all__ = ["compile_"]
 
 
-@click.command("compile", short_help="Compiles a component before it is served.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.command("compile", cls=HintingCommand, short_help="Compiles a component before it is served.")
+@click.argument("file", type=COMPONENT_FILE, metavar="FILE")
 @click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
               help="Where to put what is compiled.  [default: the user's cache directory]")
 @click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",

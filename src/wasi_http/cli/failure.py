@@ -11,12 +11,16 @@ from typing import NoReturn
 
 import click
 
+from wasi_http.cli.arguments import similar_file
+
 __all__ = ["fail", "failures_of"]
 
 
 def fail(message: str) -> NoReturn:
     """Ends the program."""
-    click.echo(f"error: {message}", err=True)
+    from wasi_http.server.log import visible
+
+    click.echo("\n".join(visible(line) for line in f"error: {message}".split("\n")), err=True)
     sys.exit(1)
 
 
@@ -30,7 +34,8 @@ def failures_of(file: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError:
-        fail(f"{file}: no such file")
+        similar = similar_file(file)
+        fail(f"{file}: no such file" + (f"; did you mean {similar}?" if similar else ""))
     except IsADirectoryError:
         fail(f"{file}: is a directory, not a component")
     except PermissionError:

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from wasi_http import __version__
 from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 
@@ -30,7 +31,7 @@ def _open_standard_streams() -> None:
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="wasi-http")
+@click.version_option(__version__, prog_name="wasi-http")
 def main() -> None:
     """Runs WebAssembly components that speak wasi:http."""
 

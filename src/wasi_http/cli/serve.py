@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from wasi_http.cli.arguments import COMPONENT_FILE, HintingCommand, listening_address
 from wasi_http.cli.durations import DURATION, POSITIVE_DURATION
 from wasi_http.cli.failure import failures_of
 from wasi_http.cli.progress import progress_display
@@ -124,10 +125,12 @@ def _text(value: str) -> str:
     return os.fsencode(value).decode("utf-8", "replace")
 
 
-@click.command(short_help="Serves a component over HTTP/1.1.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE")
+@click.command(cls=HintingCommand, short_help="Serves a component over HTTP/1.1.")
+@click.argument("file", type=COMPONENT_FILE, metavar="FILE")
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
               help="Where to listen: at all addresses of HOST, or of the machine without it; port 0 takes a free one.")
+@click.option("--host", metavar="HOST", help="The HOST of --addr alone.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="The PORT of --addr alone.")
 @click.option("--shutdown-addr", metavar="HOST:PORT", callback=_address,
               help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
@@ -188,7 +191,8 @@ def _text(value: str) -> str:
 @click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
               help="Where compiled components are kept; see `wasi-http compile`.  [default: the user's cache directory]")
 @click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
-def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
+@click.pass_context
+def serve(context: click.Context, /, file: Path, **options: Any) -> None:
     """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
 
     Each request is handled by a fresh instance, unless --max-instance-reuse-count says otherwise. FILE is a binary
@@ -199,6 +203,7 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
     from wasi_http.server.process import Setup, run
     from wasi_http.wire.limits import Limits
 
+    address = listening_address(context, options)
     config = ServerConfig(
         env=options["env"],
         timeout=options["timeout"],
@@ -228,6 +233,6 @@ def serve(file: Path, addr: tuple[str, int], **options: Any) -> None:
         cache=not options["no_cache"],
         cache_directory=options["cache_dir"],
     )
-    setup = Setup(os.fspath(file), addr, options["workers"], config, engine, options["shutdown_addr"])
+    setup = Setup(os.fspath(file), address, options["workers"], config, engine, options["shutdown_addr"])
     with failures_of(file), progress_display(str(file)) as progress:
         run(setup, progress)

@@ -79,6 +79,7 @@ class Supervisor:
         self._workers: set[_Worker] = set()
         self._numbers = itertools.count(1)
         self._announced = False
+        self._early: list[str] = []
         self._outcomes = 0
         self._delay = _SETTLED
         self._failure: str | None = None
@@ -101,6 +102,8 @@ class Supervisor:
             await self._change()
         if not self._stopping:
             self._announced = True
+            for line in self._early:
+                self._log.line(line)
             ready()
         while not self._stopping:
             await self._change()
@@ -246,5 +249,10 @@ class Supervisor:
         if not self._announced and not self._workers:
             self._failure = why
             return
-        self._log.line(f"error: {why}; trying again in {delay:g} s" if delay > _SETTLED else f"error: {why}")
+        line = f"error: {why}; trying again in {delay:g} s" if delay > _SETTLED else f"error: {why}"
+        if self._announced:
+            self._log.line(line)
+        else:
+            # Perhaps this one was the exception, perhaps all fail for one reason, which is then said once.
+            self._early.append(line)
         self._loop.call_later(delay, self._spawn)
