@@ -8,6 +8,7 @@ from setuptools import Extension, setup
 COMPILED = [
     "engine.engine",
     "engine.module",
+    "engine.turns",
     "engine.store",
     "engine.assembly",
     "engine.fusion",

@@ -363,23 +363,23 @@ START = """(module (import "host" "call" (func $call (param i32) (result i32)))
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ("(loop $l (br $l))", "interrupt"),
+        ("(loop $l (br $l))", r"longer than 0\.02 s: EngineConfig\.start_time_limit"),
         ("unreachable", "unreachable"),
         ("(drop (call $call (i32.const 1)))", "start function"),
     ],
 )
 def test_start_functions_cannot_hang_or_wait(body: str, expected: str, engine: Engine) -> None:
-    quick = Engine(EngineConfig(max_instances=2, start_time_limit=0.05, cache=False))
+    quick = Engine(EngineConfig(max_instances=2, start_time_limit=0.02, cache=False))
     module = Module.compile(quick, wat_to_wasm(START.format(body=body)))
 
     async def later() -> int:
         return 1
 
     assembly = Assembly(quick, [CoreFunc("call", NUMBER, lambda store, number: later())], [(module, [0])], [])
-    started = time.monotonic()
+    started = time.thread_time()
     with pytest.raises(Trap, match=expected):
         assembly.instantiate(Store(quick))
-    assert time.monotonic() - started < 5
+    assert time.thread_time() - started < 1
 
 
 @pytest.mark.parametrize("interruptible", [True, False])

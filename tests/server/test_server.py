@@ -7,6 +7,7 @@ import contextlib
 import os
 import resource
 import socket
+import time
 from collections.abc import Callable
 
 import pytest
@@ -68,6 +69,43 @@ def test_one_request_at_a_time(guests: Guests, loop: str) -> None:
             assert (await client.reply()).body == b"tick 0\ntick 1\n"
 
     serve(loop, guests.handler("c_kitchen", max_concurrent_requests=1), test)
+
+
+COMPUTING = 30
+
+
+async def start_computing(server: Serving) -> list[Client]:
+    """Requests whose guests are in endless loops, all at once."""
+    clients = [await server.connect() for _ in range(COMPUTING)]
+    for client in clients:
+        await client.send(get("/spin"))
+    return clients
+
+
+@pytest.mark.parametrize("when", ["they compute", "they start"])
+def test_a_request_beside_many_that_compute(guests: Guests, loop: str, when: str) -> None:
+    """What the loop computes while it waits, whose share of the processor does not matter."""
+
+    async def test(server: Serving) -> None:
+        await start_computing(server)
+        if when == "they compute":
+            await until(lambda: len(server.worker.active) == COMPUTING)
+        client = await server.connect()
+        before = time.thread_time()
+        assert (await client.ask(get("/status/200"))).status == 200
+        # A slice for each of the others would be twice as much.
+        assert time.thread_time() - before < 0.15
+        server.worker.abort()
+
+    serve(loop, guests.handler("c_kitchen"), test)
+
+
+def test_deadlines_of_many_that_compute(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        for client in await start_computing(server):
+            assert (await client.reply()).status == 504
+
+    serve(loop, guests.handler("c_kitchen", timeout=0.1), test)
 
 
 def test_a_body_arrives_while_its_request_waits_for_its_turn(guests: Guests, loop: str) -> None:

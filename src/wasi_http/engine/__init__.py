@@ -17,6 +17,7 @@ from wasi_http.engine.store import (
     live_fibers,
     live_stores,
 )
+from wasi_http.engine.turns import Turns
 
 __all__ = [
     "Assembly",
@@ -36,6 +37,7 @@ __all__ = [
     "Store",
     "StoreLimits",
     "Trap",
+    "Turns",
     "Unreadable",
     "UnsupportedWasmtime",
     "fuse",

@@ -36,6 +36,9 @@ _load()
 # Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
 _NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
+# What wasmtime says of a guest whose time is over.
+_INTERRUPTED = "interrupt"
+
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 
@@ -192,8 +195,14 @@ class Assembly:
         C.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
         try:
             self.instantiate_in(store, externs, passed)
-        except BaseException:
+        except BaseException as failure:
             store.spent = True
+            if isinstance(failure, Trap) and failure.message == _INTERRUPTED:
+                limit = store.engine.config.start_time_limit
+                raise Trap(
+                    f"the start functions take longer than {limit} s: EngineConfig.start_time_limit lets them",
+                    failure.backtrace,
+                ) from None
             raise
         finally:
             store.leave()

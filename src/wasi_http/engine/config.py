@@ -37,7 +37,8 @@ class EngineConfig:
         ``False`` compiles guests without the checks that end their time slices: they compute faster, but one that does
         not stop holds its thread for ever, whatever its deadline. For guests that are trusted.
     ``start_time_limit``
-        How long the core ``start`` functions of one instance may run; they cannot be interrupted in between.
+        How long the core ``start`` functions of one instance may run, in whole time slices. Nothing else runs on their
+        thread meanwhile: they cannot be suspended.
     ``portable``
         Compile for any processor of this architecture, without newer instructions: for images.
     ``isolate_compilation``
@@ -63,9 +64,9 @@ class EngineConfig:
     stack_keep_resident: int = 64 * KIB
     max_wasm_stack: int = 512 * KIB
     async_stack_size: int = 3 * MIB
-    time_slice: float = 0.01
+    time_slice: float = 0.005
     interruptible: bool = True
-    start_time_limit: float = 1.0
+    start_time_limit: float = 0.03
     parallel_compilation: bool = True
     portable: bool = False
     isolate_compilation: bool = False

@@ -24,6 +24,8 @@ cdef extern from *:
 cdef class Clock:
     cdef C.wasm_engine_t* engine
     cdef PyThread_type_lock bell           # what a sleeping clock waits for: released by whoever wakes it
+    cdef readonly object turns             # of event loops, see turns.py
+    cdef int64_t ticks                     # slices that have ended
     cdef bint ticking
     cdef bint stopped
     cdef int64_t running                   # guests being executed at this moment, in all threads

@@ -95,6 +95,7 @@ class Clock:
 
     def __init__(self, slice_: float) -> None:
         self.slice = cython.cast(cython.uint, slice_ * 1e6)
+        self.turns = weakref.WeakKeyDictionary()
 
     def wake(self) -> cython.void:
         """Called with the GIL, by whoever runs a guest and does not see the clock ticking."""
@@ -109,6 +110,7 @@ class Clock:
                 usleep(self.slice)
                 if self.running > 0:
                     C.wasmtime_engine_increment_epoch(self.engine)
+                    self.ticks += 1
                     idle = 0
                 else:
                     idle += 1

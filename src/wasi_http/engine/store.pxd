@@ -95,6 +95,7 @@ cdef class Fiber:
     cdef C.wasmtime_val_t results[1]
     cdef readonly bint done
     cdef bint begun
+    cdef int64_t used                      # slices of the clock
     cdef tuple result_kinds
 
     cdef int start(self, Func function, size_t params, size_t results) except -1

@@ -36,6 +36,7 @@ from cython.cimports.wasi_http.engine.store import (
     swap_running_store,
     thread_stack_end,
 )
+from cython.cimports.wasi_http.engine.turns import Turns, turns_of
 
 from wasi_http.engine.config import StoreLimits
 from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, Trap, UnsupportedWasmtime, excerpt
@@ -282,6 +283,8 @@ class Store:
             if trap != cython.NULL:
                 C.wasm_trap_delete(trap)
             raise GuestCancelled
+        # It has waited, so it has a slice again.
+        C.wasmtime_context_set_epoch_deadline(self.context, 2)
         answer, self.answer = self.answer, None
         if self.answer_is_error:
             raise answer
@@ -516,12 +519,14 @@ class Fiber:
         else:
             self.begun = True
             state = PyThreadState_Get()
+        ticks: int64_t = store.clock.ticks
         outer = swap_running_store(cython.cast(cython.p_void, store))
         done = C.wasmtime_call_future_poll(future)
         swap_running_store(outer)
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
         store.leave()
+        self.used += store.clock.ticks - ticks
         if not done:
             # If it waits for the host, it called it.
             store.spun += 1
@@ -540,24 +545,29 @@ class Fiber:
     async def drive(self) -> None:
         """Steps until the call is done. Cancelled, or when it fails, the guest is unwound and the store is spent."""
         store: Store = self.store
+        turns: Turns = turns_of(store.clock)
         waiting: cython.bint = False
         try:
+            if not self.begun and not turns.is_open():
+                await turns.wait(0)
             while not self.step():
                 pending = store.pending
                 waiting = True
+                store.waiter = asyncio.current_task()
                 if pending is None:
-                    await asyncio.sleep(0)
+                    await turns.wait(self.used)
                 else:
                     store.pending = None
-                    store.waiter = asyncio.current_task()
                     try:
                         store.answer = await pending
                         store.answer_is_error = False
                     except Exception as error:
                         store.answer = error
                         store.answer_is_error = True
-                    store.waiter = None
+                    if store.future != cython.NULL and not turns.is_open():
+                        await turns.wait(self.used)
                     store.resumed = True
+                store.waiter = None
                 waiting = False
                 if store.future == cython.NULL:
                     raise RuntimeError(_CLOSED)

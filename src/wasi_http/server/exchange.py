@@ -31,7 +31,7 @@ __all__ = ["Carrier", "Exchange"]
 _ERROR_HEADERS: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # After how many time slices in a row without a call of the host a guest that nobody waits for is unwound.
-_SPIN: Final = 5
+_SPIN: Final = 10
 
 _NEVER_SET = "guest never invoked `response-outparam::set` method"
 

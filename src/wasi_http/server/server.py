@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+from wasi_http.engine import Turns
 from wasi_http.server.connection import Connection
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
@@ -46,8 +47,10 @@ class Worker:
         self.connections: set[Connection] = set()
         self.active: set[Exchange] = set()
         self.stopping = False
+        self._turns = Turns.of(handler.engine)
         # A queue from whose middle those can go whose clients do. The values say since when they wait.
         self._waiting: dict[Exchange, float] = {}
+        self._newest = False
         # The guests whose clients have gone, in that order, and when they are unwound.
         self._retired: dict[Exchange, float] = {}
         self._retiring: asyncio.TimerHandle | None = None
@@ -203,13 +206,20 @@ class Worker:
 
     def admit(self, exchange: Exchange) -> None:
         """Starts an exchange, or lets it wait for its turn."""
-        if len(self.active) >= self.handler.config.max_concurrent_requests:
+        if self._full:
             self._waiting[exchange] = self.now
             if self._retired:
                 self._retire_early()
-            return
-        self.active.add(exchange)
-        exchange.start()
+        elif not self._turns.open:
+            self._waiting[exchange] = self.now
+            self._turns.join(self._start_waiting)
+        else:
+            self.active.add(exchange)
+            exchange.start()
+
+    @property
+    def _full(self) -> bool:
+        return len(self.active) >= self.handler.config.max_concurrent_requests
 
     def withdraw(self, exchange: Exchange) -> None:
         """An exchange does not wait for its turn any more."""
@@ -218,7 +228,7 @@ class Worker:
     def retire(self, exchange: Exchange) -> None:
         """The client of an exchange has gone: its guest has a while to end, unless another needs its place."""
         grace = self.handler.config.client_gone_grace
-        if self._waiting or self._aborted or not grace:
+        if (self._waiting and self._full) or self._aborted or not grace:
             exchange.cancel()
             grace = _ABORT_TIMEOUT
         self._retired[exchange] = self.loop.time() + grace
@@ -249,15 +259,20 @@ class Worker:
         if self._retired:
             self._retired.pop(exchange, None)
         if self._waiting:
-            self.loop.call_soon(self._start_waiting)
+            self._turns.join(self._start_waiting)
         if not self.active:
             self._quiet.set()
 
     def _start_waiting(self) -> None:
-        while self._waiting and len(self.active) < self.handler.config.max_concurrent_requests:
-            exchange = next(iter(self._waiting))
+        newest = self._newest
+        while self._waiting and self._turns.open and not self._full:
+            exchange = next(reversed(self._waiting) if newest else iter(self._waiting))
             del self._waiting[exchange]
             self.admit(exchange)
+        # A guest that used up the turn may stand before many of its kind: then the newest has the next.
+        self._newest = not newest and not self._turns.open
+        if self._waiting and not self._full:
+            self._turns.join(self._start_waiting)
 
     # The end
 

@@ -1,0 +1,143 @@
+"""The turns of an event loop, shared by the guests that run on it.
+
+A turn of the loop has time for one slice of the engine's clock. Until that ends, guests that start or go on do so at
+once. After that they queue, and the loop looks at its timers and sockets between any two of them. Guests that have not
+used a slice yet go first, one after another while the turn lasts. One of the others, which compute, has a slice every
+few rounds. So a guest in an endless loop costs the others a slice now and then, and a thousand of them cost no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import cython
+from cython.cimports.wasi_http.engine.engine import Clock, Engine
+
+__all__ = ["Turns"]
+
+# Queues, by how often the slices that a guest has used can be halved.
+_LEVELS = cython.declare(cython.int, 12)
+
+# How often the loop goes round between the slices of guests that compute. What takes several rounds, like a connection
+# that is accepted, read and answered, need not wait for a slice with each.
+_ROUNDS = cython.declare(cython.int, 8)
+
+
+@cython.cclass
+class Turns:
+    """How the guests of one engine share the turns of one event loop. Get it with `of`; it belongs to that loop."""
+
+    def __cinit__(self, clock: Clock):
+        self.clock = clock
+        self.ticks = clock.ticks
+        # Dicts serve as queues from whose middle those can go that are cancelled.
+        self.queues = [{} for _ in range(_LEVELS)]
+
+    @staticmethod
+    def of(engine: Engine) -> Turns:
+        """Those of the running event loop; raises RuntimeError when none runs."""
+        return turns_of(engine.clock)
+
+    @property
+    def open(self) -> bool:
+        """Whether a guest may run without waiting for its turn."""
+        return self.is_open()
+
+    def is_open(self) -> cython.bint:
+        return self.ticks == self.clock.ticks
+
+    def join(self, run: Callable[[], object], used: int = 0) -> None:
+        """Calls ``run`` when it is its turn; ``used`` is how many slices its guest has had.
+
+        ``run`` returns whether it runs the guest later, as the first thing in the loop's next turn.
+        """
+        queue: dict = self.queues[min(used.bit_length(), _LEVELS - 1)]
+        queue[run] = None
+        self.schedule()
+
+    def leave(self, run: Callable[[], object]) -> None:
+        """Does not call it, if it was not called yet."""
+        for queue in self.queues:
+            queue.pop(run, None)
+
+    async def wait(self, used: int) -> None:
+        """Returns when it is the turn of the task, whose guest has used so many slices."""
+        future = asyncio.get_running_loop().create_future()
+
+        def run() -> bool:
+            if future.done():
+                return False
+            future.set_result(None)
+            return True
+
+        self.join(run, used)
+        try:
+            await future
+        finally:
+            self.leave(run)
+
+    @cython.cfunc
+    def schedule(self):
+        if not self.scheduled:
+            self.scheduled = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self.scheduled = False
+        if self.granted:
+            # A slice is over; sockets come first.
+            self.granted = False
+            if any(self.queues):
+                self.schedule()
+            return
+        self.ticks = self.clock.ticks
+        self.rounds += 1
+        if self.rounds > _ROUNDS and (run := self.take_heavy()) is not None:
+            self.schedule()
+            # One whose guest was cancelled leaves the turn to others.
+            if run():
+                self.rounds = 0
+                self.grant()
+                return
+        light: dict = self.queues[0]
+        while light and self.is_open():
+            run = next(iter(light))
+            del light[run]
+            # Before it runs, which may fail.
+            self.schedule()
+            if run():
+                self.grant()
+                return
+        if any(self.queues):
+            self.schedule()
+
+    @cython.cfunc
+    def grant(self):
+        """The rest of this turn and the beginning of the next are given away."""
+        self.granted = True
+        self.ticks = -1
+
+    @cython.cfunc
+    def take_heavy(self) -> object:
+        """One of those that have used slices: the one that has used the fewest or the most, by turns."""
+        queue: dict
+        self.reverse = not self.reverse
+        for queue in self.queues[:0:-1] if self.reverse else self.queues[1:]:
+            if queue:
+                run = next(iter(queue))
+                del queue[run]
+                return run
+        return None
+
+
+@cython.cfunc
+def turns_of(clock: Clock) -> Turns:
+    """`Turns.of`, by the engine's clock."""
+    loop = asyncio.get_running_loop()
+    turns = clock.turns.get(loop)
+    if turns is None:
+        for closed in [other for other in clock.turns if other.is_closed()]:
+            del clock.turns[closed]
+        turns = clock.turns[loop] = Turns(clock)
+    return turns
