@@ -13,16 +13,19 @@ import time
 from types import TracebackType
 from typing import Any
 
-__all__ = ["LIMIT", "PERIOD", "Stalls"]
+__all__ = ["LATE", "LIMIT", "PERIOD", "Stalls"]
 
 #: What a loop may compute without a look at its timers and sockets, in seconds.
 LIMIT = 0.05
+
+#: What may be once.
+LATE = 3 * LIMIT
 
 PERIOD = 0.001
 
 
 class Stalls:
-    """Watches the running event loop in a ``with`` statement. ``longest`` is the longest stall, in seconds.
+    """Watches the running event loop in a ``with`` statement. ``found`` are the stalls beyond `LIMIT`, in seconds.
 
     Garbage collection does not count: when it runs is chance.
     """
@@ -34,7 +37,7 @@ class Stalls:
         self._collecting = 0.0
         self._collected = 0.0
         self._last = 0.0
-        self.longest = 0.0
+        self.found: list[float] = []
 
     def _now(self) -> float:
         return time.thread_time() - self._collected
@@ -49,13 +52,19 @@ class Stalls:
 
     def _look(self) -> None:
         now = self._now()
-        self.longest = max(self.longest, now - self._last)
+        if now - self._last >= LIMIT:
+            self.found.append(now - self._last)
         self._last = now
         self._timer = self._loop.call_later(PERIOD, self._look)
 
     def check(self) -> None:
-        """Fails when the loop stood still for longer than `LIMIT`."""
-        assert self.longest < LIMIT, f"the event loop stood still for {self.longest * 1000:.0f} ms of processor time"
+        """Fails when the loop stood still for longer than `LIMIT`.
+
+        The thread that ends time slices may be late on a busy machine: once is let pass, within `LATE`.
+        """
+        late = len(self.found) == 1 and self.found[0] < LATE
+        times = ", ".join(f"{stall * 1000:.0f} ms" for stall in self.found)
+        assert late or not self.found, f"the event loop stood still for {times} of processor time"
 
     def __enter__(self) -> Stalls:
         gc.callbacks.append(self._collect)
@@ -68,5 +77,6 @@ class Stalls:
     ) -> None:
         assert self._timer is not None
         self._timer.cancel()
-        self.longest = max(self.longest, self._now() - self._last)
+        if self._now() - self._last >= LIMIT:
+            self.found.append(self._now() - self._last)
         gc.callbacks.remove(self._collect)
