@@ -7,12 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import Client, ClientConfig, ConnectionQuota, OutgoingRequestConfig, lookup
 from wasi_http.client.lookup import Lookups
 from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError
 
@@ -294,3 +294,24 @@ def test_the_end_of_the_interpreter_waits_for_no_lookup() -> None:
 def test_limits_are_positive(limits: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="look-ups"):
         ClientConfig(**limits)  # type: ignore[arg-type]
+
+
+def test_waiters_may_leave_while_others_are_told(loop: str, names: Names, monkeypatch: pytest.MonkeyPatch) -> None:
+    def tell(answers: Iterable[asyncio.Future[Any]], outcome: Any) -> None:
+        telling.set()
+        assert left.wait(PATIENCE)
+        original(answers, outcome)
+
+    original = lookup._tell
+    telling, left = threading.Event(), threading.Event()
+    monkeypatch.setattr(lookup, "_tell", lambda answers, outcome: tell(iter(answers), outcome))
+
+    async def main() -> None:
+        lookups = Lookups(4, 2)
+        tasks = [asyncio.create_task(lookups.resolve("name", number)) for number in range(3)]
+        await until(telling.is_set)
+        await dropped(tasks.pop(1))
+        left.set()
+        assert await asyncio.gather(*tasks) == [["127.0.0.1"]] * 2
+
+    run(loop, main())

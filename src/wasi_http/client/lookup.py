@@ -137,7 +137,7 @@ class Lookups:
         del self._known[lookup.host]
         self._started -= Counter([lookup.charged])  # keeps no zeros
         self._domains -= Counter([lookup.domain])
-        return lookup.answers
+        return tuple(lookup.answers)  # who leaves from now on is told, which does no harm
 
     # In the thread
 
