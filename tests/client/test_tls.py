@@ -371,3 +371,8 @@ def test_roots_where_openssl_is_set_up_with_none(
         run(loop, main())
     finally:
         context_of.cache_clear()
+
+
+def test_a_server_cannot_have_the_client_negotiate_without_end(authority: Authority) -> None:
+    for tls in (authority.tls, TlsConfig()):
+        assert context_of(tls).options & ssl.OP_NO_RENEGOTIATION
