@@ -32,6 +32,21 @@ def test_each_language_says_hello(guests: Guests, loop: str, name: str, body: by
     serve(loop, guests.handler(name), test)
 
 
+def test_a_fetch_event_is_served_where_instances_are_used_again(guests: Guests, loop: str) -> None:
+    """Its runtime sets no response to a second request."""
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for _ in range(4):
+            assert (await client.ask(get("/"))).body == b"Hello from a fetch event!\n"
+            await server.idle()
+        said = [line for line in server.log.err.splitlines() if not line.startswith("stderr [")]
+        assert len(said) == 1
+        assert said[0].startswith("warning: an instance that had served 1 requests failed with the next")
+
+    serve(loop, guests.handler("js_fetch", max_instance_reuse_count=20, idle_instance_timeout=1000.0), test)
+
+
 @pytest.mark.parametrize("name", ["c_echo", "py_echo", "js_echo", "js_fetch", "js_hono"])
 def test_each_language_echoes_a_stream(guests: Guests, loop: str, name: str) -> None:
     data = bytes(range(256)) * 1200  # more than one buffer of anybody

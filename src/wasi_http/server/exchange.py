@@ -317,11 +317,12 @@ class Exchange:
         instance = self._instance
         if instance is not None:
             instance.state.end()
-            if isinstance(error, Trap) and instance.served > 1 and self._untouched(instance):
+            failed = isinstance(error, Trap) or (error is None and self._response is None)
+            if failed and instance.served > 1 and self._untouched(instance):
                 self._start_again(instance)
                 return
         self._done = True
-        if self._spoilt and error is None:
+        if self._spoilt and error is None and self._response is not None:
             self._connection.instances.limit(self._spoilt)
         refusal = 0
         if (error is not None or self._response is None) and not self.abandoned:
