@@ -7,7 +7,6 @@ import os
 import pty
 import re
 import resource
-import signal
 import socket
 import subprocess
 import tomllib
@@ -374,12 +373,9 @@ def test_a_path_without_permission(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def own_process() -> Iterator[None]:
     """The command runs in the process of the tests, and changes it."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     files = resource.getrlimit(resource.RLIMIT_NOFILE)
     yield
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -488,6 +488,17 @@ def test_the_directory_of_the_start_is_gone(cache: Path, kitchen: Path, tmp_path
         assert "Traceback" not in server.err
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_termination_that_was_ignored_from_the_start(cache: Path, kitchen: Path, workers: str) -> None:
+    def ignoring() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+    with started(cache, kitchen, "--workers", workers, before=ignoring) as server:
+        assert server.address
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+
+
 def test_signals_at_the_end_do_not_change_the_code(cache: Path, kitchen: Path) -> None:
     with started(cache, kitchen) as server:
         assert server.address

@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -43,14 +43,6 @@ def supervise(log: Log, target: Callable[..., None], test: Callable[[Supervisor]
         await supervisor.run(lambda: test(supervisor))
 
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
-
-
-@pytest.fixture(autouse=True)
-def own_signals() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,8 @@
 """Signals that end a server: at once before it serves, gracefully then, and without effect when it is about to exit.
 
 They are handled from the beginning, because process 1 of a container has no default actions: there, a signal that is
-not handled is lost. SIGHUP does nothing when it was ignored from the start (nohup).
+not handled is lost. SIGHUP (nohup) and SIGINT (jobs in the background of a script) do nothing when they were ignored
+from the start.
 """
 
 from __future__ import annotations
@@ -12,15 +13,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Final
 
 __all__ = ["end_early", "handling", "ignore"]
 
-_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
-
-
-def _ending() -> list[signal.Signals]:
-    return [number for number in _ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+def _respected(number: signal.Signals) -> bool:
+    """Whether a signal was not ignored from the start."""
+    return signal.getsignal(number) is not signal.SIG_IGN
 
 
 def end_early() -> None:
@@ -29,18 +27,19 @@ def end_early() -> None:
     def end(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    for number in _ending():
-        signal.signal(number, end)
+    signal.signal(signal.SIGTERM, end)
+    if _respected(signal.SIGHUP):
+        signal.signal(signal.SIGHUP, end)
 
 
 @contextlib.contextmanager
 def handling(handler: Callable[[], None]) -> Iterator[None]:
-    """Calls ``handler`` on the running loop for SIGTERM, SIGHUP and SIGINT, those that were ignored from the start
-    excepted. They are ignored afterwards: the process ends as it would have without another one."""
+    """Calls ``handler`` on the running loop for SIGTERM, and for SIGHUP and SIGINT unless they are ignored.
+
+    All are ignored afterwards: the process ends as it would have without another one.
+    """
     loop = asyncio.get_running_loop()
-    numbers = _ending()
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        numbers.append(signal.SIGINT)
+    numbers = [signal.SIGTERM, *filter(_respected, (signal.SIGHUP, signal.SIGINT))]
     for number in numbers:
         loop.add_signal_handler(number, handler)
     try:
