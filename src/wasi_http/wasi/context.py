@@ -69,7 +69,9 @@ class WasiCtx:
     * ``env``, ``args``, ``initial_cwd``: what ``wasi:cli/environment`` answers.
     * ``stdin``: None (at its end), bytes, a binary file, or an `InputStream`.
     * ``stdout``, ``stderr``: None (discarded, nothing is kept), a callable that takes bytes, a binary file, or an
-      `OutputStream`. Callables and files are called on the event loop's thread: they should not block for long.
+      `OutputStream`. Callables and files are called on the event loop's thread: they should not block for long. A guest
+      that prints to a pipe, socket or terminal waits while it is full; what a file's buffer holds should be flushed
+      before.
     * ``stdin_terminal``, ``stdout_terminal``, ``stderr_terminal``: whether the guest is told that it is a terminal.
     * ``random``: takes a length and returns that many bytes, unpredictable ones (default: the system's).
     * ``insecure_random``: the same for ``wasi:random/insecure`` and the seed (default: the system's, too).

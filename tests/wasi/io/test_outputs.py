@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import errno
 import io
 import os
@@ -82,6 +83,50 @@ def test_a_file_may_take_less_than_it_is_given() -> None:
     file = Slow()
     FileOutput(file).write(b"0123456789")
     assert file.getvalue() == b"0123456789"
+
+
+@pytest.mark.parametrize("buffering", [0, -1])
+@pytest.mark.parametrize("blocking", [True, False])
+def test_a_pipe_that_is_not_read_holds_back_its_guest(buffering: int, blocking: bool) -> None:
+    async def main() -> None:
+        receiver, sender = os.pipe()
+        os.set_blocking(sender, blocking)
+        loop = asyncio.get_running_loop()
+        with os.fdopen(sender, "wb", buffering=buffering) as file:
+            stream = FileOutput(file)
+            written = 0
+            while permit := stream.check_write():
+                stream.write(b"x" * permit)
+                written += permit
+            assert not stream.subscribe().ready()
+            waiting = stream.blocking_write_and_flush(b"last")
+            assert waiting is not None
+            task = asyncio.ensure_future(waiting)
+            # The loop goes on meanwhile.
+            await asyncio.sleep(0.05)
+            assert not task.done()
+            received = b""
+            while len(received) < written:
+                received += await loop.run_in_executor(None, os.read, receiver, 65536)
+            await task
+            received += os.read(receiver, 65536)
+            assert received == b"x" * written + b"last"
+        os.close(receiver)
+
+    asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_file_that_takes_nothing_fails_the_write() -> None:
+    class Full(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: object, /) -> int | None:  # type: ignore[override]
+            return None
+
+    with pytest.raises(Err) as caught:
+        FileOutput(Full()).write(b"x")  # type: ignore[arg-type]
+    assert isinstance(caught.value.value, StreamError.LastOperationFailed)
 
 
 @pytest.mark.parametrize("name", ["write", "blocking_write_and_flush"])
