@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import random
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from tests.attack.campaign import Attack, Field, Round
@@ -25,6 +26,8 @@ QUICK: dict[str, Any] = {
     "max_concurrent_requests": 20,
     "max_resources": 2000,
 }
+
+_CLIENTS = 60
 
 _PATHS = [
     "/trap", "/no-set", "/exit/0", "/exit/1", "/spin", "/sleep-forever", "/recurse", "/trap-after-head",
@@ -57,15 +60,35 @@ def _request(rnd: random.Random) -> bytes:
     return whole
 
 
-async def _misbehave(server: Serving, rnd: random.Random) -> None:
+@dataclass(frozen=True)
+class _Plan:
+    """What a client does, made up before the event loop runs, whose turns are measured."""
+
+    sends: bytes
+    receive_buffer: int | None
+    patience: float
+    manner: int
+    leave: Callable[[Client], None]
+
+    @classmethod
+    def make(cls, rnd: random.Random) -> _Plan:
+        data = b"".join(_request(rnd) for _ in range(rnd.choice([1, 1, 2, 10])))
+        return cls(
+            data[: rnd.choice([len(data), rnd.randrange(len(data) + 1)])],
+            rnd.choice([None, 4096]),
+            rnd.choice([0.01, 0.1, 0.3]),
+            rnd.randrange(5),
+            rnd.choice([Client.close, Client.reset]),
+        )
+
+
+async def _misbehave(server: Serving, plan: _Plan) -> None:
     """Sends some requests, whole or not, and leaves, sooner or later and in one way or another."""
-    client = await server.connect(receive_buffer=rnd.choice([None, 4096]))
-    data = b"".join(_request(rnd) for _ in range(rnd.choice([1, 1, 2, 10])))
-    leave = rnd.choice([Client.close, Client.reset])
+    client = await server.connect(receive_buffer=plan.receive_buffer)
     with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(rnd.choice([0.01, 0.1, 0.3])):
-            await client.send(data[: rnd.choice([len(data), rnd.randrange(len(data) + 1)])])
-            match rnd.randrange(5):
+        async with asyncio.timeout(plan.patience):
+            await client.send(plan.sends)
+            match plan.manner:
                 case 0:
                     await client._receive()
                 case 1:
@@ -75,18 +98,19 @@ async def _misbehave(server: Serving, rnd: random.Random) -> None:
                     await client.rest()
                 case 3:
                     await client.rest()
-    leave(client)
+    plan.leave(client)
 
 
 @contextlib.contextmanager
 def _open(field: Field) -> Iterator[Round]:
     def attack(rnd: random.Random) -> None:
         loop, guest, count = rnd.choice(list(LOOPS)), rnd.choice(["c_kitchen", "c_echo"]), rnd.choice([1, 16])
+        plans = [_Plan.make(rnd) for _ in range(_CLIENTS)]
 
         async def test(server: Serving) -> None:
             unhandled: list[dict[str, Any]] = []
             asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
-            await asyncio.gather(*(_misbehave(server, rnd) for _ in range(60)))
+            await asyncio.gather(*(_misbehave(server, plan) for plan in plans))
             # A client that means well is served as if nothing had been.
             assert (await server.ask(get("/status/200"))).status == 200
             await until(lambda: not server.worker.connections)
