@@ -549,3 +549,29 @@ def test_too_little_address_space(cache: Path, tmp_path: Path, monkeypatch: pyte
         first, *_, second = server.err.splitlines()
         assert first.startswith("the pool of 1016 instances needs ")
         assert second.startswith("error: the limit of address space (ulimit -v) leaves no room for an instance: ")
+
+
+_NO_NEW_CODE = """
+import ctypes, runpy
+PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 65, 1
+if ctypes.CDLL(None).prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    raise SystemExit(77)
+runpy.run_module("wasi_http", run_name="__main__")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl is Linux's")
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_where_memory_cannot_be_made_executable(
+    cache: Path, tmp_path: Path, kitchen: Path, monkeypatch: pytest.MonkeyPatch, workers: str
+) -> None:
+    with started(cache, kitchen) as server:  # so that it is in the cache
+        server.ask(HELLO)
+    monkeypatch.setattr(processes, "COMMAND", [sys.executable, "-c", _NO_NEW_CODE])
+    for compiled in (cache, tmp_path):
+        with started(compiled, kitchen, "--workers", workers) as server:
+            if server.end() == 77:
+                pytest.skip("the kernel knows no MDWE")
+            assert server.process.returncode == 1
+            (line,) = (line for line in server.err.splitlines() if not line.startswith("compiling"))
+            assert "this process may not make memory executable, and so cannot run WebAssembly" in line

@@ -41,6 +41,7 @@ _SETTINGS: Final = b"s"
 _MODULE: Final = b"m"
 _INVALID: Final = b"i"
 _NO_MEMORY: Final = b"n"
+_FAILED: Final = b"f"
 
 #: How often the process looks at the memory that it uses, in milliseconds, and its exit code when that is too much.
 _LOOK: Final = 50
@@ -87,6 +88,8 @@ class Compiler:
         self._left -= time.monotonic() - began
         if kind == _NO_MEMORY:
             raise CompileError(self._no_memory())
+        if kind == _FAILED:
+            raise CompileError(answer.decode())
         if kind == _INVALID:
             raise InvalidModule(**json.loads(answer))
         return answer
@@ -219,6 +222,8 @@ def _compile(engine: Engine, wasm: bytes) -> tuple[bytes, bytes]:
         if "(os error 12)" in error.message:
             return _NO_MEMORY, b""
         return _INVALID, json.dumps({"message": error.message, "offset": error.offset}).encode()
+    except CompileError as error:
+        return _FAILED, str(error).encode()
     except MemoryError:
         return _NO_MEMORY, b""
 

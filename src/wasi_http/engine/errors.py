@@ -72,7 +72,8 @@ class InvalidModule(ValueError):
 class CompileError(RuntimeError):
     """The compiler gave up on a module: it took too long or too much memory, crashed, or could not be started.
 
-    Only `EngineConfig.isolate_compilation` can tell.
+    Only `EngineConfig.isolate_compilation` can tell that. Without it the reason is that the process may not make memory
+    executable.
     """
 
 

@@ -12,7 +12,7 @@ from cython.cimports.libc.stdint import uint8_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
 
-from wasi_http.engine.errors import InvalidModule, UnsupportedWasmtime
+from wasi_http.engine.errors import CompileError, InvalidModule, UnsupportedWasmtime
 from wasi_http.engine.library import library_path
 
 __all__ = ["CoreType", "Export", "Import", "Module", "wat_to_wasm"]
@@ -177,6 +177,11 @@ def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
     C.wasmtime_error_delete(error)
     message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").strip()
     C.wasm_byte_vec_delete(cython.address(text))
+    if "failed to make memory executable" in message:
+        raise CompileError(
+            "this process may not make memory executable, and so cannot run WebAssembly: "
+            "switch off MemoryDenyWriteExecute (systemd), or whatever else forbids it"
+        )
     raise InvalidModule(message, _offset(message))
 
 
