@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -228,3 +229,29 @@ def test_nothing_but_unreadable_comes_of_damaged_modules(damage: list[tuple[int,
         interruptible(bytes(damaged[:end]))
     except Unreadable:
         pass
+
+
+def test_the_end_of_a_store_with_much_memory_is_short() -> None:
+    """The system takes the memory back on another thread, and its place in the pool comes back."""
+    engine = Engine(EngineConfig(max_instances=20, cache=False))
+    code = bytes(interruptible(wat_to_wasm(GUEST)))
+    times = []
+    for _ in range(5):
+        guest = Guest(engine, code)
+        guest.call("grow and fill", 0, 7, 200 << 20)
+        began = time.thread_time()
+        guest.store.close()
+        times.append(time.thread_time() - began)
+    assert min(times) < 0.005, "closing takes back 200 MiB itself"
+    for _ in range(100):
+        guest = Guest(engine, code)
+        guest.call("grow and fill", 0, 7, 1)
+        guest.store.close()
+
+
+def test_where_instances_are_scarce_a_closed_store_leaves_its_place_at_once() -> None:
+    engine = Engine(EngineConfig(max_instances=1, cache=False))
+    for _ in range(5):
+        guest = Guest(engine, bytes(interruptible(wat_to_wasm(GUEST))))
+        guest.call("grow and fill", 0, 7, 100 << 20)
+        guest.store.close()

@@ -43,6 +43,7 @@ cdef class Engine:
     cdef C.wasmtime_linker_t* suspender    # holds the one async host function that suspends a fiber
     cdef Clock clock
     cdef readonly object config
+    cdef int64_t max_instances
     cdef readonly bint pooling
     cdef readonly bint guarded
     cdef bint interruptible                # guests have time slices

@@ -172,6 +172,7 @@ class Engine:
             config = EngineConfig()
         expect(EngineConfig, config, "Engine(EngineConfig(...))")
         self.config = config
+        self.max_instances = config.max_instances
         self.interruptible = config.interruptible
         self.entry_stack = config.max_wasm_stack + HOST_STACK
         self.fiber_stack = config.async_stack_size - config.max_wasm_stack

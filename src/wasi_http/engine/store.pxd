@@ -18,6 +18,11 @@ cdef extern from "Python.h":
     void PyEval_RestoreThread(PyThreadState*)
     int PyGILState_Check()
     unsigned long PyThread_get_thread_ident()
+    unsigned long PyThread_start_new_thread(void (*)(void*), void*)
+    unsigned long PYTHREAD_INVALID_THREAD_ID
+
+cdef extern from *:
+    int64_t __sync_add_and_fetch(int64_t*, int64_t) noexcept nogil
 
 
 cdef class Func
@@ -29,6 +34,7 @@ cdef class Store:
     cdef Clock clock
     cdef readonly Engine engine
     cdef public object data
+    cdef int64_t ticks                     # of the clock, while its guest ran
     cdef public int spun                   # time slices in a row that the guest has ended without a call of the host
     cdef public object instance            # what the floor above keeps for the guests of this store
     cdef object assembly                   # keeps the host functions' environments alive
@@ -56,6 +62,8 @@ cdef class Store:
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
     cdef void desert(self) noexcept
+    cdef void delete(self) noexcept
+    cdef bint is_large(self) noexcept
     cdef int enable_fibers(self) except -1
     cdef size_t stack_left(self) noexcept
 
