@@ -182,6 +182,7 @@ def _text(value: str) -> str:
 @click.option("--egress-proxy-from-env", is_flag=True,
               help="Send guests' requests through the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY "
                    "name. What a name leads to is then the proxy's business.")
+@click.option("--access-log", metavar="FILE", help="Write a line for each request to the end of FILE; - is standard output.")
 @click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
 @click.option("--trust-guest", is_flag=True,
               help="Compile without the checks that interrupt a guest. It computes faster, and while it does, nothing "
@@ -233,6 +234,6 @@ def serve(context: click.Context, /, file: Path, **options: Any) -> None:
         cache=not options["no_cache"],
         cache_directory=options["cache_dir"],
     )
-    setup = Setup(os.fspath(file), address, options["workers"], config, engine, options["shutdown_addr"])
+    setup = Setup(os.fspath(file), address, options["workers"], config, engine, options["shutdown_addr"], options["access_log"])
     with failures_of(file), progress_display(str(file)) as progress:
         run(setup, progress)

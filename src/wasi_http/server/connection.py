@@ -164,6 +164,8 @@ class Connection(asyncio.Protocol):
         receiving, self._receiving = self._receiving, None
         self._worker.disconnected(self)
         if exchange is not None:
+            if self.handler.access is not None:
+                self.handler.access.end(exchange, self._written)
             exchange.leave()
         elif receiving is not None:
             receiving.cut_short()
@@ -213,6 +215,8 @@ class Connection(asyncio.Protocol):
         if self.handler.request_headers:
             self.handler.request_headers.apply(head)
         exchange = self._exchange = Exchange(self, head)
+        if self.handler.access is not None:
+            self.handler.access.begin(exchange, self._transport, self._written)
         if head.has_body:
             self._receiving = exchange
             self._discarded = 0
@@ -292,6 +296,8 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
+        if self.handler.access is not None:
+            self.handler.access.end(exchange, self._written)
         if not keep_alive:
             self._closing = True
         if self._receiving is not None:
@@ -313,6 +319,8 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
+        if self.handler.access is not None:
+            self.handler.access.end(exchange, self._written)
         self._end_early(framed)
 
     def _break_off(self, exchange: Exchange) -> None:

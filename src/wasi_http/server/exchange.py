@@ -88,6 +88,7 @@ class Exchange:
         "_informed",
         "_instance",
         "_read",
+        "_refused",
         "_responded",
         "_response",
         "_spoilt",
@@ -110,6 +111,7 @@ class Exchange:
         self._response: OutgoingResponse | ErrorCode | None = None
         self._writer: ResponseWriter | None = None
         self._responded = False
+        self._refused = 0
         self._done = False
         self._informed = 0
         self._read = False
@@ -297,6 +299,7 @@ class Exchange:
             return
         body = b"" if self.head.method == b"HEAD" else f"{status} the handler {what}\n".encode()
         keep = connection.keeps_alive(self)
+        self._refused = status
         connection.write(
             render_response(status, _ERROR_HEADERS, body, connection.date(), self.head.method, self.head.version, keep)
         )
@@ -446,6 +449,14 @@ class Exchange:
     def framed(self) -> bool:
         """Whether the client can tell from the framing of the response where it ends."""
         return self._writer is not None and self._writer.framing is not Framing.CLOSE
+
+    @property
+    def status(self) -> int:
+        """The status of the response, 0 if none began."""
+        response = self._response
+        if self._refused or response is None or isinstance(response, ErrorCode) or not self.begun:
+            return self._refused
+        return response.status
 
     @property
     def done(self) -> bool:

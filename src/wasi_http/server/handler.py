@@ -12,6 +12,7 @@ from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
 from wasi_http.egress import EgressDenied
 from wasi_http.engine import Engine, Store
+from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
 from wasi_http.server.log import GuestOutput, Log, cut, visible, visible_lines
@@ -99,6 +100,8 @@ class Handler:
         self._numbered = "" if worker is None else f"{worker}-"
         self._warned: set[str | None] = set()
         self.output = Log.standard() if output is None else output
+        #: Says what was served, if anything does.
+        self.access: AccessLog | None = None
         self.shared = WasiCtx(env=dict(config.env))
 
     def name(self, number: int) -> str:

@@ -42,6 +42,7 @@ class Log:
     def __init__(self, stdout: Spool, stderr: Spool) -> None:
         self.stdout = stdout
         self.stderr = stderr
+        self._files: list[tuple[Spool, TextIO]] = []
 
     @classmethod
     def standard(cls) -> Log:
@@ -55,10 +56,21 @@ class Log:
         lines = [visible(line) for line in cut(text, _MAX_TEXT).split("\n")]
         self.stderr.write(("\n  ".join(lines) + "\n").encode("utf-8", "backslashreplace"), _MAX_OWN)
 
+    def file(self, path: str) -> Spool:
+        """What is written to the end of a file, or to standard output for ``-``. Raises OSError."""
+        if path == "-":
+            return self.stdout
+        # Without O_NONBLOCK, opening a pipe would wait for its reader.
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK
+        stream = os.fdopen(os.open(path, flags, 0o640), "a")
+        spool = Spool.of(stream)
+        self._files.append((spool, stream))
+        return spool
+
     def drain(self) -> None:
         """Waits until all is written, but not for long. At the end of a process."""
         deadline = time.monotonic() + _DRAIN
-        for spool in (self.stdout, self.stderr):
+        for spool in (self.stdout, self.stderr, *(spool for spool, _ in self._files)):
             spool.drain(max(0.0, deadline - time.monotonic()))
 
 

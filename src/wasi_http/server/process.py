@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from wasi_http.engine import EngineConfig, Trap
 from wasi_http.engine.cache import ModuleCache
+from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.handler import Handler, ServerState
 from wasi_http.server.listeners import Address, authority, bind, listen, resolve
@@ -53,6 +54,7 @@ class Setup:
     config: ServerConfig
     engine: EngineConfig
     shutdown_address: tuple[str, int] | None = None
+    access_log: str | None = None
 
 
 def run(setup: Setup, progress: Progress | None = None) -> None:
@@ -201,6 +203,11 @@ def _load(setup: Setup, progress: Progress | None, log: Log, worker: int | None 
         logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
     component, pre = load(config, setup.path, log.line if worker is None else None, progress)
     handler = Handler(component.engine, pre, setup.config, worker, log)
+    if setup.access_log is not None:
+        try:
+            handler.access = AccessLog(log.file(setup.access_log), handler.name)
+        except OSError as error:
+            raise ServeError(f"cannot write the access log: {setup.access_log}: {error.strerror}") from None
     if not component.engine.guarded and worker is None:
         _try(handler)
     return handler, component.cache
@@ -321,4 +328,7 @@ def _anchored(setup: Setup) -> Setup:
     if engine.cache_directory is not None:
         engine = replace(engine, cache_directory=os.path.abspath(engine.cache_directory))
     config = replace(setup.config, client=client)
+    access_log = setup.access_log
+    if access_log not in (None, "-"):
+        setup = replace(setup, access_log=os.path.abspath(access_log))
     return replace(setup, path=os.path.abspath(setup.path), config=config, engine=engine)
