@@ -13,12 +13,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from tests.guests.build import GuestUnavailable, build
 from wasi_http.engine import EngineConfig, wat_to_wasm
-from wasi_http.server import ServerConfig
+from wasi_http.server import ServerConfig, Worker, process
 from wasi_http.server.process import ServeError, Setup, _supervise
 
 from . import processes
@@ -513,6 +515,24 @@ def alive(pid: int) -> bool:
     except OSError:
         return False
     return state != "Z"
+
+
+def test_garbage_is_collected_when_few_requests_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    collected: list[int] = []
+    worker = SimpleNamespace(active=set(range(process._FEW_REQUESTS)), connections=set())
+    monkeypatch.setattr(process, "_COLLECT_EVERY", 0.001)
+    monkeypatch.setattr(process.gc, "collect", lambda: collected.append(len(worker.active)))
+
+    async def main() -> None:
+        collecting = asyncio.create_task(process._collect_when_quiet(cast(Worker, worker)))
+        await asyncio.sleep(0.02)
+        worker.active.clear()
+        while not collected:  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+        collecting.cancel()
+
+    asyncio.run(main())
+    assert set(collected) == {0}
 
 
 # ---- little address space -------------------------------------------------------------------------------------------
