@@ -6,11 +6,21 @@ from wasi_http.engine.assembly cimport Assembly
 from wasi_http.engine.store cimport Fiber, Func, HostFunc, Store
 
 
+cdef class Lifted
+
+
+cdef class Passage:
+    cdef Lifted function
+    cdef tuple arguments
+    cdef object result
+    cdef object error
+
+
 cdef class State:
     cdef tuple specs                       # per context: positions of memory and realloc (or -1), and the encoding
     cdef list contexts
     cdef HandleTable handles
-    cdef object call                       # the call that the entry function carries out
+    cdef Passage passage                   # of the call that the entry function carries out
 
     cdef Context context(self, Store store, int index)
 
@@ -66,8 +76,7 @@ cdef class Call:
     cdef readonly Store store
     cdef Lifted function
     cdef Fiber fiber
-    cdef tuple arguments
+    cdef Passage passage
     cdef readonly object result
-    cdef object error
 
     cdef object finish(self)

@@ -92,12 +92,12 @@ class Lowered(HostFunc):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-        state: State = _state(store)
+        state: State | None = _state(store)
         _check_leave(state)
-        cx: Context = state.context(store, self.context)
+        cx: Context | None = state.context(store, self.context)
         signature: Signature = self.signature
         pointer: uint32_t = signature.result_pointer(raw)
-        arguments: tuple = signature.lift_params(cx, raw)
+        arguments: tuple | None = signature.lift_params(cx, raw)
         function = self.function
         failed: cython.bint = False
         try:
@@ -115,12 +115,17 @@ class Lowered(HostFunc):
             else:
                 result = function(*arguments)
             if self.may_suspend and type(result) not in _AT_ONCE and isinstance(result, Awaitable):
-                result = store.suspend(result)
+                # What holds them may lead to the task that waits for this guest.
+                store.pending = result
+                arguments = function = result = cx = state = None
+                result = store.suspend()
         except Err as error:
             if not signature.result_is_result:
                 raise
             failed = True
             result = error.value
+        if cx is None:
+            cx = _state(store).context(store, self.context)
         # Not where the exception is handled: lowering may run the guest's realloc, and that may be suspended.
         if failed:
             return signature.lower_error(cx, raw, result, pointer)
@@ -142,7 +147,7 @@ class Dropper(HostFunc):
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         own: cython.bint = False
-        state: State = _state(store)
+        state: State | None = _state(store)
         _check_leave(state)
         rep = state.handles.remove(raw[0].u32, cython.cast(cython.p_void, self.resource), cython.address(own))
         if not own:
@@ -151,6 +156,7 @@ class Dropper(HostFunc):
             rep.release()
         elif self.destructor >= 0:
             raw[0].i32 = rep
+            state = rep = None
             cython.cast(Func, store.items[self.destructor]).call_raw(raw, 1)
         return 0
 
@@ -238,30 +244,54 @@ class Entry(HostFunc):
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         values: C.wasmtime_val_raw_t[16]
-        state: State = _state(store)
-        call: Call = state.call
-        state.call = None
-        function: Lifted = call.function
-        signature: Signature = function.signature
-        cx: Context = state.context(store, function.context)
-        signature.lower_params(cx, values, call.arguments)
-        cython.cast(Func, store.items[function.core]).call_raw(values, 16)
+        core: cython.int = _pass(store, values)
+        cython.cast(Func, store.items[core]).call_raw(values, 16)
         flat: C.wasmtime_val_raw_t = values[0]
-        if state.handles.borrows:
-            raise Trap("borrow handles still remain at the end of the call")
-        try:
-            call.result = signature.lift_result(cx, values)
-        except Err as error:
-            # The bad outcome is an answer and no failure: it is raised when the guest has finished.
-            call.error = error
-        if function.post_return >= 0:
+        post_return: cython.int = _return(store, values)
+        if post_return >= 0:
             values[0] = flat
-            state.handles.may_leave = False
+            _state(store).handles.may_leave = False
             try:
-                cython.cast(Func, store.items[function.post_return]).call_raw(values, 1)
+                cython.cast(Func, store.items[post_return]).call_raw(values, 1)
             finally:
-                state.handles.may_leave = True
+                _state(store).handles.may_leave = True
         return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+    """Lowers the arguments of the call that begins; gives the position of its function."""
+    state: State = _state(store)
+    passage: Passage = state.passage
+    function: Lifted = passage.function
+    arguments, passage.arguments = passage.arguments, None
+    function.signature.lower_params(state.context(store, function.context), values, arguments)
+    return function.core
+
+
+@cython.cfunc
+@cython.exceptval(-2, check=False)
+def _return(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+    """Lifts the result of the call that ends; gives the position of its post-return function, or -1."""
+    state: State = _state(store)
+    passage: Passage = state.passage
+    state.passage = None
+    function: Lifted = passage.function
+    if state.handles.borrows:
+        raise Trap("borrow handles still remain at the end of the call")
+    try:
+        passage.result = function.signature.lift_result(state.context(store, function.context), values)
+    except Err as error:
+        # The bad outcome is an answer and no failure: it is raised when the guest has finished.
+        passage.error = error
+    return function.post_return
+
+
+@cython.final
+@cython.cclass
+class Passage:
+    """What passes between a call and the entry function: on the guest's stack there may be no way to the `Call`."""
 
 
 @cython.final
@@ -295,8 +325,10 @@ class Lifted:
         call.function = self
         call.fiber = fiber
         if self.entry >= 0:
-            call.arguments = arguments
-            state.call = call
+            passage: Passage = Passage.__new__(Passage)
+            passage.function = self
+            passage.arguments = arguments
+            call.passage = state.passage = passage
             fiber.start(store.items[self.entry], 0, 0)
             return call
         self.signature.lower_params(state.context(store, self.context), raw, arguments)
@@ -321,11 +353,10 @@ class Lifted:
 class Call:
     """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own.
 
-    A call that waits has to be ended: await it to its end, or cancel the task that awaits it and let its event loop run
-    until that task is done (as `asyncio.run` does with what is left), or `close` it, all in the thread in which it
-    began. To forget it, or to close the loop under it, is not enough: the guest's stack holds what the guest waits for,
-    and that holds who waits for the guest, where no garbage collector can see it. The store, its memory and its slot in
-    the engine's pool are lost then.
+    A call that waits is ended in the thread in which it began: await it to its end, cancel the task that awaits it, or
+    `close` it. One that is forgotten, or whose event loop is closed under it, ends when the garbage collector finds it.
+    In another thread that cannot unwind the guest: the store, its memory and its slot in the engine's pool are lost
+    then, with a ResourceWarning.
     """
 
     def poll(self) -> bool:
@@ -349,8 +380,11 @@ class Call:
                 raise Trap("borrow handles still remain at the end of the call")
             raw[0].i64 = self.fiber.results[0].of.i64
             self.result = function.signature.lift_result(state.context(self.store, function.context), raw)
-        elif self.error is not None:
-            raise self.error
+        else:
+            passage: Passage = self.passage
+            if passage.error is not None:
+                raise passage.error
+            self.result = passage.result
         return self.result
 
     async def wait(self) -> Any:

@@ -57,7 +57,8 @@ cdef class Store:
 
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
-    cdef object suspend(self, object awaitable)
+    cdef object suspend(self)
+    cdef int discard_pending(self) except -1
     cdef int call_pinned(self, Func function, C.wasmtime_val_raw_t* raw, size_t n) except -1
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1

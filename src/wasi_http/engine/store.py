@@ -216,10 +216,9 @@ class Store:
             PyEval_RestoreThread(state)
         swap_running_store(outer)
         self.leave()
-        pending, self.pending = self.pending, None
         self.failure = None
-        if pending is not None:
-            _discard(pending)
+        if self.pending is not None:
+            self.discard_pending()
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not abandon:
             waiter.cancel()  # of which `drive` makes an error
@@ -269,26 +268,29 @@ class Store:
                 C.wasmtime_context_set_epoch_deadline(self.context, 2)
         return 0
 
-    def suspend(self, awaitable: object) -> object:
-        """Called on the fiber, in a host function: waits until the awaitable is done, and returns its value."""
+    def suspend(self) -> object:
+        """Called on the fiber, in a host function: waits until ``pending`` is done, and returns its value.
+
+        The caller has set it, and keeps no reference to anything: what a suspended stack owns, no garbage collector
+        finds.
+        """
         raw: C.wasmtime_val_raw_t[1]
         item: C.wasmtime_extern_t
         trap: cython.pointer(C.wasm_trap_t) = cython.NULL
         error: cython.pointer(C.wasmtime_error_t) = cython.NULL
         if not self.on_fiber:
-            _discard(awaitable)
+            self.discard_pending()
             raise Trap("a start function called a host function that has to wait, which is not possible there")
         if self.pinned:
-            _discard(awaitable)
+            self.discard_pending()
             raise Trap("what a host function has the guest do may not wait")
         if self.stack_left() < _SUSPEND_STACK:
-            _discard(awaitable)
+            self.discard_pending()
             raise Trap(_EXHAUSTED)
         if not self.has_suspend:
             C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
             self.suspend_function = item.of.func
             self.has_suspend = True
-        self.pending = awaitable
         self.resumed = False
         raw[0].i64 = cython.cast(int64_t, cython.cast(uintptr_t, cython.address(self.resumed)))
         with cython.nogil:
@@ -307,6 +309,14 @@ class Store:
         if self.answer_is_error:
             raise answer
         return answer
+
+    def discard_pending(self) -> cython.int:
+        # A coroutine that nobody awaits would warn when it is collected.
+        pending, self.pending = self.pending, None
+        close = getattr(pending, "close", None)
+        if close is not None:
+            close()
+        return 0
 
     def __repr__(self) -> str:
         return f"<Store of {self.data!r}>"
@@ -358,14 +368,6 @@ def _disown(items: list | None):
             cython.cast(Func, item).store = cython.NULL
 
 
-@cython.cfunc
-def _discard(awaitable: object):
-    # A coroutine that nobody awaits would warn when it is collected.
-    close = getattr(awaitable, "close", None)
-    if close is not None:
-        close()
-
-
 @cython.cclass
 class HostFunc:
     """A function that guests call; subclasses implement ``call`` over raw values. ``type`` is its `CoreType`."""
@@ -389,12 +391,14 @@ class CoreFunc(HostFunc):
 
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         i: cython.Py_ssize_t
-        arguments: list = [store]
+        arguments: list | None = [store]
         for i in range(len(self.kinds)):
             arguments.append(_number(self.kinds[i], raw[i].i32, raw[i].i64, raw[i].f32, raw[i].f64))
         answer = self.function(*arguments)
         if isinstance(answer, Awaitable):
-            answer = store.suspend(answer)
+            store.pending = answer
+            arguments = answer = None
+            answer = store.suspend()
         if self.result == "i32":
             raw[0].i32 = answer
         elif self.result == "i64":
@@ -417,18 +421,18 @@ def host_callback(
     raw: cython.pointer(C.wasmtime_val_raw_t),
     count: cython.size_t,
 ) -> cython.pointer(C.wasm_trap_t):
-    store: Store = cython.cast(Store, C.wasmtime_context_get_data(C.wasmtime_caller_context(caller)))
-    function: HostFunc = cython.cast(HostFunc, environment)
-    if store.stack_end == 0 and store.future != cython.NULL:
+    # Borrowed, as on a fiber's stack everything is while it is suspended.
+    store: cython.p_void = C.wasmtime_context_get_data(C.wasmtime_caller_context(caller))
+    if cython.cast(Store, store).stack_end == 0 and cython.cast(Store, store).future != cython.NULL:
         # Called first, from a guest that may have used up its share.
-        store.stack_end = stack_pointer() - store.engine.fiber_stack
-    store.spun = 0
+        cython.cast(Store, store).stack_end = stack_pointer() - cython.cast(Store, store).engine.fiber_stack
+    cython.cast(Store, store).spun = 0
     try:
-        function.call(store, raw)
+        cython.cast(HostFunc, environment).call(cython.cast(Store, store), raw)
     except BaseException as failure:
         # The first failure is the cause; later ones come from frames that are being unwound.
-        if store.failure is None:
-            store.failure = failure
+        if cython.cast(Store, store).failure is None:
+            cython.cast(Store, store).failure = failure
         return C.wasmtime_trap_new(b"host", 4)
     return cython.NULL
 
@@ -465,17 +469,19 @@ class Func:
         error: cython.pointer(C.wasmtime_error_t) = cython.NULL
         if self.store == cython.NULL:
             raise RuntimeError("the store is closed")
-        store: Store = cython.cast(Store, self.store)
+        # Borrowed: the guest may be suspended.
+        store = self.store
+        context = cython.cast(Store, store).context
         # wasmtime gives the guest the same stack with each entry, whether it is there or not.
-        if store.stack_left() < store.engine.entry_stack:
+        if cython.cast(Store, store).stack_left() < cython.cast(Store, store).engine.entry_stack:
             raise Trap(_EXHAUSTED)
         # The GIL must be free: the nested guest may be suspended, and then the main stack takes it.
         with cython.nogil:
             error = C.wasmtime_func_call_unchecked(
-                store.context, cython.address(self.function), args_and_results, n, cython.address(trap)
+                context, cython.address(self.function), args_and_results, n, cython.address(trap)
             )
         if error != cython.NULL or trap != cython.NULL:
-            raise_wasm(store, trap, error)
+            raise_wasm(cython.cast(Store, store), trap, error)
         return 0
 
 
@@ -618,6 +624,12 @@ class Fiber:
                 waiting = False
                 if store.future == cython.NULL:
                     raise RuntimeError(_CLOSED)
+        except GeneratorExit:
+            store.waiter = None
+            if store.thread == PyThread_get_thread_ident():
+                self.close()
+            # Else the garbage collector runs in another thread. The fiber is garbage, too.
+            raise
         except BaseException as error:
             if waiting and store.future == cython.NULL:
                 # Somebody else has closed the store, which is no cancellation of this task.

@@ -7,16 +7,16 @@ from wasi_http.engine.engine cimport Clock
 cdef class Turns:
     cdef Clock clock
     cdef int64_t ticks                     # of the clock, when this turn of the loop began
-    cdef list queues                       # by how many slices their guests have used
+    cdef object queues                     # a reference to those of the turn to come, by used slices
     cdef bint scheduled
     cdef bint granted                      # to a guest that runs before the next call of _turn
     cdef int rounds                        # of the loop since the last slice of a guest that computes
     cdef bint reverse                      # the last was one that has used the most
 
     cdef bint is_open(self) noexcept
-    cdef schedule(self)
+    cdef schedule(self, object queues)
     cdef grant(self)
-    cdef object take_heavy(self)
+    cdef object take_heavy(self, object queues)
 
 
 cdef Turns turns_of(Clock clock)

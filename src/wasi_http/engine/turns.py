@@ -9,6 +9,7 @@ few rounds. So a guest in an endless loop costs the others a slice now and then,
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 import cython
@@ -24,6 +25,13 @@ _LEVELS = cython.declare(cython.int, 12)
 _ROUNDS = cython.declare(cython.int, 8)
 
 
+class _Queues(list):  # type: ignore[type-arg]
+    """Dicts, which serve as queues from whose middle those can go that are cancelled.
+
+    The loop alone holds them, while somebody waits: those who wait in a loop that is closed wait in vain, and go.
+    """
+
+
 @cython.cclass
 class Turns:
     """How the guests of one engine share the turns of one event loop. Get it with `of`; it belongs to that loop."""
@@ -31,8 +39,6 @@ class Turns:
     def __cinit__(self, clock: Clock):
         self.clock = clock
         self.ticks = clock.ticks
-        # Dicts serve as queues from whose middle those can go that are cancelled.
-        self.queues = [{} for _ in range(_LEVELS)]
 
     @staticmethod
     def of(engine: Engine) -> Turns:
@@ -52,13 +58,17 @@ class Turns:
 
         ``run`` returns whether it runs the guest later, as the first thing in the loop's next turn.
         """
-        queue: dict = self.queues[min(used.bit_length(), _LEVELS - 1)]
+        queues = None if self.queues is None else self.queues()
+        if queues is None:
+            queues = _Queues({} for _ in range(_LEVELS))
+            self.queues = weakref.ref(queues)
+        queue: dict = queues[min(used.bit_length(), _LEVELS - 1)]
         queue[run] = None
-        self.schedule()
+        self.schedule(queues)
 
     def leave(self, run: Callable[[], object]) -> None:
         """Does not call it, if it was not called yet."""
-        for queue in self.queues:
+        for queue in () if self.queues is None else self.queues() or ():
             queue.pop(run, None)
 
     async def wait(self, used: int) -> None:
@@ -78,39 +88,39 @@ class Turns:
             self.leave(run)
 
     @cython.cfunc
-    def schedule(self):
+    def schedule(self, queues: object):
         if not self.scheduled:
             self.scheduled = True
-            asyncio.get_running_loop().call_soon(self._turn)
+            asyncio.get_running_loop().call_soon(self._turn, queues)
 
-    def _turn(self) -> None:
+    def _turn(self, queues: object) -> None:
         self.scheduled = False
         if self.granted:
             # A slice is over; sockets come first.
             self.granted = False
-            if any(self.queues):
-                self.schedule()
+            if any(queues):
+                self.schedule(queues)
             return
         self.ticks = self.clock.ticks
         self.rounds += 1
-        if self.rounds > _ROUNDS and (run := self.take_heavy()) is not None:
-            self.schedule()
+        if self.rounds > _ROUNDS and (run := self.take_heavy(queues)) is not None:
+            self.schedule(queues)
             # One whose guest was cancelled leaves the turn to others.
             if run():
                 self.rounds = 0
                 self.grant()
                 return
-        light: dict = self.queues[0]
+        light: dict = queues[0]
         while light and self.is_open():
             run = next(iter(light))
             del light[run]
             # Before it runs, which may fail.
-            self.schedule()
+            self.schedule(queues)
             if run():
                 self.grant()
                 return
-        if any(self.queues):
-            self.schedule()
+        if any(queues):
+            self.schedule(queues)
 
     @cython.cfunc
     def grant(self):
@@ -119,11 +129,11 @@ class Turns:
         self.ticks = -1
 
     @cython.cfunc
-    def take_heavy(self) -> object:
+    def take_heavy(self, queues: object) -> object:
         """One of those that have used slices: the one that has used the fewest or the most, by turns."""
         queue: dict
         self.reverse = not self.reverse
-        for queue in self.queues[:0:-1] if self.reverse else self.queues[1:]:
+        for queue in queues[:0:-1] if self.reverse else queues[1:]:
             if queue:
                 run = next(iter(queue))
                 del queue[run]
