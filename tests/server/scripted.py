@@ -23,6 +23,8 @@ Script = Callable[[IncomingRequest, ResponseOutparam], Coroutine[Any, Any, None]
 class ScriptedStore:
     """Counts as a store that is closed once, when its guest is done."""
 
+    memory_size = 0
+
     def __init__(self, handler: ScriptedHandler) -> None:
         self._handler = handler
         handler.open += 1

@@ -595,3 +595,48 @@ def test_where_memory_cannot_be_made_executable(
             assert server.process.returncode == 1
             (line,) = (line for line in server.err.splitlines() if not line.startswith("compiling"))
             assert "this process may not make memory executable, and so cannot run WebAssembly" in line
+
+
+# ---- little memory --------------------------------------------------------------------------------------------------
+
+#: What the guest does first, and what the log then says, if anything.
+_GROWTHS = {
+    "fails with most of its memory": (
+        "(drop (memory.grow (i32.const 29))) unreachable",
+        r"\(its memory takes 1 MiB of at most 2: --max-memory-size\)$",
+    ),
+    "fails with little": ("(drop (memory.grow (i32.const 9))) unreachable", None),
+    "answers with 500": (
+        "(drop (memory.grow (i32.const 31)))"
+        "(if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))"
+        "(drop (call $set-status (local.get $response) (i32.const 500)))",
+        r"the guest answered 500 \(its memory takes 2 MiB of at most 2: --max-memory-size\)$",
+    ),
+}
+
+_SET_STATUS = "[method]outgoing-response.set-status-code"
+
+#: What examples/hello.wat has, and what stands before it for a guest that can set a status.
+_SETS_STATUS = {
+    '(export "[method]outgoing-response.body" (func': f"""(export "{_SET_STATUS}" (func
+      (param "self" (borrow $outgoing-response)) (param "status-code" u16) (result (result))))""",
+    "(core func $drop-request": f'(core func $set-status (canon lower (func $types "{_SET_STATUS}")))',
+    '(import "host" "drop-request"': '(import "host" "set-status" (func $set-status (param i32 i32) (result i32)))',
+    '(export "drop-request" (func $drop-request))': '(export "set-status" (func $set-status))',
+}
+
+
+@pytest.mark.parametrize(("does", "said"), _GROWTHS.values(), ids=_GROWTHS)
+def test_guests_that_need_more_memory(cache: Path, tmp_path: Path, does: str, said: str | None) -> None:
+    text = Path("examples/hello.wat").read_text(encoding="utf-8")
+    for place, before in (_SETS_STATUS | {";; result<outgoing-body>:": f"{does}\n"}).items():
+        assert text.count(place) == 1
+        text = text.replace(place, f"{before} {place}")
+    component = tmp_path / "guest.wat"
+    component.write_text(text, encoding="utf-8")
+    with started(cache, component, "--max-memory-size", "2MiB") as server:
+        assert server.ask(HELLO).startswith(b"HTTP/1.1 500 ")
+        server.signal(signal.SIGTERM)
+        assert server.end() == 0
+        found = re.search(said or "--max-memory-size", server.err, re.MULTILINE)
+        assert (found is None) is (said is None), server.err

@@ -65,6 +65,7 @@ cdef class Store:
     cdef void desert(self) noexcept
     cdef void delete(self) noexcept
     cdef bint is_large(self) noexcept
+    cdef size_t largest(self) noexcept
     cdef int enable_fibers(self) except -1
     cdef size_t stack_left(self) noexcept
 

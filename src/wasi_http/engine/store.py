@@ -338,15 +338,22 @@ class Store:
 
     def is_large(self) -> cython.bint:
         """Whether the guest may have written to so much memory that taking it back takes long."""
-        if self.ticks >= _LONG:
-            return True
+        return self.ticks >= _LONG or self.largest() >= _LARGE
+
+    def largest(self) -> cython.size_t:
+        """The size of the largest memory that the host knows."""
+        size: cython.size_t = 0
         if self.items is not None:
             for item in self.items:
-                if isinstance(item, Memory) and _LARGE <= C.wasmtime_memory_data_size(
-                    self.context, cython.address(cython.cast(Memory, item).memory)
-                ):
-                    return True
-        return False
+                if isinstance(item, Memory):
+                    memory = cython.address(cython.cast(Memory, item).memory)
+                    size = max(size, C.wasmtime_memory_data_size(self.context, memory))
+        return size
+
+    @property
+    def memory_size(self) -> int:
+        """Bytes of the guest's memory, the largest of those that the host knows; 0 once the store is closed."""
+        return 0 if self.pointer == cython.NULL else self.largest()
 
     def __dealloc__(self):
         global _live_stores

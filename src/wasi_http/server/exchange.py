@@ -330,6 +330,10 @@ class Exchange:
         refusal = 0
         if (error is not None or self._response is None) and not self.abandoned:
             refusal = self._explain(error, timed_out)
+        elif isinstance(self._response, OutgoingResponse) and self._response.status >= 500:
+            note = self._memory_note()
+            if note:
+                self._connection.handler.report(self, f"the guest answered {self._response.status}{note}")
         complete = self._response is not None and (self.outgoing is None or self.outgoing.ended)
         if self._writer is not None and not complete:
             # Clients get what there is before they learn that there is no more.
@@ -386,8 +390,20 @@ class Exchange:
             text = str(error) if error.code else _NEVER_SET
         else:
             text = f"{type(error).__name__}: {error}"
-        self._connection.handler.report(self, text)
+        self._connection.handler.report(self, text + self._memory_note())
         return 504 if timed_out else 500
+
+    def _memory_note(self) -> str:
+        """What to say of a failed guest's memory: something if it is nearly as large as it may be.
+
+        A guest that is refused memory is not stopped, and most say nothing of the reason.
+        """
+        if self._instance is None:
+            return ""
+        size, limit = self._instance.store.memory_size, self._connection.handler.config.store_limits.memory_size
+        if size < limit // 4 * 3:
+            return ""
+        return f" (its memory takes {size >> 20} MiB of at most {limit >> 20}: --max-memory-size)"
 
     def _release(self, intact: bool) -> None:
         """Lets go of the instance, which is dropped with all that its guest holds or, if ``intact``, may be kept."""
