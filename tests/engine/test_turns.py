@@ -152,6 +152,42 @@ def test_a_deadline_beside_many(guests: Guests, loop: str) -> None:
     run(loop, main())
 
 
+def test_many_that_are_cancelled_at_once_end_a_few_in_each_turn(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        for number in range(MANY):
+            guests.plays[number] = lambda: asyncio.shield(answer)
+        calls = [guests.start(number) for number in range(MANY)]
+        await guests.started(*range(MANY))
+        for call in calls:
+            call.cancel()
+        ended = 0
+        while ended < MANY:
+            await asyncio.sleep(0)
+            before, ended = ended, sum(call.done() for call in calls)
+            assert ended - before <= 4
+        assert all(call.cancelled() for call in calls)
+
+    run(loop, main())
+
+
+def test_one_that_is_cancelled_twice_ends_at_once(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        for number in range(MANY):
+            guests.plays[number] = lambda: asyncio.shield(answer)
+        calls = [guests.start(number) for number in range(MANY)]
+        await guests.started(*range(MANY))
+        for _ in range(2):
+            for call in calls:
+                call.cancel()
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert all(call.cancelled() for call in calls)
+
+    run(loop, main())
+
+
 def test_those_that_compute_take_turns(guests: Guests, loop: str) -> None:
     async def main() -> None:
         for number in range(10):

@@ -645,7 +645,11 @@ class Fiber:
                     task.uncancel()
                 raise RuntimeError(_CLOSED) from None
             store.waiter = None
-            self.close()
+            try:
+                if isinstance(error, asyncio.CancelledError):
+                    await turns.wait_to_end()
+            finally:
+                self.close()
             raise
 
     def close(self) -> None:

@@ -24,6 +24,10 @@ _LEVELS = cython.declare(cython.int, 12)
 # that is accepted, read and answered, need not wait for a slice with each.
 _ROUNDS = cython.declare(cython.int, 8)
 
+# How many guests that are cancelled may be unwound in one turn: the end of each takes some milliseconds at most, but a
+# thousand may be due at once. They have a queue of their own, behind the others.
+_ENDS = cython.declare(cython.int, 2)
+
 
 class _Queues(list):  # type: ignore[type-arg]
     """Dicts, which serve as queues from whose middle those can go that are cancelled.
@@ -58,13 +62,7 @@ class Turns:
 
         ``run`` returns whether it runs the guest later, as the first thing in the loop's next turn.
         """
-        queues = None if self.queues is None else self.queues()
-        if queues is None:
-            queues = _Queues({} for _ in range(_LEVELS))
-            self.queues = weakref.ref(queues)
-        queue: dict = queues[min(used.bit_length(), _LEVELS - 1)]
-        queue[run] = None
-        self.schedule(queues)
+        self.enqueue(run, min(used.bit_length(), _LEVELS - 1))
 
     def leave(self, run: Callable[[], object]) -> None:
         """Does not call it, if it was not called yet."""
@@ -73,6 +71,17 @@ class Turns:
 
     async def wait(self, used: int) -> None:
         """Returns when it is the turn of the task, whose guest has used so many slices."""
+        await self._wait_in(min(used.bit_length(), _LEVELS - 1))
+
+    async def wait_to_end(self) -> None:
+        """Returns when the guest of the task, which was cancelled, may be unwound: at once unless many are to be."""
+        if self.ended < _ENDS:
+            self.ended += 1
+            self.schedule(self.hold())
+        else:
+            await self._wait_in(_LEVELS)
+
+    async def _wait_in(self, level: int) -> None:
         future = asyncio.get_running_loop().create_future()
 
         def run() -> bool:
@@ -81,11 +90,27 @@ class Turns:
             future.set_result(None)
             return True
 
-        self.join(run, used)
+        self.enqueue(run, level)
         try:
             await future
         finally:
             self.leave(run)
+
+    @cython.cfunc
+    def hold(self) -> object:
+        """The queues. They go when nothing is scheduled."""
+        queues = None if self.queues is None else self.queues()
+        if queues is None:
+            queues = _Queues({} for _ in range(_LEVELS + 1))
+            self.queues = weakref.ref(queues)
+        return queues
+
+    @cython.cfunc
+    def enqueue(self, run: object, level: cython.int):
+        queues = self.hold()
+        queue: dict = queues[level]
+        queue[run] = None
+        self.schedule(queues)
 
     @cython.cfunc
     def schedule(self, queues: object):
@@ -95,6 +120,14 @@ class Turns:
 
     def _turn(self, queues: object) -> None:
         self.scheduled = False
+        self.ended = 0
+        ends: dict = queues[_LEVELS]
+        while ends and self.ended < _ENDS:
+            run = next(iter(ends))
+            del ends[run]
+            self.schedule(queues)
+            if run():
+                self.ended += 1
         if self.granted:
             # A slice is over; sockets come first.
             self.granted = False
@@ -133,7 +166,7 @@ class Turns:
         """One of those that have used slices: the one that has used the fewest or the most, by turns."""
         queue: dict
         self.reverse = not self.reverse
-        for queue in queues[:0:-1] if self.reverse else queues[1:]:
+        for queue in queues[_LEVELS - 1 : 0 : -1] if self.reverse else queues[1:_LEVELS]:
             if queue:
                 run = next(iter(queue))
                 del queue[run]
