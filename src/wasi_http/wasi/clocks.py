@@ -13,7 +13,7 @@ from typing import Final
 
 from wasi_http.component.interface import Interface, Own, State, func, s32, u32, u64
 from wasi_http.wasi.context import WasiView
-from wasi_http.wasi.io.poll import Pollable
+from wasi_http.wasi.io.poll import Deadline, Pollable
 from wasi_http.wasi.io.signal import Signal
 
 __all__ = ["Datetime", "MonotonicClock", "Timezone", "TimezoneDisplay", "WallClock"]
@@ -26,19 +26,18 @@ _MAX_U64: Final = 2**64 - 1
 _LONGEST_SLEEP: Final = 24 * 3600 * _SECOND
 
 
-class _Alarm(Signal):
+class _Alarm(Deadline):
     """Notifies when the clock has reached the deadline. The loop's timer runs only while somebody watches."""
 
-    __slots__ = ("_clock", "_deadline", "_timer")
+    __slots__ = ("_clock", "_timer")
 
     def __init__(self, clock: Callable[[], int], deadline: int) -> None:
-        super().__init__()
+        super().__init__(deadline)
         self._clock = clock
-        self._deadline = deadline
         self._timer: asyncio.TimerHandle | None = None
 
     def due(self) -> bool:
-        return self._clock() >= self._deadline
+        return self._clock() >= self.deadline
 
     def add(self, wake: Callable[[], None]) -> None:
         super().add(wake)
@@ -52,7 +51,7 @@ class _Alarm(Signal):
             self._timer = None
 
     def _set(self) -> None:
-        remaining = min(max(self._deadline - self._clock(), 0), _LONGEST_SLEEP)
+        remaining = min(max(self.deadline - self._clock(), 0), _LONGEST_SLEEP)
         # Loops count in milliseconds; rounded down, the timer would fire early and spin.
         delay = -(-remaining // _MILLISECOND) / 1000
         self._timer = asyncio.get_running_loop().call_later(delay, self._fire)

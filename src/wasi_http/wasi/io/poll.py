@@ -9,11 +9,24 @@ from wasi_http.component.interface import Borrow, Interface, Resource, State, fu
 from wasi_http.engine import Trap
 from wasi_http.wasi.io.signal import SILENT, Signal, until
 
-__all__ = ["Poll", "Pollable"]
+__all__ = ["Deadline", "Poll", "Pollable"]
 
 
 def _always() -> bool:
     return True
+
+
+class Deadline(Signal):
+    """A signal that is notified when ``deadline`` has come, by a clock that all of them share.
+
+    Each takes a timer of the event loop, so of those that a guest waits for together only the first is watched.
+    """
+
+    __slots__ = ("deadline",)
+
+    def __init__(self, deadline: int) -> None:
+        super().__init__()
+        self.deadline = deadline
 
 
 class Pollable(Resource, name="pollable"):
@@ -85,7 +98,17 @@ def _wait(pollables: list[Pollable]) -> Awaitable[list[int]]:
             break
     if reason is not None:
         raise Trap(reason)
-    return until(lambda: _ready(pollables), *[pollable.signal for pollable in pollables])
+    return until(lambda: _ready(pollables), *_signals(pollables))
+
+
+def _signals(pollables: list[Pollable]) -> list[Signal]:
+    """What to watch: each signal once, and the earliest deadline alone."""
+    signals = dict.fromkeys(pollable.signal for pollable in pollables)
+    deadlines = [signal for signal in signals if isinstance(signal, Deadline)]
+    if len(deadlines) < 2:
+        return list(signals)
+    first = min(deadlines, key=lambda signal: signal.deadline)
+    return [signal for signal in signals if signal is first or not isinstance(signal, Deadline)]
 
 
 def _ready(pollables: list[Pollable]) -> list[int]:
