@@ -30,6 +30,7 @@ REQUESTS: list[tuple[bytes, str, str]] = [
     (get("/trap", method="PUT"), "PUT /trap HTTP/1.1", "500"),
     (get("/error-set"), "GET /error-set HTTP/1.1", "500"),
     (get("/drip/3"), "GET /drip/3 HTTP/1.1", "200"),
+    (get('/\\"/\\x1b'), 'GET /\\\\\\"/\\\\x1b HTTP/1.1', "404"),
     (get('/"quoted"/' + "x" * 5000), 'GET /\\"quoted\\"/' + "x" * 2038 + " … HTTP/1.1", "404"),
 ]
 

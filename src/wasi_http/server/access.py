@@ -57,7 +57,9 @@ class AccessLog:
         when, since, client, before = begun
         head = exchange.head
         method, target = (cut(part.decode("utf-8", "replace"), _MAX_TARGET) for part in (head.method, head.path))
-        request = visible(f"{method} {target} HTTP/{head.version.decode('ascii', 'replace')}").replace('"', '\\"')
+        request = f"{method} {target} HTTP/{head.version.decode('ascii', 'replace')}"
+        # First, so that no client can write what stands for something else, or ends the quotes.
+        request = visible(request.replace("\\", "\\\\").replace('"', '\\"'))
         number = self._name(exchange.number) if exchange.number >= 0 else "-"
         line = (
             f'{client} - - [{_stamp(when)}] "{request}" {exchange.status or "-"} {written - before} '
