@@ -75,7 +75,9 @@ def matches() -> Iterator[tuple[str, Match]]:
                 yield f"{found.name}.{name}", item
             elif isinstance(item, re.Pattern):
                 for method in set(re.findall(rf"\b{name}\.(\w+)\(", text)):
-                    yield f"{found.name}.{name}.{method}", functools.partial(getattr(re.Pattern, method), item)
+                    replacement = (item.pattern[:0],) if method == "sub" else ()
+                    match = functools.partial(getattr(re.Pattern, method), item, *replacement)
+                    yield f"{found.name}.{name}.{method}", match
 
 
 def slowest(match: Match, kind: type[str] | type[bytes], repetitions: int) -> tuple[float, str]:

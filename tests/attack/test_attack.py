@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.attack import clients, components, upstreams, values
+from tests.attack import clients, components, machines, upstreams, values
 from tests.attack.campaign import Field, campaign
 from tests.guests.build import GuestUnavailable
 from wasi_http.engine import Engine
 
-ATTACKS = {module.ATTACK.name: module.ATTACK for module in (components, values, clients, upstreams)}
+ATTACKS = {module.ATTACK.name: module.ATTACK for module in (components, values, clients, upstreams, machines)}
 
 SEED = 20261128
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from typing import Any, Final
 
@@ -127,7 +128,7 @@ def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
                 log.line(f"Serving HTTP on {url}")
 
         if not shared:
-            _run_loop(_serve(handler, listeners, ready, None, doors), log)
+            _run_loop(partial(_serve, handler, listeners, ready, None, doors), log)
             return
         if not cache.complete:
             setup = _lend(setup, cache, stack)
@@ -241,7 +242,7 @@ def _lend(setup: Setup, cache: ModuleCache, until: contextlib.ExitStack) -> Setu
     return replace(setup, engine=replace(setup.engine, cache=True, cache_directory=directory))
 
 
-def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
+def _run_loop(main: Callable[[], Coroutine[Any, Any, None]], log: Log) -> None:
     # What exists now lives as long as the process: the collector need not look at it again.
     gc.collect()
     gc.freeze()
@@ -254,7 +255,7 @@ def _run_loop(main: Coroutine[Any, Any, None], log: Log) -> None:
     else:
         factory = uvloop.new_event_loop
     with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner(loop_factory=factory) as runner:
-        runner.run(main)
+        runner.run(main())
 
 
 async def _serve(
@@ -318,15 +319,17 @@ def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number
     ignore(*BLOCKED)
     end_early()
     log = Log.standard()
-    try:
-        handler, _ = _load(setup, None, log, number)
-        listeners = bind(addresses, reuse_port=True)
-        for listener in listeners:
-            listener.listen(setup.config.backlog)
-    except Exception as error:
-        supervisor.send_bytes(_described(error).encode("utf-8", "backslashreplace"))
-        sys.exit(1)
-    _run_loop(_serve(handler, listeners, lambda: supervisor.send_bytes(READY), supervisor), log)
+    with contextlib.ExitStack() as stack:
+        try:
+            handler, _ = _load(setup, None, log, number)
+            listeners = bind(addresses, reuse_port=True)
+            for listener in listeners:
+                stack.enter_context(listener)
+                listener.listen(setup.config.backlog)
+        except Exception as error:
+            supervisor.send_bytes(_described(error).encode("utf-8", "backslashreplace"))
+            sys.exit(1)
+        _run_loop(partial(_serve, handler, listeners, partial(supervisor.send_bytes, READY), supervisor), log)
     log.drain()
 
 
