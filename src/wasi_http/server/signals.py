@@ -39,14 +39,18 @@ def handling(handler: Callable[[], None]) -> Iterator[None]:
     All are ignored afterwards: the process ends as it would have without another one.
     """
     loop = asyncio.get_running_loop()
+
+    def wake(number: int, frame: FrameType | None) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            loop.call_soon_threadsafe(handler)
+
+    # Not by the loop's own method: what it adds it also removes, and the default action comes before SIG_IGN then.
     numbers = [signal.SIGTERM, *filter(_respected, (signal.SIGHUP, signal.SIGINT))]
     for number in numbers:
-        loop.add_signal_handler(number, handler)
+        signal.signal(number, wake)
     try:
         yield
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
         ignore(*numbers)
 
 
