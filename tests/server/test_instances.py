@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -429,6 +430,32 @@ def test_a_request_that_has_left_traces_is_not_tried_again(guests: Guests, loop:
 
     guest = OnceOnly(1, waits, does)
     serve(loop, ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)
+
+
+def test_a_request_that_is_tried_again_keeps_its_deadline(guests: Guests, loop: str) -> None:
+    tried = 0
+
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        nonlocal tried
+        if request.path_with_query() == "/":
+            respond(request, out)(b"done")
+            return
+        tried += 1
+        if tried == 1:
+            await asyncio.sleep(0)
+            # What a deadline that begins now would be.
+            handler.config = replace(handler.config, timeout=1000.0)
+            raise Trap("used again")
+        await asyncio.sleep(1000)
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        await client.ask(get("/"))
+        assert (await client.ask(get("/late"))).status == 504
+        assert tried == 2
+
+    handler = ScriptedHandler(guests, script, max_instance_reuse_count=20, timeout=0.2, **KEPT)
+    serve(loop, handler, test)
 
 
 def test_a_request_that_fails_on_a_fresh_instance_too_says_nothing_of_the_reuse(guests: Guests, loop: str) -> None:

@@ -84,6 +84,7 @@ class Exchange:
     __slots__ = (
         "_call",
         "_connection",
+        "_deadline",
         "_done",
         "_informed",
         "_instance",
@@ -117,6 +118,7 @@ class Exchange:
         self._read = False
         # How many requests an instance had served when this one failed with it, which a fresh one is to serve.
         self._spoilt = 0
+        self._deadline: float | None = None
         self.abandoned = False
         self.awaited = head.expect_continue
         self._task: asyncio.Task[None] | None = None
@@ -168,11 +170,15 @@ class Exchange:
     async def _run(self, call: Call) -> None:
         error: BaseException | None = None
         timeout = asyncio.timeout(self._connection.handler.config.timeout)
+        if self._deadline is not None:
+            # A second guest has what the first one left of the request's time.
+            timeout = asyncio.timeout_at(self._deadline)
         try:
             async with timeout:
                 await call
         except BaseException as failure:
             error = failure
+        self._deadline = timeout.when()
         try:
             self._finish(error, timeout.expired())
             if isinstance(error, (KeyboardInterrupt, SystemExit)):
