@@ -223,7 +223,8 @@ def test_cancelled_at_every_await(engine: Engine, name: str, who: str) -> None:
         try:
             before = left()
             n, completed = 0, None
-            while completed is None:
+            # On a busy machine some of the waits may be over before they begin: then it is done once more.
+            while completed is None or (who == "guest" and completed[0] < case.suspensions):
                 assert n < 1000
                 client = Client()
                 completed = await WHO[who](engine, pre, case.request(f"{host}:{port}"), n, client)
@@ -235,7 +236,6 @@ def test_cancelled_at_every_await(engine: Engine, name: str, who: str) -> None:
             assert len(body) == case.size
             # Every one of them was interrupted, also where timers make them more or fewer.
             assert n > count
-            assert who == "embedder" or count >= case.suspensions
         finally:
             server.close()
 

@@ -29,7 +29,7 @@ from wasi_http.component.types import (
     ValType,
     VariantType,
 )
-from wasi_http.engine import Assembly, Engine, Module, Store, Trap, wat_to_wasm
+from wasi_http.engine import Assembly, Engine, EngineConfig, Module, Store, Trap, wat_to_wasm
 from wasi_http.fields import ENTRY_OVERHEAD, Fields
 from wasi_http.resources import MAX_PART, OutgoingRequest, OutgoingResponse, RequestOptions
 from wasi_http.server.config import ServerConfig
@@ -126,6 +126,12 @@ ELEMENTS: list[tuple[ValType, Callable[[int, int], bytes], int]] = [
     (FlagsType(tuple(f"b{i}" for i in range(10)), Few), lambda at, i: struct.pack("<H", i % 1024), 0),
     (BorrowType(THING), lambda at, i: struct.pack("<I", 1), 0),
 ]
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    """One whose guests are not interrupted in what they do for the tests: that has no fiber."""
+    return Engine(EngineConfig(max_instances=10, cache=False, start_time_limit=600.0))
 
 
 class Guest:
