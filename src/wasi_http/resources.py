@@ -456,7 +456,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
     def set(param: Own[ResponseOutparam], response: Ok[Own[OutgoingResponse]] | Err[ErrorCode]) -> None:
         outcome = param._outcome = response.value
         if isinstance(outcome, OutgoingResponse):
-            outcome.hand_over("GET" if param.request is None else param.request.verb)
+            outcome.hand_over("GET" if param.request is None else param.request._method)
         if param._receiver is not None:
             param._receiver(outcome)
         elif param._signal is not None:

@@ -326,20 +326,20 @@ class Exchange:
         instance = self._instance
         if instance is not None:
             instance.state.end()
-            failed = isinstance(error, Trap) or (error is None and self._response is None)
-            if failed and instance.served > 1 and self._untouched(instance):
+        response, refusal = self._response, 0
+        if error is not None or response is None:
+            spoilt = instance is not None and instance.served > 1 and (error is None or isinstance(error, Trap))
+            if instance is not None and spoilt and self._untouched(instance):
                 self._start_again(instance)
                 return
+            if not self.abandoned:
+                refusal = self._explain(error, timed_out)
+        else:
+            if self._spoilt:
+                self._connection.instances.limit(self._spoilt)
+            if not isinstance(response, ErrorCode) and response.status >= 500 and (note := self._memory_note()):
+                self._connection.handler.report(self, f"the guest answered {response.status}{note}")
         self._done = True
-        if self._spoilt and error is None and self._response is not None:
-            self._connection.instances.limit(self._spoilt)
-        refusal = 0
-        if (error is not None or self._response is None) and not self.abandoned:
-            refusal = self._explain(error, timed_out)
-        elif isinstance(self._response, OutgoingResponse) and self._response.status >= 500:
-            note = self._memory_note()
-            if note:
-                self._connection.handler.report(self, f"the guest answered {self._response.status}{note}")
         complete = self._response is not None and (self.outgoing is None or self.outgoing.ended)
         if self._writer is not None and not complete:
             # Clients get what there is before they learn that there is no more.

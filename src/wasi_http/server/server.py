@@ -48,6 +48,7 @@ class Worker:
         self.active: set[Exchange] = set()
         self.stopping = False
         self._turns = Turns.of(handler.engine)
+        self._most = handler.config.max_concurrent_requests
         # A queue from whose middle those can go whose clients do. The values say since when they wait.
         self._waiting: dict[Exchange, float] = {}
         self._newest = False
@@ -206,7 +207,7 @@ class Worker:
 
     def admit(self, exchange: Exchange) -> None:
         """Starts an exchange, or lets it wait for its turn."""
-        if self._full:
+        if len(self.active) >= self._most:
             self._waiting[exchange] = self.now
             if self._retired:
                 self._retire_early()
@@ -219,7 +220,7 @@ class Worker:
 
     @property
     def _full(self) -> bool:
-        return len(self.active) >= self.handler.config.max_concurrent_requests
+        return len(self.active) >= self._most
 
     def withdraw(self, exchange: Exchange) -> None:
         """An exchange does not wait for its turn any more."""
