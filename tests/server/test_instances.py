@@ -87,7 +87,7 @@ def test_a_guest_that_goes_on_after_its_response_keeps_its_instance(guests: Gues
     async def test(server: Serving) -> None:
         client = await server.connect()
         assert (await client.ask(get("/after"))).body == b"answered\n"
-        assert (await client.ask(get("/status/200"))).head == STATUS
+        assert (await client.ask(get("/status/200"))).status == 200
         # The one at work, and the one that served the second request.
         assert len(server.worker.active) == 1
         assert served(server) == [1]
@@ -142,7 +142,7 @@ def test_an_instance_whose_client_left_is_not_used_again(guests: Guests, loop: s
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(get("/status/200") + get(path))
-        assert (await client.reply()).head == STATUS
+        assert (await client.reply()).status == 200
         await until(lambda: server.worker.active)
         client.reset()
         await server.idle()
@@ -162,7 +162,7 @@ def test_idle_instances_are_dropped(guests: Guests, loop: str) -> None:
         assert len(server.worker.instances) == 3
         # Those that are not needed grow old while one is.
         while len(server.worker.instances) > 1:
-            assert (await clients[0].ask(get("/status/200"))).head == STATUS
+            assert (await clients[0].ask(get("/status/200"))).status == 200
             await asyncio.sleep(0.005)
         assert served(server)[0] > 2
         await until(lambda: len(server.worker.instances) == 0)
@@ -191,7 +191,7 @@ def test_no_more_instances_than_requests_at_once(guests: Guests, loop: str) -> N
 def test_idle_instances_are_dropped_when_the_server_stops(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         before = live_stores()
-        assert (await server.ask(get("/status/200"))).head == STATUS
+        assert (await server.ask(get("/status/200"))).status == 200
         assert (len(server.worker.instances), live_stores()) == (1, before + 1)
         server.stop.set()
         await server.ended
