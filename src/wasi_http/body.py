@@ -229,9 +229,12 @@ class OutgoingBody(Resource, name="outgoing-body"):
         pipe = this.pipe
         if pipe.error is not None:
             raise Err(error_code_of(pipe.error))
-        # Nothing written is right for a response to HEAD; whether it is one will be seen when it is handed over.
-        judged = this.written or this.handed or not this.optional
-        if this.declared is not None and this.written != this.declared and judged:
+        if (
+            this.declared is not None
+            and this.written != this.declared
+            # Nothing written is right for a response to HEAD; whether it is one will be seen when it is handed over.
+            and (this.written or this.handed or not this.optional)
+        ):
             raise Err(this.fail_size().code)
         entries = None if trailers is None else trailers.entries_
         if entries and not _FRAMING.isdisjoint(name for name, _ in entries):

@@ -253,14 +253,17 @@ class OutgoingResponse(Resource, name="outgoing-response"):
         self.charge(self.fields.view.table, body.pipe.limit)
         return body
 
-    def hand_over(self, method: str) -> None:
-        """The guest has given it as the answer to a request with this method."""
+    def hand_over(self, request: IncomingRequest | None) -> None:
+        """The guest has given it as the answer to this request."""
         body = self._body
         if body is not None:
             body.handed = True
-            status = self.status
-            if method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300):
+            if body.declared is not None and self._is_bodiless("GET" if request is None else request.verb):
                 body.declared = None
+
+    def _is_bodiless(self, method: str) -> bool:
+        status = self.status
+        return method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300)
 
     def drop(self) -> None:
         # Never sent: nobody will read what the guest still writes.
@@ -456,7 +459,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
     def set(param: Own[ResponseOutparam], response: Ok[Own[OutgoingResponse]] | Err[ErrorCode]) -> None:
         outcome = param._outcome = response.value
         if isinstance(outcome, OutgoingResponse):
-            outcome.hand_over("GET" if param.request is None else param.request._method)
+            outcome.hand_over(param.request)
         if param._receiver is not None:
             param._receiver(outcome)
         elif param._signal is not None:

@@ -136,9 +136,9 @@ class Pool:
     def _let_go(self, place: Place, guest: ConnectionQuota | None) -> None:
         if guest is not None:
             for held in (place.held, self._held):
-                held[guest] -= 1
-                if not held[guest]:
-                    del held[guest]
+                left = held.pop(guest) - 1
+                if left:
+                    held[guest] = left
 
     # Places
 

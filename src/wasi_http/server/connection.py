@@ -93,6 +93,7 @@ class Connection(asyncio.Protocol):
     """The protocol of one connection. ``closed`` says that nothing can be written any more."""
 
     __slots__ = (
+        "_access",
         "_arrived",
         "_burst",
         "_checked",
@@ -105,6 +106,7 @@ class Connection(asyncio.Protocol):
         "_patience",
         "_reading",
         "_receiving",
+        "_request_headers",
         "_resetting",
         "_resuming",
         "_sent",
@@ -123,6 +125,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, worker: Owner) -> None:
         self._worker = worker
         self.handler = worker.handler
+        self._access = worker.handler.access
+        self._request_headers = worker.handler.request_headers
         self.instances = worker.instances
         self.loop = worker.loop
         self.scheme = Scheme.HTTP
@@ -164,8 +168,8 @@ class Connection(asyncio.Protocol):
         receiving, self._receiving = self._receiving, None
         self._worker.disconnected(self)
         if exchange is not None:
-            if self.handler.access is not None:
-                self.handler.access.end(exchange, self._written)
+            if self._access is not None:
+                self._access.end(exchange, self._written)
             exchange.leave()
         elif receiving is not None:
             receiving.cut_short()
@@ -173,14 +177,18 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if not self._parser.pending or self._receiving is not None:
+        parser = self._parser
+        if self._receiving is not None or not parser.held:
             self.since = self._worker.now
+        self._resuming = True
         try:
-            self._parser.feed(data)
+            parser.feed(data)
         except RemoteProtocolError as error:
             self._reject(error)
         else:
             self.update_reading()
+        finally:
+            self._resuming = False
 
     def eof_received(self) -> bool:
         if self._lingering:
@@ -212,11 +220,11 @@ class Connection(asyncio.Protocol):
     # Parser
 
     def on_request(self, head: RequestHead) -> None:
-        if self.handler.request_headers:
-            self.handler.request_headers.apply(head)
+        if self._request_headers is not None:
+            self._request_headers.apply(head)
         exchange = self._exchange = Exchange(self, head)
-        if self.handler.access is not None:
-            self.handler.access.begin(exchange, self._transport, self._written)
+        if self._access is not None:
+            self._access.begin(exchange, self._transport, self._written)
         if head.has_body:
             self._receiving = exchange
             self._discarded = 0
@@ -278,14 +286,17 @@ class Connection(asyncio.Protocol):
         if self._lingering:
             full = False
         elif exchange is None:
-            full = self._parser.complete and self._parser.pending > _MAX_PENDING
+            parser = self._parser
+            full = parser.held != b"" and parser.complete and parser.pending > _MAX_PENDING
         else:
             body = exchange.body
             full = body is not None and not body.cancelled and body.size >= body.limit
-        if full and self._reading:
+        if full is not self._reading:
+            return
+        if full:
             self._reading = False
             transport.pause_reading()
-        elif not full and not self._reading:
+        else:
             self._reading = True
             self.since = self._worker.now
             transport.resume_reading()
@@ -296,8 +307,8 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
-        if self.handler.access is not None:
-            self.handler.access.end(exchange, self._written)
+        if self._access is not None:
+            self._access.end(exchange, self._written)
         if not keep_alive:
             self._closing = True
         if self._receiving is not None:
@@ -319,8 +330,8 @@ class Connection(asyncio.Protocol):
         if exchange is not self._exchange:
             return
         self._exchange = None
-        if self.handler.access is not None:
-            self.handler.access.end(exchange, self._written)
+        if self._access is not None:
+            self._access.end(exchange, self._written)
         self._end_early(framed)
 
     def _break_off(self, exchange: Exchange) -> None:
@@ -372,7 +383,7 @@ class Connection(asyncio.Protocol):
             return
         if self._resuming:
             self._parser.next_message()
-            return  # to the call below, which goes on with it
+            return  # to `data_received` or the call below, which goes on with it
         self._resuming = True
         try:
             self._parser.next_message()

@@ -78,14 +78,13 @@ class Exchange:
     """A request that is being handled.
 
     ``number`` is its number in the log once it has started. ``abandoned`` says that nobody waits for the response any
-    more, ``awaited`` that the client sends the body only when it is asked for it, and was not yet.
+    more, ``awaited`` that the client sends the body only when it is asked for it, and was not yet, ``done`` that the
+    guest has finished.
     """
 
     __slots__ = (
-        "_call",
         "_connection",
         "_deadline",
-        "_done",
         "_informed",
         "_instance",
         "_read",
@@ -98,6 +97,7 @@ class Exchange:
         "abandoned",
         "awaited",
         "body",
+        "done",
         "head",
         "number",
         "outgoing",
@@ -113,7 +113,7 @@ class Exchange:
         self._writer: ResponseWriter | None = None
         self._responded = False
         self._refused = 0
-        self._done = False
+        self.done = False
         self._informed = 0
         self._read = False
         # How many requests an instance had served when this one failed with it, which a fresh one is to serve.
@@ -122,21 +122,18 @@ class Exchange:
         self.abandoned = False
         self.awaited = head.expect_continue
         self._task: asyncio.Task[None] | None = None
-        self._call: Call | None = None
         self._instance: Instance | None = None
 
     def start(self) -> None:
         """Runs the guest until it is done or has to wait, and writes what there is of a response."""
         head, connection = self.head, self._connection
-        self.number = next(connection.handler.numbers)
+        number = self.number = next(connection.handler.numbers)
         body = self.body
         if body is not None:
             body.writable.add(connection.update_reading)
         error: BaseException | None = None
         try:
-            instances = connection.instances
-            instance = instances.make(self.number) if self._spoilt else instances.take(self.number)
-            self._instance = instance
+            instance = self._instance = connection.instances.take(number, self._spoilt > 0)
             request = IncomingRequest(
                 instance.state,
                 head.method.decode("ascii"),
@@ -147,7 +144,7 @@ class Exchange:
                 body,
                 None if body is None else self._demand,
             )
-            call = self._call = instance.proxy.wasi_http_incoming_handler.start_handle(
+            call = instance.proxy.wasi_http_incoming_handler.start_handle(
                 instance.store, request, ResponseOutparam(self._set, self._inform)
             )
             if not call.poll():
@@ -313,7 +310,7 @@ class Exchange:
 
     def _complete(self, keep_alive: bool) -> None:
         self._responded = True
-        if self.outgoing is not None:
+        if self._writer is not None and self.outgoing is not None:
             self.outgoing.readable.remove(self._advance)
         self._connection.response_complete(self, keep_alive)
 
@@ -321,7 +318,7 @@ class Exchange:
 
     def _finish(self, error: BaseException | None, timed_out: bool = False) -> None:
         """The guest is done; ``error`` is what stopped it."""
-        if self._done:
+        if self.done:
             return
         instance = self._instance
         if instance is not None:
@@ -339,8 +336,8 @@ class Exchange:
                 self._connection.instances.limit(self._spoilt)
             if not isinstance(response, ErrorCode) and response.status >= 500 and (note := self._memory_note()):
                 self._connection.handler.report(self, f"the guest answered {response.status}{note}")
-        self._done = True
-        complete = self._response is not None and (self.outgoing is None or self.outgoing.ended)
+        self.done = True
+        complete = response is not None and (self.outgoing is None or self.outgoing.ended)
         if self._writer is not None and not complete:
             # Clients get what there is before they learn that there is no more.
             self._advance()
@@ -380,7 +377,7 @@ class Exchange:
             elif body.error is not None:
                 fresh.fail(body.error)
             body.writable.remove(self._connection.update_reading)
-        self._task = self._call = self._instance = self._response = self.outgoing = None
+        self._task = self._instance = self._response = self.outgoing = None
         self._connection.instances.give_back(instance, False)
         self.start()
 
@@ -414,7 +411,7 @@ class Exchange:
     def _release(self, intact: bool) -> None:
         """Lets go of the instance, which is dropped with all that its guest holds or, if ``intact``, may be kept."""
         instance, body = self._instance, self.body
-        self._call = self._instance = None
+        self._instance = None
         if instance is None:
             return
         if intact and body is not None:
@@ -428,7 +425,7 @@ class Exchange:
         self._abandon()
         if self._task is None:
             self._connection.withdraw(self)
-        elif not self._done:
+        elif not self.done:
             if self._instance is not None:
                 self._instance.store.spun = 0
             self._connection.retire(self)
@@ -479,8 +476,3 @@ class Exchange:
         if self._refused or response is None or isinstance(response, ErrorCode) or not self.begun:
             return self._refused
         return response.status
-
-    @property
-    def done(self) -> bool:
-        """Whether the guest has finished."""
-        return self._done

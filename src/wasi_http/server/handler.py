@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
@@ -44,26 +44,25 @@ class ServerState(WasiHttpView):
     ``requested`` says that the guest has sent a request for the present one.
     """
 
-    __slots__ = ("_handler", "_quota", "ctx", "http", "requested", "table")
+    __slots__ = ("_guest", "_handler", "_quota", "ctx", "http", "requested", "table")
 
-    def __init__(self, handler: Handler, ctx: WasiCtx) -> None:
+    def __init__(self, handler: Handler, ctx: GuestCtx) -> None:
         self._handler = handler
         self._quota: ConnectionQuota | None = None
         self.table = ResourceTable(handler.config.max_resources, value_limit=handler.config.value_limit)
-        self.ctx = ctx
+        self._guest = ctx
+        self.ctx: WasiCtx = ctx  # type: ignore[assignment]  # it behaves like one
         self.http = handler.http
         self.requested = False
 
     def begin(self, number: int) -> None:
         """Another request is served."""
         self.requested = False
-        if isinstance(self.ctx, GuestCtx):
-            self.ctx.renumber(number)
+        self._guest.renumber(number)
 
     def end(self) -> None:
         """The request is over: its unfinished lines are written."""
-        if isinstance(self.ctx, GuestCtx):
-            self.ctx.close()
+        self._guest.close()
 
     def send_request(
         self, request: ClientRequest, config: OutgoingRequestConfig
@@ -95,7 +94,7 @@ class Handler:
         self.config = config
         self.http = WasiHttpCtx()
         self.client = Client(config.client)
-        self.request_headers = RequestHeaders(config.request_headers)
+        self.request_headers = RequestHeaders(config.request_headers) if config.request_headers else None
         self.numbers = itertools.count()
         self._numbered = "" if worker is None else f"{worker}-"
         self._warned: set[str | None] = set()
@@ -108,9 +107,9 @@ class Handler:
         """A request's number as the log has it: no other worker's request has the same."""
         return f"{self._numbered}{number}"
 
-    def context(self, number: int) -> WasiCtx:
+    def context(self, number: int) -> GuestCtx:
         """The WASI context of a request's guest."""
-        return cast(WasiCtx, GuestCtx(self, number))
+        return GuestCtx(self, number)
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
         store = Store(self.engine, state, self.config.store_limits)

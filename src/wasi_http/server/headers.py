@@ -56,9 +56,6 @@ class RequestHeaders:
             raise ValueError("there can be only one Host")
         self._authority = hosts[0] if hosts else None
 
-    def __bool__(self) -> bool:
-        return bool(self._fields)
-
     def apply(self, head: RequestHead) -> None:
         names = self._names
         head.headers = [field for field in head.headers if field[0].lower() not in names] + self._fields

@@ -48,17 +48,13 @@ class Instances:
         """How many are idle."""
         return len(self._idle)
 
-    def take(self, number: int) -> Instance:
-        """An instance for the request of that number; raises `Trap` when a fresh one cannot start."""
-        if self._idle:
+    def take(self, number: int, fresh: bool = False) -> Instance:
+        """An instance for the request of that number, ``fresh`` or not; raises `Trap` when a fresh one cannot start."""
+        if self._idle and not fresh:
             instance = self._idle.pop()
             instance.served += 1
             instance.state.begin(number)
             return instance
-        return self.make(number)
-
-    def make(self, number: int) -> Instance:
-        """A fresh instance for the request of that number; raises `Trap` when it cannot start."""
         handler = self._handler
         state = ServerState(handler, handler.context(number))
         try:

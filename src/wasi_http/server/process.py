@@ -28,7 +28,6 @@ from wasi_http.server.log import Log, LogStream, cut
 from wasi_http.server.server import Worker
 from wasi_http.server.signals import end_early, handling, ignore
 from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
-from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["ServeError", "Setup", "run"]
 
@@ -225,7 +224,7 @@ def _load(setup: Setup, progress: Progress | None, log: Log, worker: int | None 
 def _try(handler: Handler) -> None:
     """Makes an instance, where address space is so short that there may be none."""
     try:
-        store, _ = handler.instantiate(ServerState(handler, WasiCtx()))
+        store, _ = handler.instantiate(ServerState(handler, handler.context(0)))
     except (Trap, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise ServeError(f"the limit of address space (ulimit -v) leaves no room for an instance: {reason}") from None

@@ -261,7 +261,7 @@ class Worker:
             self._retired.pop(exchange, None)
         if self._waiting:
             self._turns.join(self._start_waiting)
-        if not self.active:
+        if self.stopping:
             self._quiet.set()
 
     def _start_waiting(self) -> None:

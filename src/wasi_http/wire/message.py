@@ -73,7 +73,6 @@ class MessageParser:
     __slots__ = (
         "__weakref__",
         "_blank",
-        "_buffer",
         "_chunks",
         "_eof",
         "_keep_alive",
@@ -88,6 +87,7 @@ class MessageParser:
         "_scan",
         "_start",
         "_state",
+        "held",
     )
 
     #: Finds the end of a head, whose lines may end with LF alone or not.
@@ -102,8 +102,9 @@ class MessageParser:
         self._max_line = min(limits.start_line, limits.head)
         self._max_headers = limits.headers
         self._state = HEAD
-        # What is held, from `_start` on; a bytearray while an unfinished head or requests that wait are added to.
-        self._buffer: bytes | bytearray = b""
+        #: What is held, from `_start` on, empty if nothing; see `pending`. A bytearray while an unfinished head or
+        #: requests that wait are added to.
+        self.held: bytes | bytearray = b""
         self._start = 0
         self._scan = 0  # how much of what is held is known not to contain the end of a head
         self._blank = False  # an empty line before the head was skipped
@@ -116,7 +117,7 @@ class MessageParser:
     @property
     def pending(self) -> int:
         """Bytes held: an unfinished head or line, or what follows a complete message."""
-        return len(self._buffer) - self._start
+        return len(self.held) - self._start
 
     @property
     def complete(self) -> bool:
@@ -130,16 +131,16 @@ class MessageParser:
         """
         if self._running:
             raise LocalProtocolError("feed() called from within an event")
-        if self._buffer:
-            held = self._buffer
+        if self.held:
+            held = self.held
             if isinstance(held, bytes):
-                held = self._buffer = bytearray(held[self._start :])
+                held = self.held = bytearray(held[self._start :])
                 self._start = 0
             held += data
             if self._waits(held):
                 return
             data = bytes(held)
-            self._buffer = b""
+            self.held = b""
         self._run(data, 0)
 
     def _waits(self, held: bytearray) -> bool:
@@ -224,7 +225,7 @@ class MessageParser:
                 # Copied only where that frees more than it costs.
                 data = data[position:]
                 position = 0
-            self._buffer = data
+            self.held = data
             self._start = position
 
     def _check_partial_head(self, data: bytes | bytearray, position: int) -> int:

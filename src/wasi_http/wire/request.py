@@ -135,9 +135,9 @@ class RequestParser(MessageParser):
         self._state = HEAD if self._keep_alive else CLOSED
         if self._running:
             return
-        if self._buffer:
-            data, position = bytes(self._buffer), self._start
-            self._buffer = b""
+        if self.held:
+            data, position = bytes(self.held), self._start
+            self.held = b""
             self._start = 0
             self._run(data, position)
         if self._eof and self._state != COMPLETE:
@@ -291,7 +291,7 @@ class RequestParser(MessageParser):
             _refuse(error)
 
     def _end_of_input_in_head(self) -> None:
-        if self._buffer[self._start :].strip(b"\r\n"):
+        if self.held[self._start :].strip(b"\r\n"):
             raise RemoteProtocolError(Reason.INCOMPLETE_HEAD)
 
 

@@ -111,7 +111,7 @@ class ResponseParser(MessageParser):
     @property
     def reusable(self) -> bool:
         """The response is complete, nothing came behind it, and the server keeps the connection open."""
-        return self._state == COMPLETE and self._keep_alive and not self._buffer and not self._eof
+        return self._state == COMPLETE and self._keep_alive and not self.held and not self._eof
 
     def _read_head(self, data: bytes, position: int) -> int:
         end = data.find(b"\r\n\r\n", position + self._scan) + 4
@@ -236,7 +236,7 @@ class ResponseParser(MessageParser):
         return _FOLD.sub(b" ", section), match
 
     def _end_of_input_in_head(self) -> None:
-        raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self._buffer or self._informational else Reason.NO_RESPONSE)
+        raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self.held or self._informational else Reason.NO_RESPONSE)
 
 
 def _parse(section: bytes) -> list[Field]:

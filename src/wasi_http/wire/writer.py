@@ -94,8 +94,8 @@ def _parse_length(value: bytes) -> int:
     return int(value)
 
 
-def _is_target(target: bytes) -> bool:
-    """Whether it can stand in a request line, as the whole of a target; beyond ASCII it is UTF-8."""
+def _is_utf8_target(target: bytes) -> bool:
+    """Whether it can stand in a request line, as the whole of a target, which may have UTF-8 beyond ASCII."""
     if _TARGET.fullmatch(target) is None:
         return False
     try:
@@ -359,7 +359,11 @@ class RequestWriter(_BodyWriter):
         if self._framing is not None:
             raise LocalProtocolError("a second head")
         method = self._method
-        if not (_TOKEN.fullmatch(method) and _is_target(target) and (not host or _VISIBLE.fullmatch(host))):
+        if not (
+            _TOKEN.fullmatch(method)
+            and (_VISIBLE.fullmatch(target) or _is_utf8_target(target))
+            and (not host or _VISIBLE.fullmatch(host))
+        ):
             raise LocalProtocolError("invalid method, target or host")
         parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
         lines = 3 + len(headers)
