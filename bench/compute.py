@@ -17,7 +17,7 @@ TARGET = 1.25
 
 def main() -> bool:
     parser = measure.parser(__doc__ or "", rounds=5)
-    parser.add_argument("--steps", type=int, default=10_000_000, help="how often the guest goes round its loop")
+    parser.add_argument("--steps", type=int, default=2_000_000, help="how often the guest goes round its loop")
     options = parser.parse_args()
     measure.heading(f"compute: {options.steps:,} rounds of a JavaScript loop")
     component = peers.guest("js_fetch")

@@ -18,7 +18,7 @@ __all__ = ["fail", "failures_of"]
 
 def fail(message: str) -> NoReturn:
     """Ends the program."""
-    from wasi_http.server.log import visible
+    from wasi_http.engine.errors import visible
 
     click.echo("\n".join(visible(line) for line in f"error: {message}".split("\n")), err=True)
     sys.exit(1)

@@ -23,7 +23,6 @@ __all__ = ["Connection", "Owner"]
 # How far, in seconds, a timer may be off: uvloop counts in milliseconds.
 _SLACK: Final = 0.001
 
-
 # How long, in seconds, what was written of a request that failed may take to leave.
 _LINGER: Final = 1.0
 

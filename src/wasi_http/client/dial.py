@@ -24,6 +24,7 @@ from wasi_http.wire.response import ResponseHead, ResponseParser
 
 __all__ = ["dial"]
 
+
 async def dial(
     config: ClientConfig,
     resolve: Resolver,

@@ -12,6 +12,7 @@ __all__ = [
     "UnsupportedWasmtime",
     "excerpt",
     "expect",
+    "visible",
 ]
 
 MAX_EXCERPT = 1000
@@ -24,13 +25,22 @@ MAX_FRAME_NAME = 200
 """Characters of the name of a function, and of a module, in a backtrace."""
 
 
+def visible(text: str, keep: str = "") -> str:
+    """The text with escapes in place of what does not print, except the characters to ``keep``."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else _escaped(ord(c)) for c in text)
+
+
+def _escaped(code: int) -> str:
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
+
+
 def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
     """Foreign text for a message: cut in the middle, what does not print escaped, except the characters to ``keep``."""
     if len(text) > limit:
         text = f"{text[: limit // 2]} … {text[len(text) - limit // 2 :]}"
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
+    return visible(text, keep)
 
 
 def expect(kind: type, value: object, usage: str) -> None:

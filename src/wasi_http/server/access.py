@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from wasi_http.server.log import cut, visible
+from wasi_http.engine.errors import visible
+from wasi_http.server.log import cut
 from wasi_http.server.spool import Spool
 from wasi_http.wire.request import RequestHead
 

@@ -12,10 +12,11 @@ from wasi_http.component import ResourceTable
 from wasi_http.context import WasiHttpCtx
 from wasi_http.egress import EgressDenied
 from wasi_http.engine import Engine, Store
+from wasi_http.engine.errors import visible
 from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
-from wasi_http.server.log import GuestOutput, Log, cut, visible, visible_lines
+from wasi_http.server.log import GuestOutput, Log, cut, visible_lines
 from wasi_http.server.spool import Spool
 from wasi_http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx

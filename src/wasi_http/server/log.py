@@ -13,10 +13,11 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
+from wasi_http.engine.errors import visible
 from wasi_http.server.spool import Spool
 from wasi_http.wasi.io import SINK_PERMIT, OutputStream, Signal
 
-__all__ = ["GuestOutput", "Log", "LogStream", "cut", "visible", "visible_lines"]
+__all__ = ["GuestOutput", "Log", "LogStream", "cut", "visible_lines"]
 
 # Of the text of a line, in characters: guests must not fill the log with what they say of themselves.
 _MAX_TEXT: Final = 8192
@@ -109,15 +110,6 @@ class GuestOutput(OutputStream):
 def cut(text: str, most: int) -> str:
     """At most so many characters, with a mark where something is missing."""
     return text if len(text) <= most else f"{text[:most]} …"
-
-
-def visible(text: str) -> str:
-    """The text with escapes in place of what cannot be printed."""
-    return text if text.isprintable() else "".join(c if c.isprintable() else _escaped(ord(c)) for c in text)
-
-
-def _escaped(code: int) -> str:
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 1 << 16 else f"\\U{code:08x}"
 
 
 def visible_lines(data: bytes) -> bytes:

@@ -16,6 +16,7 @@ from types import FrameType
 
 __all__ = ["end_early", "handling", "ignore"]
 
+
 def _respected(number: signal.Signals) -> bool:
     """Whether a signal was not ignored from the start."""
     return signal.getsignal(number) is not signal.SIG_IGN
