@@ -309,7 +309,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def set_method(self, method: Method) -> None:
         if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or _TOKEN(method.value) is None):
             raise Err(None)
-        self._keep(str(method), str(self.verb))
+        if isinstance(method, Method.Other) or isinstance(self.verb, Method.Other):
+            self._keep(str(method), str(self.verb))
         self.verb = method
 
     @method
@@ -335,7 +336,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def set_scheme(self, scheme: Scheme | None) -> None:
         if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or _SCHEME(scheme.value) is None):
             raise Err(None)
-        self._keep(str(scheme), str(self.scheme_))
+        if isinstance(scheme, Scheme.Other) or isinstance(self.scheme_, Scheme.Other):
+            self._keep(str(scheme), str(self.scheme_))
         self.scheme_ = scheme
 
     @method
@@ -354,7 +356,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
 
     def _keep(self, new: str | None, old: str | None) -> None:
         """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
-        self.charge(self.fields.view.table, _size(new) - _size(old))
+        # A character takes four bytes at most.
+        self.charge(self.fields.view.table, 4 * (len(new or "") - len(old or "")))
 
     @method
     def headers(self) -> Own[Fields]:
@@ -368,11 +371,6 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def drop(self) -> None:
         if self.body_ is not None:
             self.body_.cancel()
-
-
-def _size(text: str | None) -> int:
-    """What the host keeps of a text at most, in bytes."""
-    return 0 if text is None else len(text) if text.isascii() else 4 * len(text)
 
 
 def _is_ipv6(address: str | None) -> bool:

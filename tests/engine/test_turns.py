@@ -227,6 +227,42 @@ def test_those_that_compute_go_on_beside_an_endless_stream_of_others(guests: Gue
     run(loop, main())
 
 
+def test_those_that_waited_for_the_host_go_on_in_one_turn(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        answer = asyncio.get_running_loop().create_future()
+        for number in range(MANY):
+            guests.plays[number] = lambda: asyncio.shield(answer)
+        calls = [guests.start(number) for number in range(MANY)]
+        await guests.started(*range(MANY))
+        guests.plays.update(dict.fromkeys(range(MANY), lambda: 0))
+        answer.set_result(1)
+        guests.close_turn()
+        rounds = 0
+        while not all(call.done() for call in calls):
+            await asyncio.sleep(0)
+            rounds += 1
+        assert rounds < MANY / 2
+
+    run(loop, main())
+
+
+def test_the_first_that_is_let_on_goes_on_however_long_the_loop_was_away(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        turns = guests.close_turn()
+        ran: list[str] = []
+        turns.join(lambda: (ran.append("first"), guests.close_turn()))
+        turns.join(lambda: ran.append("second"))
+        clock = asyncio.get_running_loop()
+        for _ in range(3):
+            # Whatever else the loop does takes all the time that a turn has.
+            clock.call_soon(guests.close_turn)
+            await asyncio.sleep(0)
+        await until(lambda: len(ran) == 2)
+        assert ran == ["first", "second"]
+
+    run(loop, main())
+
+
 def test_the_order_of_those_that_queue(guests: Guests, loop: str) -> None:
     async def main() -> None:
         turns = guests.close_turn()

@@ -124,8 +124,10 @@ class Pool:
         if guest is None:
             return True
         config = self._config
-        left_here = config.max_connections_per_host - place.open + len(place.idle)
-        left = config.max_connections - self.open + self.idle
+        busy_here, busy = place.open - len(place.idle), self.open - self.idle
+        left_here, left = config.max_connections_per_host - busy_here, config.max_connections - busy
+        if busy_here < left_here and busy < left:
+            return True  # whatever of them are its own
         return place.held.get(guest, 0) < left_here and self._held.get(guest, 0) < left
 
     def _hold(self, place: Place, guest: ConnectionQuota | None) -> None:

@@ -25,6 +25,7 @@ cdef class Clock:
     cdef C.wasm_engine_t* engine
     cdef PyThread_type_lock bell           # what a sleeping clock waits for: released by whoever wakes it
     cdef readonly object turns             # of event loops, see turns.py
+    cdef tuple latest                      # a reference to a loop, and its turns: those that were asked for last
     cdef int64_t ticks                     # slices that have ended
     cdef bint ticking
     cdef bint stopped

@@ -1,9 +1,9 @@
 """The turns of an event loop, shared by the guests that run on it.
 
 A turn of the loop has time for one slice of the engine's clock. Until that ends, guests that start or go on do so at
-once. After that they queue, and the loop looks at its timers and sockets between any two of them. Guests that have not
-used a slice yet go first, one after another while the turn lasts. One of the others, which compute, has a slice every
-few rounds. So a guest in an endless loop costs the others a slice now and then, and a thousand of them cost no more.
+once. After that they queue, and the loop looks at its timers and sockets before the next turn. Guests that have not
+used a slice yet go first, in order, as many as the turn has time for. One of the others, which compute, has a slice
+every few turns. So a guest in an endless loop costs the others a slice now and then, and a thousand of them no more.
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ from cython.cimports.wasi_http.engine.engine import Clock, Engine
 
 __all__ = ["Turns"]
 
-# Queues, by how often the slices that a guest has used can be halved.
-_LEVELS = cython.declare(cython.int, 12)
+# Queues: those that were let on and found the turn used up; those that have used no slice; the others, by how often the
+# slices that a guest has used can be halved; and those that are to be unwound.
+_FRONT = cython.declare(cython.int, 0)
+_LIGHT = cython.declare(cython.int, 1)
+_ENDING = cython.declare(cython.int, 13)
 
-# How often the loop goes round between the slices of guests that compute. What takes several rounds, like a connection
-# that is accepted, read and answered, need not wait for a slice with each.
+# How often the loop goes round between the slices of guests that compute, unless others use this many ticks meanwhile.
+# What takes several rounds, like a connection that is accepted, read and answered, need not wait for a slice with each.
 _ROUNDS = cython.declare(cython.int, 8)
+_TICKS = cython.declare(cython.int, 4)
+
+# How many are let on in one turn. Those for whom it has no time are let on again in the next.
+_BATCH = cython.declare(cython.int, 64)
 
 # How many guests that are cancelled may be unwound in one turn: the end of each takes some milliseconds at most, but a
 # thousand may be due at once. They have a queue of their own, behind the others.
@@ -58,20 +65,18 @@ class Turns:
         return self.ticks == self.clock.ticks
 
     def join(self, run: Callable[[], object], used: int = 0) -> None:
-        """Calls ``run`` when it is its turn; ``used`` is how many slices its guest has had.
-
-        ``run`` returns whether it runs the guest later, as the first thing in the loop's next turn.
-        """
-        self.enqueue(run, min(used.bit_length(), _LEVELS - 1))
+        """Calls ``run`` when it is its turn; ``used`` is how many slices its guest has had."""
+        self.enqueue(run, True, _level(used))
 
     def leave(self, run: Callable[[], object]) -> None:
         """Does not call it, if it was not called yet."""
-        for queue in () if self.queues is None else self.queues() or ():
-            queue.pop(run, None)
+        self.remove(run)
 
     async def wait(self, used: int) -> None:
         """Returns when it is the turn of the task, whose guest has used so many slices."""
-        await self._wait_in(min(used.bit_length(), _LEVELS - 1))
+        await self._wait_in(_level(used))
+        while not self.goes_on():
+            await self._wait_in(_FRONT)
 
     async def wait_to_end(self) -> None:
         """Returns when the guest of the task, which was cancelled, may be unwound: at once unless many are to be."""
@@ -79,108 +84,127 @@ class Turns:
             self.ended += 1
             self.schedule(self.hold())
         else:
-            await self._wait_in(_LEVELS)
+            await self._wait_in(_ENDING)
 
     async def _wait_in(self, level: int) -> None:
         future = asyncio.get_running_loop().create_future()
-
-        def run() -> bool:
-            if future.done():
-                return False
-            future.set_result(None)
-            return True
-
-        self.enqueue(run, level)
+        self.enqueue(future, False, level)
         try:
             await future
         finally:
-            self.leave(run)
+            if not future.done() or future.cancelled():
+                self.remove(future)
 
-    @cython.cfunc
     def hold(self) -> object:
         """The queues. They go when nothing is scheduled."""
         queues = None if self.queues is None else self.queues()
         if queues is None:
-            queues = _Queues({} for _ in range(_LEVELS + 1))
+            queues = _Queues({} for _ in range(_ENDING + 1))
             self.queues = weakref.ref(queues)
+            self.let_on = {}
+            self.rounds = 0
+            self.computed = self.clock.ticks
         return queues
 
-    @cython.cfunc
-    def enqueue(self, run: object, level: cython.int):
+    def enqueue(self, waiter: object, called: cython.bint, level: cython.int):
         queues = self.hold()
         queue: dict = queues[level]
-        queue[run] = None
+        queue[waiter] = called
         self.schedule(queues)
 
-    @cython.cfunc
+    def remove(self, waiter: object):
+        queues = None if self.queues is None else self.queues()
+        if queues is not None:
+            for queue in queues:
+                queue.pop(waiter, None)
+            self.let_on.pop(waiter, None)
+
     def schedule(self, queues: object):
         if not self.scheduled:
             self.scheduled = True
             asyncio.get_running_loop().call_soon(self._turn, queues)
 
     def _turn(self, queues: object) -> None:
+        """Opens the turn for those that the last one let on, which come next, and lets others on to the next one."""
+        count: cython.int
+        level: cython.int
+        queue: dict
         self.scheduled = False
         self.ended = 0
-        ends: dict = queues[_LEVELS]
-        while ends and self.ended < _ENDS:
-            run = next(iter(ends))
-            del ends[run]
-            self.schedule(queues)
-            if run():
-                self.ended += 1
-        if self.granted:
-            # A slice is over; sockets come first.
-            self.granted = False
-            if any(queues):
-                self.schedule(queues)
-            return
+        queue = queues[_ENDING]
+        while queue and self.ended < _ENDS:
+            self.ended += self.let_on_next(queues, queue)
         self.ticks = self.clock.ticks
+        self.fresh = True
         self.rounds += 1
-        if self.rounds > _ROUNDS and (run := self.take_heavy(queues)) is not None:
-            self.schedule(queues)
+        if self.rounds > _ROUNDS or self.ticks - self.computed >= _TICKS:
+            queue = self.next_that_computes(queues)
             # One whose guest was cancelled leaves the turn to others.
-            if run():
+            if queue is not None and self.let_on_next(queues, queue):
                 self.rounds = 0
-                self.grant()
+                self.computed = self.ticks
                 return
-        light: dict = queues[0]
-        while light and self.is_open():
-            run = next(iter(light))
-            del light[run]
-            # Before it runs, which may fail.
-            self.schedule(queues)
-            if run():
-                self.grant()
-                return
+        count = 0
+        for level in range(_FRONT, _LIGHT + 1):
+            queue = queues[level]
+            while queue and count < _BATCH:
+                count += self.let_on_next(queues, queue)
         if any(queues):
             self.schedule(queues)
 
-    @cython.cfunc
-    def grant(self):
-        """The rest of this turn and the beginning of the next are given away."""
-        self.granted = True
-        self.ticks = -1
+    def let_on_next(self, queues: object, queue: dict) -> cython.bint:
+        """The first of the queue runs in the loop's next round, behind `_turn`. Whether there is anything to run."""
+        self.schedule(queues)
+        waiter = next(iter(queue))
+        if queue.pop(waiter):
+            self.let_on[waiter] = True
+            asyncio.get_running_loop().call_soon(self._call, waiter, queues)
+        elif waiter.done():
+            return False
+        else:
+            waiter.set_result(None)
+        return True
 
-    @cython.cfunc
-    def take_heavy(self, queues: object) -> object:
-        """One of those that have used slices: the one that has used the fewest or the most, by turns."""
+    def _call(self, run: Callable[[], object], queues: object) -> None:
+        if self.let_on.pop(run, False):
+            if self.goes_on():
+                run()
+            else:
+                self.enqueue(run, True, _FRONT)
+
+    def goes_on(self) -> cython.bint:
+        """Whether the turn has time left for one that was let on. It has for the first."""
+        if self.fresh:
+            self.fresh = False
+            self.ticks = self.clock.ticks
+        return self.is_open()
+
+    def next_that_computes(self, queues: object) -> dict:
+        """The queue of the one whose turn it is: one that has used the fewest slices or the most, by turns."""
         queue: dict
         self.reverse = not self.reverse
-        for queue in queues[_LEVELS - 1 : 0 : -1] if self.reverse else queues[1:_LEVELS]:
+        for queue in queues[_ENDING - 1 : _LIGHT : -1] if self.reverse else queues[_LIGHT + 1 : _ENDING]:
             if queue:
-                run = next(iter(queue))
-                del queue[run]
-                return run
+                return queue
         return None
+
+
+@cython.cfunc
+def _level(used: int) -> cython.int:
+    return min(_LIGHT + used.bit_length(), _ENDING - 1)
 
 
 @cython.cfunc
 def turns_of(clock: Clock) -> Turns:
     """`Turns.of`, by the engine's clock."""
     loop = asyncio.get_running_loop()
+    if clock.latest is not None and clock.latest[0]() is loop:
+        return clock.latest[1]
     turns = clock.turns.get(loop)
     if turns is None:
         for closed in [other for other in clock.turns if other.is_closed()]:
             del clock.turns[closed]
         turns = clock.turns[loop] = Turns(clock)
+    # Other threads may have loops of their own: one assignment at a time.
+    clock.latest = (weakref.ref(loop), turns)
     return turns
