@@ -16,9 +16,9 @@ COMPILED = [
     "component.resources",
     "component.abi",
     "component.instance",
-    "wasi.io.signal",
-    "pipe",
-    "wire.chunked",
+    "flow.signal",
+    "flow.pipe",
+    "http1.chunked",
 ]
 
 # One module alone while working on it: WASI_HTTP_COMPILE="component.abi" python setup.py build_ext --inplace
@@ -48,5 +48,5 @@ setup(
             "embedsignature": False,
             "always_allow_keywords": True,
         },
-    )
+    ),
 )

@@ -1,7 +1,7 @@
 """Runs all benchmark programs, one after another, and ends with what each says about its targets.
 
-    python bench/all.py              # all of them
-    python bench/all.py hello echo   # those named
+python bench/all.py              # all of them
+python bench/all.py hello echo   # those named
 """
 
 from __future__ import annotations

@@ -35,8 +35,8 @@ from wasi_http import (
 from wasi_http.bindings.http.types import Scheme
 from wasi_http.engine import live_stores, wat_to_wasm
 from wasi_http.engine.library import library_path
-from wasi_http.pipe import Pipe
-from wasi_http.types import IncomingRequest, ResponseOutparam
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.types import IncomingRequest, ResponseOutparam
 
 RATIO, MICROSECONDS = 2.5, 10.0
 

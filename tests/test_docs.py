@@ -33,8 +33,8 @@ from wasi_http.bindings import sync
 from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 from wasi_http.engine.cache import cache_directory
+from wasi_http.http1 import Limits
 from wasi_http.server.config import ServerConfig
-from wasi_http.wire import Limits
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -90,7 +90,7 @@ OTHERS = {
     "component.shims._MAX_SHIFT": "LEB128",
     "component.interface._MAX_FLAGS": "WIT: of declarations in Python",
     "component.abi.DEFAULT_LIMIT": "`ResourceTable.value_limit` takes its place",
-    "context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
+    "http.context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",
     "wasi.clocks._MAX_U64": "a type",

@@ -14,11 +14,11 @@ import pytest
 
 from tests.server.serving import LOOPS, Client, chunked, get, post, run, until
 from wasi_http.bindings.http.types import ErrorCode
-from wasi_http.error import HttpError
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import HttpError
+from wasi_http.http.message import Body, Request, Response
+from wasi_http.http1.limits import Limits
 from wasi_http.io import MAX_UNREAD_BODY, RequestHandler, serve_connection
-from wasi_http.message import Body, Request, Response
-from wasi_http.pipe import Pipe
-from wasi_http.wire.limits import Limits
 
 Trouble = list[dict[str, Any]]
 

@@ -28,7 +28,7 @@ from wasi_http import (
 )
 from wasi_http.bindings import sync
 from wasi_http.bindings.http.types import ErrorCode, Scheme
-from wasi_http.fields import Field
+from wasi_http.http.fields import Field
 
 Reply = tuple[int, list[Field], bytes]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from wasi_http.component import ResourceTable
-from wasi_http.context import DEFAULT_FIELD_SIZE_LIMIT, WasiHttpCtx
-from wasi_http.view import WasiHttpView
+from wasi_http.http.context import DEFAULT_FIELD_SIZE_LIMIT, WasiHttpCtx
+from wasi_http.http.view import WasiHttpView
 from wasi_http.wasi import WasiCtx
 
 

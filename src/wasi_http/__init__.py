@@ -1,6 +1,5 @@
 """A host for WebAssembly components that speak ``wasi:http``."""
 
-from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import (
     Client,
     ClientConfig,
@@ -12,19 +11,20 @@ from wasi_http.client import (
     default_send_request,
 )
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
-from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
-from wasi_http.egress import Egress, EgressDenied, EgressRule
 from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
-from wasi_http.error import HttpError, HttpResult, NoResponse
-from wasi_http.io import serve_connection
-from wasi_http.linking import (
+from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
+from wasi_http.http.egress import Egress, EgressDenied, EgressRule
+from wasi_http.http.errors import HttpError, HttpResult, NoResponse
+from wasi_http.http.linking import (
     add_only_http_to_linker_async,
     add_only_http_to_linker_sync,
     add_to_linker_async,
     add_to_linker_sync,
 )
-from wasi_http.message import Body, Request, Response
-from wasi_http.view import WasiHttpView
+from wasi_http.http.message import Body, Request, Response
+from wasi_http.http.view import WasiHttpView
+from wasi_http.io import serve_connection
+from wasi_http.service.proxy import Proxy, ProxyPre
 from wasi_http.wasi.context import WasiCtx, WasiView
 
 __version__ = "0.1.0.dev0"

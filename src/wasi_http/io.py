@@ -21,16 +21,16 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from wasi_http.error import ErrorCode, HttpError, status_of
-from wasi_http.fields import Field
-from wasi_http.message import Body, Request, Response
-from wasi_http.pipe import Pipe
-from wasi_http.wasi.io.signal import Signal, until
-from wasi_http.wire.date import DateCache
-from wasi_http.wire.errors import RemoteProtocolError
-from wasi_http.wire.limits import Limits
-from wasi_http.wire.request import RequestHead, RequestParser
-from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
+from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.signal import Signal, until
+from wasi_http.http.errors import ErrorCode, HttpError, status_of
+from wasi_http.http.fields import Field
+from wasi_http.http.message import Body, Request, Response
+from wasi_http.http1.date import DateCache
+from wasi_http.http1.errors import RemoteProtocolError
+from wasi_http.http1.limits import Limits
+from wasi_http.http1.request import RequestHead, RequestParser
+from wasi_http.http1.writer import Framing, ResponseWriter, render_informational, render_response
 
 __all__ = ["MAX_UNREAD_BODY", "RequestHandler", "hung_up", "in_flight", "serve_connection"]
 

@@ -16,7 +16,7 @@ from tests.server.serving import Guests, live
 from wasi_http.bindings import ProxyPre
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine
-from wasi_http.linking import add_to_linker_async
+from wasi_http.http.linking import add_to_linker_async
 
 __all__ = ["Attack", "Field", "Round", "campaign"]
 

@@ -14,7 +14,7 @@ from tests.guests.build import GUESTS, build, unavailable
 from tests.guests.evil import COMPONENTS
 from wasi_http.component import Component, InvalidComponent, Linker
 from wasi_http.engine import Store
-from wasi_http.linking import add_to_linker_async
+from wasi_http.http.linking import add_to_linker_async
 
 __all__ = ["ATTACK"]
 

@@ -23,8 +23,8 @@ from tests.server.processes import COMMAND
 from wasi_http.cli import main
 from wasi_http.cli.serve import serve
 from wasi_http.client.proxy import Proxy
-from wasi_http.egress import Egress
 from wasi_http.engine import EngineConfig, wat_to_wasm
+from wasi_http.http.egress import Egress
 from wasi_http.server import process
 from wasi_http.server.process import Setup
 
@@ -243,9 +243,7 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--egress-proxy-from-env"], "--egress-proxy-from-env: socks5://proxy is no HTTP proxy"),
     ],
 )
-def test_wrong_options(
-    setups: list[Setup], monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str
-) -> None:
+def test_wrong_options(setups: list[Setup], monkeypatch: pytest.MonkeyPatch, arguments: list[str], reason: str) -> None:
     monkeypatch.setenv("http_proxy", "socks5://proxy")
     result = invoke("app.wasm", *arguments)
     assert result.exit_code == 2

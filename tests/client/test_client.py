@@ -17,10 +17,10 @@ from wasi_http.client import Client, ClientConfig, ClientRequest, ClientResponse
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Origin
 from wasi_http.client.pool import Place
-from wasi_http.error import ErrorCode, HttpError
-from wasi_http.message import Body
-from wasi_http.pipe import Pipe
-from wasi_http.wire.limits import Limits
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.message import Body
+from wasi_http.http1.limits import Limits
 
 from .conftest import Authority
 from .peers import (

@@ -24,7 +24,8 @@ from wasi_http.client import (
 )
 from wasi_http.client.connection import Connection
 from wasi_http.client.exchange import Exchange
-from wasi_http.error import (
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import (
     ERROR_CODES,
     DnsErrorPayload,
     ErrorCode,
@@ -32,9 +33,8 @@ from wasi_http.error import (
     TlsAlertReceivedPayload,
     error_code_of,
 )
-from wasi_http.pipe import Pipe
-from wasi_http.wire.errors import BodyLengthError, Reason, RemoteProtocolError
-from wasi_http.wire.limits import Limits
+from wasi_http.http1.errors import BodyLengthError, Reason, RemoteProtocolError
+from wasi_http.http1.limits import Limits
 
 from .peers import Peer, Script, ask, forever, get, ok, pipe_of, read, run, serving, using
 

@@ -14,7 +14,7 @@ import pytest
 
 from wasi_http.client import Client, ClientConfig, ConnectionQuota, OutgoingRequestConfig, lookup
 from wasi_http.client.lookup import Lookups
-from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError
+from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError
 
 from .peers import PATIENCE, ask, forever, get, run, serving, until, using
 

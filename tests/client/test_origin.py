@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wasi_http.client.origin import Origin, canonical_host
-from wasi_http.error import ErrorCode, HttpError
+from wasi_http.http.errors import ErrorCode, HttpError
 
 INVALID = "invalid host name"
 

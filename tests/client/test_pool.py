@@ -163,7 +163,7 @@ def test_the_books_are_kept(loop: str) -> None:
                     await asyncio.sleep(0)
                 if choose.randrange(4) == 0:
                     reply.cancel()
-                outcome, = await asyncio.gather(reply, return_exceptions=True)
+                (outcome,) = await asyncio.gather(reply, return_exceptions=True)
                 if isinstance(outcome, ClientResponse):
                     outcome.body.cancel()
 

@@ -17,7 +17,7 @@ import truststore
 
 from wasi_http.client import Client, ClientConfig, TlsConfig
 from wasi_http.client.tls import context_of
-from wasi_http.error import ErrorCode, HttpError, TlsAlertReceivedPayload
+from wasi_http.http.errors import ErrorCode, HttpError, TlsAlertReceivedPayload
 
 from .conftest import Authority
 from .peers import PATIENCE, Peer, ask, forever, get, run, serving, using

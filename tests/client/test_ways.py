@@ -17,8 +17,8 @@ from wasi_http.client import (
     TlsConfig,
 )
 from wasi_http.client.proxy import Proxy
-from wasi_http.egress import Egress, EgressDenied
-from wasi_http.error import ErrorCode, HttpError
+from wasi_http.http.egress import Egress, EgressDenied
+from wasi_http.http.errors import ErrorCode, HttpError
 
 from .conftest import Authority
 from .peers import Peer, ask, forever, get, ok, run, serving, using
@@ -160,9 +160,13 @@ def test_http_through_a_proxy(loop: str) -> None:
             await ask(client, get("a.example", "*", "OPTIONS"))
             assert (await ask(client, get(server.authority))).body == b"hello"
             await client.close()
-        assert heads[0] == heads[1] == (
-            b"GET http://a.example:81/b?c HTTP/1.1\r\nhost: a.example:81\r\naccept: */*\r\n"
-            b"proxy-authorization: Basic eDp5\r\n\r\n"
+        assert (
+            heads[0]
+            == heads[1]
+            == (
+                b"GET http://a.example:81/b?c HTTP/1.1\r\nhost: a.example:81\r\naccept: */*\r\n"
+                b"proxy-authorization: Basic eDp5\r\n\r\n"
+            )
         )
         assert heads[2].startswith(b"OPTIONS http://a.example HTTP/1.1\r\nhost: a.example\r\n")
 

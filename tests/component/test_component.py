@@ -274,7 +274,7 @@ FILL = '(func (export "fill") (param i32) (memory.fill (i32.const 0) (i32.const 
 
 #: As one module, and one by one because of an expression that is too long to be put together.
 LONG_OPERATIONS = {
-    "fused": f'(component (core module $m (memory 1) {FILL}) (core instance (instantiate $m)))',
+    "fused": f"(component (core module $m (memory 1) {FILL}) (core instance (instantiate $m)))",
     "one by one": f"""(component
       (core module $m (global (export "g") i32 {"(i32.const 1) " * 200 + "(i32.add) " * 199}) (memory 1) {FILL})
       (core instance (instantiate $m)))""",

@@ -15,7 +15,7 @@ import pytest
 from tests.component.encode import component, item, module, name, nested, part, s33, section, u32, vector
 from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
 from wasi_http.engine import Engine, EngineConfig, Store, Trap
-from wasi_http.linking import add_to_linker_async
+from wasi_http.http.linking import add_to_linker_async
 from wasi_http.wasi.context import WasiCtx
 
 MODULE, CORE_INSTANCE, CORE_TYPE, INSTANCE, ALIAS, TYPE, CANON, IMPORT, EXPORT = 1, 2, 3, 5, 6, 7, 8, 10, 11

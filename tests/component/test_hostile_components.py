@@ -25,7 +25,7 @@ from wasi_http.component import (
     func,
 )
 from wasi_http.engine import Engine, Store, Trap
-from wasi_http.linking import add_to_linker_async
+from wasi_http.http.linking import add_to_linker_async
 from wasi_http.wasi.context import WasiCtx
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

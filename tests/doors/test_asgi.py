@@ -20,8 +20,8 @@ from tests.embedding import State
 from wasi_http import ClientRequest, HttpError, OutgoingRequestConfig, Response
 from wasi_http.doors import asgi
 from wasi_http.doors.asgi import AsgiTarget
-from wasi_http.error import ErrorCode
-from wasi_http.pipe import Pipe
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import ErrorCode
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200}
 

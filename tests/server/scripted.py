@@ -9,10 +9,10 @@ from typing import Any, cast
 from wasi_http.bindings import Proxy
 from wasi_http.component import Ok
 from wasi_http.engine import Store
-from wasi_http.fields import Fields
+from wasi_http.http.fields import Fields
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.server import Handler
 from wasi_http.server.handler import ServerState
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.wasi.io.streams import OutputStream
 
 from .serving import Guests

@@ -1,7 +1,7 @@
 """What the reference implementation pins down about wasi:http, as clients, guests and other servers see it.
 
-The rules themselves have tests beside their modules (``tests/test_fields.py`` and the others); here they go through the
-canonical ABI and over real sockets.
+The rules themselves have tests beside their modules (``tests/http/test_fields.py`` and the others); here they go
+through the canonical ABI and over real sockets.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.view import View
-from wasi_http.egress import Egress
 from wasi_http.engine import Store, Trap
-from wasi_http.error import NoResponse
-from wasi_http.message import Request
-from wasi_http.types import Scheme
+from wasi_http.http.egress import Egress
+from wasi_http.http.errors import NoResponse
+from wasi_http.http.message import Request
+from wasi_http.http.types import Scheme
 
 from .serving import Client, Guests, Serving, chunked, get, post, run, serve, serving
 

@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from wasi_http.component import Err
-from wasi_http.types import IncomingRequest, ResponseOutparam
-from wasi_http.wire import Limits
+from wasi_http.http.types import IncomingRequest, ResponseOutparam
+from wasi_http.http1 import Limits
 
 from .scripted import ScriptedHandler, respond, settled
 from .serving import Client, Guests, Serving, chunked, get, post, serve, until

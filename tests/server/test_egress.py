@@ -8,9 +8,9 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from wasi_http.egress import Egress
-from wasi_http.error import HttpError
-from wasi_http.outgoing import ClientRequest, OutgoingRequestConfig
+from wasi_http.http.egress import Egress
+from wasi_http.http.errors import HttpError
+from wasi_http.http.outgoing import ClientRequest, OutgoingRequestConfig
 
 from .serving import Guests, Log, Reply, Serving, get, run, serving
 
@@ -118,7 +118,13 @@ def test_what_a_client_calls_the_server_is_no_target(guests: Guests) -> None:
 
 def test_each_host_is_said_once(guests: Guests) -> None:
     async def test(server: Serving, target: Target) -> None:
-        for url in ("http://a.example/", "http://b.example/", "https://A.example:8443/", "http://127.1/", "http://0x7f/"):
+        for url in (
+            "http://a.example/",
+            "http://b.example/",
+            "https://A.example:8443/",
+            "http://127.1/",
+            "http://0x7f/",
+        ):
             assert (await fetch(server, url)).body == DENIED
         assert server.log.err == (
             f"{SAID}'a.example' was denied; allow it with --allow-egress a.example\n"
@@ -137,9 +143,7 @@ def test_what_is_said_is_bounded(guests: Guests) -> None:
     async def main() -> None:
         for number in range(1000):
             with pytest.raises(HttpError):
-                await handler.send_request(
-                    ClientRequest("GET", "HTTP", f"host-{number}", "/"), OutgoingRequestConfig()
-                )
+                await handler.send_request(ClientRequest("GET", "HTTP", f"host-{number}", "/"), OutgoingRequestConfig())
 
     asyncio.run(main())
     assert log.err.count("\n") == 100

@@ -10,12 +10,12 @@ import pytest
 from tests.view import View
 from wasi_http.component import Err, Ok
 from wasi_http.engine import Trap
-from wasi_http.error import ErrorCode
-from wasi_http.fields import Fields
-from wasi_http.types import IncomingRequest, Method, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.flow.signal import Signal
+from wasi_http.http.errors import ErrorCode
+from wasi_http.http.fields import Fields
+from wasi_http.http.types import IncomingRequest, Method, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.io.inputs import BytesInput
 from wasi_http.wasi.io.poll import Poll, Pollable
-from wasi_http.wasi.io.signal import Signal
 from wasi_http.wasi.io.streams import OutputStream, StreamError
 
 from .scripted import ScriptedHandler, respond, settled
@@ -577,9 +577,7 @@ def test_failures_have_nothing_to_do_with_each_other(guests: Guests, loop: str, 
 
 @pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_exceptions_that_end_the_process(
-    guests: Guests, loop: str, waits: bool, error: type[BaseException]
-) -> None:
+def test_exceptions_that_end_the_process(guests: Guests, loop: str, waits: bool, error: type[BaseException]) -> None:
     async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
         if waits:
             await asyncio.sleep(0)

@@ -30,8 +30,8 @@ from wasi_http.component.types import (
     VariantType,
 )
 from wasi_http.engine import Assembly, Engine, EngineConfig, Module, Store, Trap, wat_to_wasm
-from wasi_http.fields import ENTRY_OVERHEAD, Fields
-from wasi_http.resources import MAX_PART, OutgoingRequest, OutgoingResponse, RequestOptions
+from wasi_http.http.fields import ENTRY_OVERHEAD, Fields
+from wasi_http.http.types import MAX_PART, OutgoingRequest, OutgoingResponse, RequestOptions
 from wasi_http.server.config import ServerConfig
 from wasi_http.wasi.cli import Environment
 from wasi_http.wasi.context import WasiCtx

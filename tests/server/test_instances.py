@@ -9,9 +9,9 @@ import pytest
 
 from wasi_http.component import Ok
 from wasi_http.engine import Trap, live_stores
-from wasi_http.fields import Fields
+from wasi_http.http.fields import Fields
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.server.handler import ServerState
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 
 from .scripted import ScriptedHandler, respond, settled
 from .serving import Guests, Serving, chunked, get, post, serve, until

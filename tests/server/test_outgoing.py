@@ -18,8 +18,8 @@ from tests.client.peers import Peer, Script, answering, forever, ok
 from tests.client.peers import serving as other
 from tests.guests.build import build
 from wasi_http.client import ClientConfig
-from wasi_http.egress import Egress
-from wasi_http.error import ErrorCode
+from wasi_http.http.egress import Egress
+from wasi_http.http.errors import ErrorCode
 
 from .processes import started
 from .serving import Guests, Serving, chunked, get, serve, until

@@ -244,9 +244,7 @@ def test_a_log_that_is_not_read_stops_nothing(cache: Path, kitchen: Path, worker
 
 
 @contextlib.contextmanager
-def unread_log(
-    cache: Path, guest: Path, unread: str, *arguments: str
-) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def unread_log(cache: Path, guest: Path, unread: str, *arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A server of whose standard streams one or both, which lead to one pipe, are not read after the first line."""
     process = subprocess.Popen(
         [*COMMAND, "serve", str(guest), "--addr", "127.0.0.1:0", *arguments],
@@ -320,9 +318,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @needs_proc
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_signals_end_compilation(
-    cache: Path, endless: Path, number: signal.Signals, code: int, workers: str
-) -> None:
+def test_signals_end_compilation(cache: Path, endless: Path, number: signal.Signals, code: int, workers: str) -> None:
     with started(cache, endless, "--workers", workers) as server:
         server.wait_for("^compiling .*endless.wat …$")
         until(server.children)
@@ -389,6 +385,7 @@ def test_workers_without_a_cache_do_not_compile_again(
 
 
 # ---- workers --------------------------------------------------------------------------------------------------------
+
 
 def serves(server: Process) -> bool:
     try:

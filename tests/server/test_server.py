@@ -13,9 +13,9 @@ from collections.abc import Callable
 import pytest
 
 from wasi_http.component import Err, Ok
-from wasi_http.fields import Fields
+from wasi_http.http.fields import Fields
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.server import Handler, Worker, listen
-from wasi_http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.wasi.io.streams import OutputStream
 
 from .scripted import ScriptedHandler, respond, settled

@@ -48,10 +48,7 @@ def test_interfaces_are_declared_as_in_wit(interface: type[Interface]) -> None:
 
 def test_what_may_suspend() -> None:
     suspending = {
-        name
-        for interface in INTERFACES
-        for name, function in interface().functions().items()
-        if function.may_suspend
+        name for interface in INTERFACES for name, function in interface().functions().items() if function.may_suspend
     }
     assert suspending == {
         "poll",

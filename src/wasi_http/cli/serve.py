@@ -17,7 +17,7 @@ from wasi_http.cli.sizes import MEMORY_SIZE, SIZE
 
 if TYPE_CHECKING:
     from wasi_http.client import ClientConfig
-    from wasi_http.egress import Egress
+    from wasi_http.http.egress import Egress
 
 __all__ = ["serve"]
 
@@ -81,7 +81,7 @@ def _headers(
 
 
 def _egress(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Egress:
-    from wasi_http.egress import Egress
+    from wasi_http.http.egress import Egress
 
     try:
         return Egress.parse(*values)
@@ -200,9 +200,9 @@ def serve(context: click.Context, /, file: Path, **options: Any) -> None:
     (.wasm) or text (.wat) component. Guests get no environment, no files and no network unless they are given.
     """
     from wasi_http.engine import EngineConfig, StoreLimits
+    from wasi_http.http1.limits import Limits
     from wasi_http.server.config import ServerConfig
     from wasi_http.server.process import Setup, run
-    from wasi_http.wire.limits import Limits
 
     address = listening_address(context, options)
     config = ServerConfig(

@@ -19,8 +19,8 @@ from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
 from wasi_http.client.request import LONGEST, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
-from wasi_http.error import ErrorCode, HttpError
-from wasi_http.wire.section import Field
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http1.fieldsection import Field
 
 __all__ = ["Client", "default_send_request"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from wasi_http.client.proxy import Proxies
 from wasi_http.client.tls import TlsConfig
-from wasi_http.wire.limits import Limits
+from wasi_http.http1.limits import Limits
 
 __all__ = ["ClientConfig", "Resolver"]
 

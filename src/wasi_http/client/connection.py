@@ -16,7 +16,7 @@ from wasi_http.client.exchange import Exchange
 from wasi_http.client.origin import Address, Admit
 from wasi_http.client.request import LONGEST, ConnectionQuota
 from wasi_http.client.tls_transport import TlsTransport, unread
-from wasi_http.error import ErrorCode, HttpError
+from wasi_http.http.errors import ErrorCode, HttpError
 
 __all__ = ["Connection", "Owner"]
 

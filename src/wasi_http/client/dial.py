@@ -18,9 +18,9 @@ from wasi_http.client.origin import Address, Admit, Origin
 from wasi_http.client.proxy import Proxy
 from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
-from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError, error_code_of
-from wasi_http.wire.errors import RemoteProtocolError
-from wasi_http.wire.response import ResponseHead, ResponseParser
+from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError, error_code_of
+from wasi_http.http1.errors import RemoteProtocolError
+from wasi_http.http1.response import ResponseHead, ResponseParser
 
 __all__ = ["dial"]
 

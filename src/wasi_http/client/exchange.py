@@ -16,13 +16,13 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
-from wasi_http.error import ErrorCode, HttpError, error_code_of
-from wasi_http.pipe import Pipe
-from wasi_http.wire.errors import BodyLengthError, ProtocolError
-from wasi_http.wire.limits import Limits
-from wasi_http.wire.response import ResponseHead, ResponseParser
-from wasi_http.wire.section import Field
-from wasi_http.wire.writer import RequestWriter
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import ErrorCode, HttpError, error_code_of
+from wasi_http.http1.errors import BodyLengthError, ProtocolError
+from wasi_http.http1.fieldsection import Field
+from wasi_http.http1.limits import Limits
+from wasi_http.http1.response import ResponseHead, ResponseParser
+from wasi_http.http1.writer import RequestWriter
 
 __all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Receiver", "Stale"]
 

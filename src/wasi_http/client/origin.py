@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from wasi_http.error import DnsErrorPayload, ErrorCode, HttpError
+from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError
 
 __all__ = ["Address", "Admit", "Origin", "canonical_host", "is_numeric"]
 

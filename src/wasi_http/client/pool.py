@@ -13,7 +13,7 @@ from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.request import ConnectionQuota
-from wasi_http.error import ErrorCode, HttpError
+from wasi_http.http.errors import ErrorCode, HttpError
 
 __all__ = ["Place", "Pool"]
 

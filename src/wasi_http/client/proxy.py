@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from wasi_http.client.origin import Origin, canonical_host
-from wasi_http.error import HttpError
+from wasi_http.http.errors import HttpError
 
 __all__ = ["Proxies", "Proxy"]
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from wasi_http.pipe import Pipe
-from wasi_http.wire.section import Field
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http1.fieldsection import Field
 
 __all__ = ["DEFAULT_TIMEOUT", "LONGEST", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
 

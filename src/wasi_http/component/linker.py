@@ -342,9 +342,7 @@ def _instance(interface: Interface | type[Interface], usage: str) -> Interface:
 
 def _needs_entry(function: LiftedFunc) -> bool:
     return (
-        function.post_return is not None
-        or needs_realloc(function.type, lift=True)
-        or function.type.result is not None
+        function.post_return is not None or needs_realloc(function.type, lift=True) or function.type.result is not None
     )
 
 

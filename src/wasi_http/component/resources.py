@@ -120,9 +120,7 @@ class ResourceTable:
         What the values that they send in one call may cost on the host, in bytes.
     """
 
-    def __init__(
-        self, limit: int | None = 1_000_000, memory: int = 32 << 20, value_limit: int = 128 << 20
-    ) -> None:
+    def __init__(self, limit: int | None = 1_000_000, memory: int = 32 << 20, value_limit: int = 128 << 20) -> None:
         if limit is not None and limit < 1:
             raise ValueError(f"the limit of a resource table must be at least 1, not {limit}")
         if memory < 0:

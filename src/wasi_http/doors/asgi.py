@@ -15,11 +15,11 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
 from wasi_http.client import ClientRequest, OutgoingRequestConfig
-from wasi_http.error import ErrorCode, HttpError
-from wasi_http.fields import Field
-from wasi_http.message import Body, Response
-from wasi_http.pipe import Pipe
-from wasi_http.wasi.io.signal import Signal, until
+from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.signal import Signal, until
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.fields import Field
+from wasi_http.http.message import Body, Response
 
 __all__ = ["GRACE", "Application", "AsgiTarget"]
 

@@ -13,8 +13,8 @@ import httpx2
 
 from wasi_http.client import ClientRequest, OutgoingRequestConfig
 from wasi_http.client.origin import Origin
-from wasi_http.error import ErrorCode, HttpError
-from wasi_http.message import Body, Response
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.message import Body, Response
 
 __all__ = ["HttpxTarget"]
 

@@ -306,9 +306,7 @@ class Assembly:
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _define(
-    linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: bytes, function: HostFunc
-) -> cython.int:
+def _define(linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: bytes, function: HostFunc) -> cython.int:
     params: C.wasm_valtype_vec_t
     results: C.wasm_valtype_vec_t
     _fill(cython.address(params), function.type.params)

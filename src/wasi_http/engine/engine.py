@@ -279,9 +279,7 @@ def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cyt
         pool = C.wasmtime_pooling_allocation_config_new()
         count: cython.uint = config.max_instances
         C.wasmtime_pooling_allocation_config_total_stacks_set(pool, count)
-        C.wasmtime_pooling_allocation_config_total_core_instances_set(
-            pool, count * config.core_instances_per_instance
-        )
+        C.wasmtime_pooling_allocation_config_total_core_instances_set(pool, count * config.core_instances_per_instance)
         C.wasmtime_pooling_allocation_config_total_memories_set(pool, count * config.memories_per_instance)
         C.wasmtime_pooling_allocation_config_total_tables_set(pool, count * config.tables_per_instance)
         C.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, config.tables_per_instance)

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wasi_http.engine.errors import visible
+from wasi_http.http1.request import RequestHead
 from wasi_http.server.log import cut
 from wasi_http.server.spool import Spool
-from wasi_http.wire.request import RequestHead
 
 __all__ = ["AccessLog", "Served"]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from wasi_http.client import ClientConfig
-from wasi_http.egress import Egress
 from wasi_http.engine import StoreLimits
-from wasi_http.wire.limits import Limits
+from wasi_http.http.egress import Egress
+from wasi_http.http1.limits import Limits
 
 __all__ = ["ServerConfig"]
 

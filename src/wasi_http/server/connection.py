@@ -27,15 +27,15 @@ import socket
 import struct
 from typing import Final, Protocol, cast
 
-from wasi_http.fields import Field
+from wasi_http.http.fields import Field
+from wasi_http.http.types import Scheme
+from wasi_http.http1.errors import RemoteProtocolError
+from wasi_http.http1.request import RequestHead, RequestParser
+from wasi_http.http1.writer import render_response
 from wasi_http.io import in_flight
-from wasi_http.resources import Scheme
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
-from wasi_http.wire.errors import RemoteProtocolError
-from wasi_http.wire.request import RequestHead, RequestParser
-from wasi_http.wire.writer import render_response
 
 __all__ = ["Connection", "Owner"]
 

@@ -15,16 +15,16 @@ from typing import Final, Protocol
 
 from wasi_http.component import Call, Err
 from wasi_http.engine import Trap
-from wasi_http.error import ErrorCode, HttpError, status_of
-from wasi_http.fields import Field
-from wasi_http.pipe import Pipe
-from wasi_http.resources import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.flow.pipe import Pipe
+from wasi_http.http.errors import ErrorCode, HttpError, status_of
+from wasi_http.http.fields import Field
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.http1.errors import ProtocolError
+from wasi_http.http1.request import RequestHead
+from wasi_http.http1.writer import Framing, ResponseWriter, render_informational, render_response
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instance, Instances
 from wasi_http.wasi.cli import Exit
-from wasi_http.wire.errors import ProtocolError
-from wasi_http.wire.request import RequestHead
-from wasi_http.wire.writer import Framing, ResponseWriter, render_informational, render_response
 
 __all__ = ["Carrier", "Exchange"]
 

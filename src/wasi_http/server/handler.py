@@ -6,22 +6,22 @@ import asyncio
 import itertools
 from typing import Any, Final, Protocol
 
-from wasi_http.bindings import Proxy, ProxyPre
 from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
-from wasi_http.context import WasiHttpCtx
-from wasi_http.egress import EgressDenied
 from wasi_http.engine import Engine, Store
 from wasi_http.engine.errors import visible
+from wasi_http.http.context import WasiHttpCtx
+from wasi_http.http.egress import EgressDenied
+from wasi_http.http.view import WasiHttpView
+from wasi_http.http1.request import RequestHead
 from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ServerConfig
 from wasi_http.server.headers import RequestHeaders
 from wasi_http.server.log import GuestOutput, Log, cut, visible_lines
 from wasi_http.server.spool import Spool
-from wasi_http.view import WasiHttpView
+from wasi_http.service.proxy import Proxy, ProxyPre
 from wasi_http.wasi.context import WasiCtx
 from wasi_http.wasi.io import LinePrefix
-from wasi_http.wire.request import RequestHead
 
 __all__ = ["GuestCtx", "Handler", "Numbered", "ServerState"]
 
@@ -65,9 +65,7 @@ class ServerState(WasiHttpView):
         """The request is over: its unfinished lines are written."""
         self._guest.close()
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> asyncio.Future[ClientResponse]:
+    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> asyncio.Future[ClientResponse]:
         self.requested = True
         if self._quota is None:
             self._quota = ConnectionQuota(self._handler.config.max_egress_connections)
@@ -116,9 +114,7 @@ class Handler:
         store = Store(self.engine, state, self.config.store_limits)
         return store, self.pre.instantiate(store)
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> asyncio.Future[ClientResponse]:
+    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> asyncio.Future[ClientResponse]:
         """Sends a guest's request if the egress policy lets it; what it does not let out is logged, once per host."""
         try:
             response = self.config.egress.send_request(request, config, self.client)

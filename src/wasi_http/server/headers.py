@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from wasi_http.context import DEFAULT_FORBIDDEN_HEADERS
-from wasi_http.fields import Field
-from wasi_http.wire.errors import Reason, RemoteProtocolError
-from wasi_http.wire.request import RequestHead, check_authority
+from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS
+from wasi_http.http.fields import Field
+from wasi_http.http1.errors import Reason, RemoteProtocolError
+from wasi_http.http1.request import RequestHead, check_authority
 
 __all__ = ["RequestHeaders", "parse_header"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from wasi_http.bindings import Proxy
 from wasi_http.engine import Store
 from wasi_http.server.handler import Handler, ServerState
+from wasi_http.service.proxy import Proxy
 
 __all__ = ["Instance", "Instances"]
 

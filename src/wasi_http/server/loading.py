@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from wasi_http.bindings import ProxyPre
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine, EngineConfig
 from wasi_http.engine.cache import ModuleCache
-from wasi_http.linking import add_to_linker_async
+from wasi_http.http.linking import add_to_linker_async
+from wasi_http.service.proxy import ProxyPre
 
 __all__ = ["Progress", "load"]
 

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import Final, TextIO
 
 from wasi_http.engine.errors import visible
+from wasi_http.flow.signal import Signal
 from wasi_http.server.spool import Spool
-from wasi_http.wasi.io import SINK_PERMIT, OutputStream, Signal
+from wasi_http.wasi.io import SINK_PERMIT, OutputStream
 
 __all__ = ["GuestOutput", "Log", "LogStream", "cut", "visible_lines"]
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from wasi_http.engine import Turns
+from wasi_http.http1.date import DateCache
 from wasi_http.server.connection import Connection
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
-from wasi_http.wire.date import DateCache
 
 __all__ = ["Worker"]
 

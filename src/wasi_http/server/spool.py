@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Final, TextIO
 
-from wasi_http.wasi.io import Signal
+from wasi_http.flow.signal import Signal
 
 __all__ = ["MAX_SPOOLED", "STALLED", "Spool"]
 

@@ -184,9 +184,7 @@ class Supervisor:
         mine, theirs = self._context.Pipe()
         with theirs:
             try:
-                process = self._context.Process(
-                    target=self._work, args=(*self._arguments, theirs, next(self._numbers))
-                )
+                process = self._context.Process(target=self._work, args=(*self._arguments, theirs, next(self._numbers)))
                 # It would unblock them.
                 resource_tracker.ensure_running()
                 signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)

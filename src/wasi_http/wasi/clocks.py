@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from wasi_http.component.interface import Interface, Own, State, func, s32, u32, u64
+from wasi_http.flow.signal import Signal
 from wasi_http.wasi.context import WasiView
 from wasi_http.wasi.io.poll import Deadline, Pollable
-from wasi_http.wasi.io.signal import Signal
 
 __all__ = ["Datetime", "MonotonicClock", "Timezone", "TimezoneDisplay", "WallClock"]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from wasi_http.component.values import Err
-from wasi_http.wasi.io import InputStream, OutputStream, Signal, StreamError
+from wasi_http.flow.signal import Signal
+from wasi_http.wasi.io import InputStream, OutputStream, StreamError
 
 
 class ManualInput(InputStream):

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from wasi_http.engine import Trap
-from wasi_http.wasi.io import Poll, Pollable, Signal
+from wasi_http.flow.signal import Signal
+from wasi_http.wasi.io import Poll, Pollable
 
 from ..view import View
 

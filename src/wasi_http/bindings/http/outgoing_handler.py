@@ -1,5 +1,5 @@
 """``wasi:http/outgoing-handler``: the interface, for a linker."""
 
-from wasi_http.outgoing import OutgoingHandler
+from wasi_http.http.outgoing import OutgoingHandler
 
 __all__ = ["OutgoingHandler"]

@@ -1,9 +1,9 @@
 """``wasi:http/types``: its value types, its resources as the host has them, and the interface itself, `Types`."""
 
-from wasi_http.body import FutureTrailers, IncomingBody, OutgoingBody
-from wasi_http.error import DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload
-from wasi_http.fields import Fields, HeaderError
-from wasi_http.resources import (
+from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
+from wasi_http.http.errors import DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload
+from wasi_http.http.fields import Fields, HeaderError
+from wasi_http.http.types import (
     FutureIncomingResponse,
     IncomingRequest,
     IncomingResponse,

@@ -5,7 +5,6 @@ from wasi_http.wasi.io.inputs import BytesInput, FileInput, Source, input_stream
 from wasi_http.wasi.io.lines import MAX_LINE, LinePrefix
 from wasi_http.wasi.io.outputs import SINK_PERMIT, CallableOutput, FileOutput, NullOutput, Sink, output_stream
 from wasi_http.wasi.io.poll import Poll, Pollable
-from wasi_http.wasi.io.signal import SILENT, Signal, until
 from wasi_http.wasi.io.streams import (
     MAX_BLOCKING_WRITE,
     MAX_PERMIT,
@@ -23,7 +22,6 @@ __all__ = [
     "MAX_LINE",
     "MAX_PERMIT",
     "MAX_READ",
-    "SILENT",
     "SINK_PERMIT",
     "BytesInput",
     "CallableOutput",
@@ -37,7 +35,6 @@ __all__ = [
     "OutputStream",
     "Poll",
     "Pollable",
-    "Signal",
     "Sink",
     "Source",
     "StreamError",
@@ -45,5 +42,4 @@ __all__ = [
     "failed",
     "input_stream",
     "output_stream",
-    "until",
 ]

@@ -9,7 +9,7 @@ import select
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from wasi_http.wasi.io.signal import SILENT, Signal
+from wasi_http.flow.signal import SILENT, Signal
 from wasi_http.wasi.io.streams import InputStream
 
 __all__ = ["BytesInput", "FileInput", "Source", "input_stream"]

@@ -10,7 +10,7 @@ import stat
 from collections.abc import Callable
 from typing import BinaryIO, Final
 
-from wasi_http.wasi.io.signal import SILENT, Signal
+from wasi_http.flow.signal import SILENT, Signal
 from wasi_http.wasi.io.streams import OutputStream
 
 __all__ = ["SINK_PERMIT", "CallableOutput", "FileOutput", "NullOutput", "Sink", "output_stream"]

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from wasi_http.component.interface import Borrow, Interface, Resource, State, func, method, u32
 from wasi_http.engine import Trap
-from wasi_http.wasi.io.signal import SILENT, Signal, until
+from wasi_http.flow.signal import SILENT, Signal, until
 
 __all__ = ["Deadline", "Poll", "Pollable"]
 

@@ -33,9 +33,9 @@ from typing import ClassVar, Final
 from wasi_http.component.interface import Borrow, Interface, Own, Resource, method, raises, u64
 from wasi_http.component.values import Err, Variant, case
 from wasi_http.engine import Trap
+from wasi_http.flow.signal import SILENT, Signal, until
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
-from wasi_http.wasi.io.signal import SILENT, Signal, until
 
 __all__ = [
     "MAX_BLOCKING_WRITE",

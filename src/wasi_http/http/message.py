@@ -1,0 +1,241 @@
+"""Requests and responses as embedders have them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.signal import until
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.fields import Field
+
+__all__ = ["Body", "Request", "Response"]
+
+
+#: What a body is made of: bytes, or an iterable of them, asynchronous or not.
+Source: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes] | Iterable[bytes]
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_TARGET: Final = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
+_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+
+# How much of what is wrong an error shows, in characters.
+_SHOWN: Final = 100
+
+
+def _shown(thing: object) -> str:
+    text = repr(thing)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _checked_headers(headers: Iterable[Field]) -> list[Field]:
+    """The fields of a message, which must be such as can be sent: a line break in one would be a field of its own."""
+    if isinstance(headers, (str, bytes, Mapping)):
+        raise TypeError(f'headers are pairs of bytes, as in [(b"accept", b"text/html")], not {type(headers).__name__}')
+    fields = list(headers)
+    for field in fields:
+        try:
+            name, value = field
+            good = isinstance(name, bytes) and isinstance(value, bytes)
+        except (TypeError, ValueError):
+            good = False
+        if not good:
+            raise TypeError(f'a header is a pair of bytes, as in (b"accept", b"text/html"), not {_shown(field)}')
+        if _NAME(name) is None:
+            raise ValueError(f"the name of a header is not valid: {_shown(name)}")
+        if (bad := _CONTROL(value)) is not None:
+            # The rest may be a secret.
+            raise ValueError(f"the value of the header {_shown(name)} has the control character {bad[0]!r}")
+    return fields
+
+
+def _check_source(body: object) -> None:
+    if isinstance(body, str):
+        raise TypeError("a body is bytes, not str: encode the text, as in text.encode()")
+    if not isinstance(body, (Body, bytes, bytearray, memoryview, AsyncIterable, Iterable)) or isinstance(body, Mapping):
+        raise TypeError(f"a body is bytes, an iterable of bytes or a Body, not {type(body).__name__}")
+
+
+@dataclass(slots=True)
+class Request:
+    """A request for a guest.
+
+    ``target`` is the path with query, or an absolute URL; ``authority`` is the Host header's if it is None. ``body`` is
+    bytes, or an iterable of them, asynchronous or not, which is read as fast as the guest reads; a `Body` keeps its
+    trailers.
+
+    Raises TypeError for what is of another type, and ValueError for what no request can have: a method that is no
+    token, whitespace or control characters in the target, an invalid field, or no authority at all.
+    """
+
+    method: str = "GET"
+    target: str = "/"
+    headers: Iterable[Field] = ()
+    body: Body | Source = b""
+    authority: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, text in (("method", self.method), ("target", self.target), ("authority", self.authority)):
+            if not isinstance(text, str) and (text is not None or name != "authority"):
+                raise TypeError(f"the {name} of a request is a str, not {_shown(text)}")
+        self.headers = _checked_headers(self.headers)
+        _check_source(self.body)
+        if _TOKEN(self.method) is None:
+            raise ValueError(f"the method of a request is a token, not {_shown(self.method)}")
+        if _TARGET(self.target) is None:
+            raise ValueError(
+                f"the target of a request has no whitespace and no control characters: {_shown(self.target)}; "
+                "urllib.parse.quote encodes them"
+            )
+        if self.authority and _TARGET(self.authority) is None:
+            raise ValueError(f"the authority of a request is host[:port], not {_shown(self.authority)}")
+        if (
+            not self.authority
+            and self.method != "CONNECT"
+            and not _ABSOLUTE(self.target)
+            and not any(name.lower() == b"host" and value for name, value in self.headers)
+        ):
+            raise ValueError(
+                f"the request to {_shown(self.target)} has no authority: write "
+                'Request("GET", "http://example.com/"), or Request("GET", "/", authority="example.com"), or give it a '
+                'header (b"host", b"example.com")'
+            )
+
+
+class Body:
+    """The body of a message: iterate over it once, or `read` it whole. ``trailers`` are there afterwards.
+
+    Raises HttpError where the body failed. Whoever sends it is held back while nobody takes the bytes, which come
+    through ``pipe``. ``demand`` is called when they are first wanted, ``abandon`` when the rest is not wanted any more.
+    """
+
+    __slots__ = ("_abandon", "_demand", "pipe")
+
+    def __init__(
+        self, pipe: Pipe, demand: Callable[[], None] | None = None, abandon: Callable[[], object] | None = None
+    ) -> None:
+        self.pipe = pipe
+        self._demand = demand
+        self._abandon = abandon
+
+    @classmethod
+    def of(cls, source: Source = b"") -> Body:
+        """A body made of bytes, or of what an iterable gives, which nobody asks before it is wanted.
+
+        One that is not asynchronous is asked in another thread, as it may block. Raises TypeError for anything else,
+        and for text.
+        """
+        _check_source(source)
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return cls(Pipe.of(bytes(source)))
+        pipe = Pipe()
+        return cls(pipe, lambda: _start_feeding(pipe, source))
+
+    @property
+    def trailers(self) -> list[Field]:
+        return self.pipe.trailers or []
+
+    def demand(self) -> None:
+        """Says that the bytes are wanted: what makes them may have waited for that."""
+        demand, self._demand = self._demand, None
+        if demand is not None:
+            demand()
+
+    async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        self.demand()
+        pipe = self.pipe
+        while True:
+            if not pipe.is_readable():
+                await until(lambda: pipe.is_readable() or pipe.cancelled, pipe.readable, pipe.writable)
+            if pipe.cancelled:
+                raise pipe.error or HttpError(ErrorCode.ConnectionTerminated, "the body was cancelled")
+            data = pipe.take(pipe.limit)
+            if data is None:
+                return
+            yield data
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"".join([chunk async for chunk in self])
+
+    def cancel(self) -> None:
+        """Nobody wants the rest: whoever sends it is told. Does nothing to a body that has ended."""
+        abandon, self._abandon = self._abandon, None
+        if abandon is not None and not self.pipe.ended and self.pipe.error is None:
+            abandon()
+        self.pipe.cancel()
+
+
+def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> None:
+    if pipe.cancelled:
+        return
+    task = asyncio.ensure_future(_feed(pipe, source))
+
+    def watch() -> None:
+        if pipe.cancelled:
+            task.cancel()
+
+    pipe.writable.add(watch)
+    task.add_done_callback(lambda _: pipe.writable.remove(watch))
+
+
+async def _in_another_thread(source: Iterable[bytes]) -> AsyncIterator[bytes]:
+    iterator = iter(source)
+    while (chunk := await asyncio.to_thread(next, iterator, None)) is not None:
+        yield chunk
+
+
+async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> None:
+    """Moves what an iterable gives into a pipe as it is read there."""
+    iterator = aiter(source if isinstance(source, AsyncIterable) else _in_another_thread(source))
+    try:
+        async for chunk in iterator:
+            if not isinstance(chunk, (bytes, bytearray, memoryview)):
+                raise TypeError(f"the source of a body gave {_shown(chunk)}, which is not bytes")
+            if chunk:
+                if pipe.room() == 0:
+                    await until(pipe.room, pipe.writable)
+                pipe.write(bytes(chunk))
+    except asyncio.CancelledError:
+        pipe.fail(HttpError(ErrorCode.ConnectionTerminated, "the source of the body was cancelled"))
+        raise
+    except Exception as error:
+        pipe.fail(HttpError.of(error))
+        if not isinstance(error, OSError):
+            # Readers learn that there was an error, but it is not theirs to mend.
+            context = {"message": "the source of a body failed", "exception": error}
+            asyncio.get_running_loop().call_exception_handler(context)
+    else:
+        pipe.end()
+    finally:
+        close = getattr(iterator, "aclose", None)
+        if close is not None:
+            await close()
+
+
+@dataclass(slots=True, init=False)
+class Response:
+    """A response. ``headers`` are in order, a guest's with names in lower case.
+
+    It is made with a `Body`, or with anything that `Body.of` takes. Raises TypeError for what is of another type, and
+    ValueError for what no response can have: a status outside 100 to 999, or an invalid field.
+    """
+
+    status: int
+    headers: list[Field]
+    body: Body
+
+    def __init__(self, status: int, headers: Iterable[Field] = (), body: Body | Source = b"") -> None:
+        if not isinstance(status, int) or isinstance(status, bool):
+            raise TypeError(f"the status of a response is an int, not {_shown(status)}")
+        if not 100 <= status <= 999:
+            raise ValueError(f"the status of a response is from 100 to 999, not {status}")
+        self.status = status
+        self.headers = _checked_headers(headers)
+        self.body = body if isinstance(body, Body) else Body.of(body)

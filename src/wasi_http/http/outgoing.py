@@ -1,0 +1,89 @@
+"""``wasi:http/outgoing-handler``: what guests send, on its way to the hook `send_request`."""
+
+from __future__ import annotations
+
+import asyncio
+
+from wasi_http.client import DEFAULT_TIMEOUT, LONGEST, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.component import Err, Interface, Own, State, func, raises
+from wasi_http.flow.pipe import BODY_BUFFER
+from wasi_http.http.context import HttpState
+from wasi_http.http.errors import ErrorCode
+from wasi_http.http.message import Response
+from wasi_http.http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+
+__all__ = ["OutgoingHandler"]
+
+
+class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
+    @func
+    @raises(ErrorCode)
+    def handle(
+        state: State[HttpState], request: Own[OutgoingRequest], options: Own[RequestOptions] | None
+    ) -> Own[FutureIncomingResponse]:
+        try:
+            return _handle(state, request, options)
+        except Err:
+            # Nobody will read its body: whoever writes it must not wait.
+            request.release()
+            raise
+
+
+def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
+    scheme = request.scheme_ or state.default_scheme()
+    if scheme is None or not state.is_supported_scheme(scheme):
+        raise Err(ErrorCode.HttpProtocolError)
+    path = request.path_ or "/"
+    if not request.authority_ or (path == "*" and request.verb is not Method.Options):
+        raise Err(ErrorCode.HttpRequestUriInvalid)
+    outgoing = ClientRequest(
+        str(request.verb),
+        str(scheme),
+        request.authority_,
+        path if path.startswith(("/", "*")) else f"/{path}",
+        list(request.fields.entries_),
+        request.body_,
+    )
+    if state.set_host_header():
+        others = [entry for entry in outgoing.headers if entry[0] != b"host"]
+        outgoing.headers = [(b"host", outgoing.authority.encode()), *others]
+    config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
+    if options is not None:
+        config.connect_timeout = _seconds(options.connect)
+        config.first_byte_timeout = _seconds(options.first_byte)
+        config.between_bytes_timeout = _seconds(options.between_bytes)
+    # Each answer that is on its way may fill a buffer.
+    if state.table.charged + BODY_BUFFER > state.table.memory:
+        raise Err(ErrorCode.ConnectionLimitReached)
+    request.hand_over()
+    future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
+    future.charge(state.table, BODY_BUFFER)
+    return future
+
+
+def _seconds(nanoseconds: int | None) -> float:
+    return DEFAULT_TIMEOUT if nanoseconds is None else min(nanoseconds / 1e9, LONGEST)
+
+
+def _send(
+    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
+) -> asyncio.Future[ClientResponse | Response]:
+    if request.body is not None:
+        # It pays to wait a moment for what the guest has ready: it goes out with the head.
+        return asyncio.ensure_future(_send_later(state, request, config))
+    try:
+        # A future of another loop would never wake the guest.
+        return asyncio.ensure_future(state.send_request(request, config), loop=asyncio.get_running_loop())
+    except (Exception, asyncio.CancelledError) as error:
+        return asyncio.ensure_future(_fail(error))
+
+
+async def _send_later(
+    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
+) -> ClientResponse | Response:
+    response: ClientResponse | Response = await state.send_request(request, config)
+    return response
+
+
+async def _fail(error: BaseException) -> ClientResponse:
+    raise error

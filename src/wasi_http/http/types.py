@@ -1,0 +1,678 @@
+"""``wasi:http/types`` and ``incoming-handler``: requests and responses as guests see them.
+
+The ``headers`` of a message share its entries and need nothing else of it, so they may outlive it. The WIT calls them
+child resources; no host known treats them so, and guests whose garbage collector drops handles in any order rely on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, ClassVar, Final
+
+from wasi_http.client import ClientResponse
+from wasi_http.component import (
+    Borrow,
+    Err,
+    Interface,
+    Ok,
+    Own,
+    Resource,
+    Variant,
+    case,
+    constructor,
+    func,
+    method,
+    raises,
+    static,
+    u16,
+    u64,
+)
+from wasi_http.engine import Trap
+from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.signal import Signal, until
+from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
+from wasi_http.http.context import HttpState
+from wasi_http.http.errors import ErrorCode, HttpError, NoResponse
+from wasi_http.http.fields import Field, Fields, content_length
+from wasi_http.http.message import Body, Request, Response
+from wasi_http.wasi.cli import Exit
+from wasi_http.wasi.io.error import IoError
+from wasi_http.wasi.io.poll import Pollable
+
+__all__ = [
+    "MAX_PART",
+    "FutureIncomingResponse",
+    "IncomingHandler",
+    "IncomingRequest",
+    "IncomingResponse",
+    "Method",
+    "OutgoingRequest",
+    "OutgoingResponse",
+    "RequestOptions",
+    "ResponseOutparam",
+    "Scheme",
+    "Types",
+]
+
+#: The most characters of a method, scheme or authority, and bytes of a path, of a guest's request.
+MAX_PART: Final = 65_534
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
+_PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
+_AUTHORITY: Final = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{1,5}))?"
+).fullmatch
+_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)([^#]*)").match
+
+
+class Method(Variant):
+    Get: ClassVar[Method] = case("get")
+    Head: ClassVar[Method] = case("head")
+    Post: ClassVar[Method] = case("post")
+    Put: ClassVar[Method] = case("put")
+    Delete: ClassVar[Method] = case("delete")
+    Connect: ClassVar[Method] = case("connect")
+    Options: ClassVar[Method] = case("options")
+    Trace: ClassVar[Method] = case("trace")
+    Patch: ClassVar[Method] = case("patch")
+    Other = case("other", str)
+
+    @classmethod
+    def parse(cls, name: str) -> Method:
+        """The method of a request line; methods are case-sensitive."""
+        return _METHODS.get(name) or Method.Other(name)
+
+    def __str__(self) -> str:
+        """The name in a request line."""
+        return self.value if isinstance(self, Method.Other) else self._name.upper()
+
+
+_METHODS: Final[dict[str, Method]] = {name.upper(): form for name, payload, form in Method.__cases__ if payload is None}
+
+
+class Scheme(Variant):
+    HTTP: ClassVar[Scheme] = case("HTTP")
+    HTTPS: ClassVar[Scheme] = case("HTTPS")
+    Other = case("other", str)
+
+    def __str__(self) -> str:
+        """The name in a URL."""
+        return self.value if isinstance(self, Scheme.Other) else self._name.lower()
+
+
+class IncomingRequest(Resource, name="incoming-request"):
+    """A request that arrived."""
+
+    __slots__ = (
+        "_authority",
+        "_body",
+        "_consumed",
+        "_demand",
+        "_fields",
+        "_headers",
+        "_method",
+        "_path",
+        "_scheme",
+        "_view",
+    )
+
+    def __init__(
+        self,
+        view: HttpState,
+        method: str,
+        path: str,
+        scheme: Scheme,
+        authority: str | None,
+        headers: Iterable[Field],
+        body: Pipe | None,
+        demand: Callable[[], None] | None = None,
+    ) -> None:
+        self._view = view
+        self._method = method
+        self._path = path
+        self._scheme = scheme
+        self._authority = authority
+        self._headers = headers
+        self._body = body
+        self._consumed = False
+        self._demand = demand
+        self._fields: Fields | None = None
+
+    @classmethod
+    def from_request(cls, view: HttpState, scheme: Scheme, request: Request) -> IncomingRequest:
+        """A request of an embedder; raises HttpError when nothing tells its authority."""
+        target, authority = request.target, request.authority
+        headers = list(request.headers)
+        absolute = _ABSOLUTE(target)
+        if absolute is not None:
+            authority = authority or absolute[1]
+            target = absolute[2]
+            if not target.startswith("/"):
+                target = "/" + target
+        elif request.method == "CONNECT":
+            authority, target = authority or target, ""
+        if not authority:
+            authority = next((value for name, value in headers if name.lower() == b"host"), b"").decode("latin-1")
+            if not authority:
+                raise HttpError(ErrorCode.HttpRequestUriInvalid, "the request has no authority and no Host header")
+        body = request.body if isinstance(request.body, Body) else Body.of(request.body)
+        return cls(view, request.method, target, scheme, authority, headers, body.pipe, body.demand)
+
+    @property
+    def verb(self) -> str:
+        """The method as it stands in a request line."""
+        return self._method
+
+    @method
+    def method_(self) -> Method:
+        return Method.parse(self._method)
+
+    @method
+    def path_with_query(self) -> str | None:
+        return self._path or None
+
+    @method
+    def scheme(self) -> Scheme | None:
+        return self._scheme
+
+    @method
+    def authority(self) -> str | None:
+        return self._authority
+
+    @method
+    def headers(self) -> Own[Fields]:
+        if self._fields is None:
+            self._fields = Fields.received(self._view, self._headers)
+        return self._fields.freeze()
+
+    @method
+    @raises()
+    def consume(self) -> Own[IncomingBody]:
+        if self._consumed:
+            raise Err(None)
+        self._consumed = True
+        return IncomingBody(self._view, Pipe.of() if self._body is None else self._body, self._demand)
+
+    def drop(self) -> None:
+        if self._body is not None and not self._consumed:
+            self._body.cancel()
+
+
+def _declared(entries: list[Field]) -> int | None:
+    """The length that a message of a guest declares. What it copied from one that arrived may make no sense."""
+    try:
+        return content_length(entries)
+    except Err:
+        raise Err(None) from None
+
+
+class OutgoingResponse(Resource, name="outgoing-response"):
+    """A response that a guest makes. ``body_`` is the pipe of its body once the guest asked for it."""
+
+    __slots__ = ("_body", "body_", "fields", "status")
+
+    def __init__(self, headers: Fields) -> None:
+        self.status = 200
+        self.fields = headers
+        self._body: OutgoingBody | None = None
+        self.body_: Pipe | None = None
+
+    @constructor
+    def new(headers: Own[Fields]) -> Own[OutgoingResponse]:
+        return OutgoingResponse(headers)
+
+    @method
+    def status_code(self) -> u16:
+        return self.status
+
+    @method
+    @raises()
+    def set_status_code(self, status_code: u16) -> None:
+        if not 100 <= status_code <= 999:
+            raise Err(None)
+        self.status = status_code
+
+    @method
+    def headers(self) -> Own[Fields]:
+        return self.fields.freeze()
+
+    @method
+    @raises()
+    def body(self) -> Own[OutgoingBody]:
+        if self.body_ is not None:
+            raise Err(None)
+        entries = self.fields.entries_
+        declared = _declared(entries) if entries else None
+        body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpResponseBodySize, True)
+        self.body_ = body.pipe
+        # What the guest writes is kept while the response is not on its way, and it may make many.
+        self.charge(self.fields.view.table, body.pipe.limit)
+        return body
+
+    def hand_over(self, request: IncomingRequest | None) -> None:
+        """The guest has given it as the answer to this request."""
+        body = self._body
+        if body is not None:
+            body.handed = True
+            if body.declared is not None and self._is_bodiless("GET" if request is None else request.verb):
+                body.declared = None
+
+    def _is_bodiless(self, method: str) -> bool:
+        status = self.status
+        return method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300)
+
+    def drop(self) -> None:
+        # Never sent: nobody will read what the guest still writes.
+        if self.body_ is not None:
+            self.body_.cancel()
+
+
+class OutgoingRequest(Resource, name="outgoing-request"):
+    """A request that a guest makes."""
+
+    __slots__ = ("_body", "authority_", "body_", "fields", "path_", "scheme_", "verb")
+
+    def __init__(self, headers: Fields) -> None:
+        self.verb = Method.Get
+        self.path_: str | None = None
+        self.scheme_: Scheme | None = None
+        self.authority_: str | None = None
+        self.fields = headers
+        self._body: OutgoingBody | None = None
+        self.body_: Pipe | None = None
+
+    @constructor
+    def new(headers: Own[Fields]) -> Own[OutgoingRequest]:
+        return OutgoingRequest(headers)
+
+    @method
+    @raises()
+    def body(self) -> Own[OutgoingBody]:
+        if self.body_ is not None:
+            raise Err(None)
+        declared = _declared(self.fields.entries_)
+        body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpRequestBodySize)
+        self.body_ = body.pipe
+        self.charge(self.fields.view.table, body.pipe.limit)
+        return body
+
+    @method
+    def method_(self) -> Method:
+        return self.verb
+
+    @method
+    @raises()
+    def set_method(self, method: Method) -> None:
+        if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or _TOKEN(method.value) is None):
+            raise Err(None)
+        if isinstance(method, Method.Other) or isinstance(self.verb, Method.Other):
+            self._keep(str(method), str(self.verb))
+        self.verb = method
+
+    @method
+    def path_with_query(self) -> str | None:
+        return self.path_
+
+    @method
+    @raises()
+    def set_path_with_query(self, path_with_query: str | None) -> None:
+        if path_with_query:
+            size = len(path_with_query)
+            if size > MAX_PART or len(path_with_query.encode()) > MAX_PART or _PATH(path_with_query) is None:
+                raise Err(None)
+        self._keep(path_with_query, self.path_)
+        self.path_ = path_with_query
+
+    @method
+    def scheme(self) -> Scheme | None:
+        return self.scheme_
+
+    @method
+    @raises()
+    def set_scheme(self, scheme: Scheme | None) -> None:
+        if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or _SCHEME(scheme.value) is None):
+            raise Err(None)
+        if isinstance(scheme, Scheme.Other) or isinstance(self.scheme_, Scheme.Other):
+            self._keep(str(scheme), str(self.scheme_))
+        self.scheme_ = scheme
+
+    @method
+    def authority(self) -> str | None:
+        return self.authority_
+
+    @method
+    @raises()
+    def set_authority(self, authority: str | None) -> None:
+        if authority is not None:
+            found = _AUTHORITY(authority) if len(authority) <= MAX_PART else None
+            if found is None or int(found["port"] or 0) > 65535 or not _is_ipv6(found["ipv6"]):
+                raise Err(None)
+        self._keep(authority, self.authority_)
+        self.authority_ = authority
+
+    def _keep(self, new: str | None, old: str | None) -> None:
+        """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
+        # A character takes four bytes at most.
+        self.charge(self.fields.view.table, 4 * (len(new or "") - len(old or "")))
+
+    @method
+    def headers(self) -> Own[Fields]:
+        return self.fields.freeze()
+
+    def hand_over(self) -> None:
+        """The guest has given it to be sent."""
+        if self._body is not None:
+            self._body.handed = True
+
+    def drop(self) -> None:
+        if self.body_ is not None:
+            self.body_.cancel()
+
+
+def _is_ipv6(address: str | None) -> bool:
+    if address is None:
+        return True  # the authority has a name or an IPv4 address
+    try:
+        ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    return True
+
+
+class RequestOptions(Resource, name="request-options"):
+    """Timeouts of an outgoing request, in nanoseconds; None is the default."""
+
+    __slots__ = ("between_bytes", "connect", "first_byte")
+
+    def __init__(self) -> None:
+        self.connect: int | None = None
+        self.first_byte: int | None = None
+        self.between_bytes: int | None = None
+
+    @constructor
+    def new() -> Own[RequestOptions]:
+        return RequestOptions()
+
+    @method
+    def connect_timeout(self) -> u64 | None:
+        return self.connect
+
+    @method
+    @raises()
+    def set_connect_timeout(self, duration: u64 | None) -> None:
+        self.connect = duration
+
+    @method
+    def first_byte_timeout(self) -> u64 | None:
+        return self.first_byte
+
+    @method
+    @raises()
+    def set_first_byte_timeout(self, duration: u64 | None) -> None:
+        self.first_byte = duration
+
+    @method
+    def between_bytes_timeout(self) -> u64 | None:
+        return self.between_bytes
+
+    @method
+    @raises()
+    def set_between_bytes_timeout(self, duration: u64 | None) -> None:
+        self.between_bytes = duration
+
+
+class ResponseOutparam(Resource, name="response-outparam"):
+    """Where a guest puts its response, once. ``receiver`` is called with it at that moment; `response` waits for it.
+
+    ``request`` is what is answered, once the guest is called with both.
+    """
+
+    __slots__ = ("_informational", "_outcome", "_receiver", "_signal", "request")
+
+    def __init__(
+        self,
+        receiver: Callable[[OutgoingResponse | ErrorCode], None] | None = None,
+        informational: Callable[[int, list[Field]], None] | None = None,
+    ) -> None:
+        self._receiver = receiver
+        self._informational = informational
+        self._outcome: OutgoingResponse | ErrorCode | None = None
+        self._signal: Signal | None = None
+        self.request: IncomingRequest | None = None
+
+    @method
+    @raises(ErrorCode)
+    def send_informational(self, status: u16, headers: Own[Fields]) -> None:
+        if not 100 <= status <= 199 or status == 101:
+            raise Err(ErrorCode.HttpProtocolError)
+        if self._informational is None:
+            raise Err(ErrorCode.InternalError("informational responses are not supported here"))
+        self._informational(status, headers.entries_)
+
+    @static
+    def set(param: Own[ResponseOutparam], response: Ok[Own[OutgoingResponse]] | Err[ErrorCode]) -> None:
+        outcome = param._outcome = response.value
+        if isinstance(outcome, OutgoingResponse):
+            outcome.hand_over(param.request)
+        if param._receiver is not None:
+            param._receiver(outcome)
+        elif param._signal is not None:
+            param._signal.notify()
+
+    async def response(self, call: Awaitable[Any]) -> Response:
+        """The response that ``call``, the task in which the guest runs, gives; the guest may go on after it.
+
+        Raises `NoResponse` when the guest finishes without one, with what stopped it as the cause, and `HttpError` when
+        the guest answers with an error. The guest is cancelled when this is, and with `Body.cancel` of the response:
+        nobody waits for it any more. A body that the guest has not finished when the task ends fails then, with
+        ``HTTP-response-incomplete``.
+        """
+        task = asyncio.ensure_future(call)
+        signal = self._signal = Signal()
+
+        def ended(task: asyncio.Future[Any]) -> None:
+            self.break_off(_cause(task))
+            signal.notify()
+
+        task.add_done_callback(ended)
+        try:
+            await until(lambda: self._outcome is not None or task.done(), signal)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        outcome = self._outcome
+        if outcome is None:
+            if task.cancelled():
+                raise NoResponse("the guest was cancelled before it gave a response")
+            cause = task.exception()
+            raise NoResponse(
+                "guest never invoked `response-outparam::set` method" if cause is None else _explain(cause)
+            ) from cause
+        if isinstance(outcome, ErrorCode):
+            raise HttpError(outcome)
+        pipe = Pipe.of() if outcome.body_ is None else outcome.body_
+        return Response(outcome.status, list(outcome.fields.entries_), Body(pipe, abandon=task.cancel))
+
+    def break_off(self, cause: BaseException | None) -> None:
+        """The guest is done, and what it has not finished of its response's body will not come."""
+        outcome = self._outcome
+        if not isinstance(outcome, OutgoingResponse) or outcome.body_ is None:
+            return
+        # Not with the cause itself, whose traceback may lead back here: a cycle.
+        if cause is None:
+            text = "the guest ended before its response's body"
+        elif isinstance(cause, asyncio.CancelledError):
+            text = "the guest was cancelled"
+        else:
+            text = _explain(cause)
+        outcome.body_.fail(HttpError(ErrorCode.HttpResponseIncomplete, text))
+
+
+def _explain(error: BaseException) -> str:
+    """What stopped a guest, and whose fault it is: a trap is the guest's own."""
+    if isinstance(error, Exit):
+        return str(error)
+    if isinstance(error, Trap):
+        return f"the guest failed: {error}"
+    return f"the host failed: {type(error).__name__}: {error}"
+
+
+def _cause(task: asyncio.Future[Any]) -> BaseException | None:
+    """What ended a task, other than its proper end."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()
+
+
+class IncomingResponse(Resource, name="incoming-response"):
+    """A response to an outgoing request."""
+
+    __slots__ = ("_body", "_fields", "_status", "_view")
+
+    def __init__(self, view: HttpState, status: int, headers: Iterable[Field], body: Pipe) -> None:
+        self._view = view
+        self._status = status
+        self._fields = Fields.received(view, headers)
+        self._body: Pipe | None = body
+
+    @classmethod
+    def from_response(cls, view: HttpState, response: ClientResponse | Response) -> IncomingResponse:
+        body = response.body
+        if isinstance(body, Body):
+            body.demand()
+            body = body.pipe
+        status = response.status
+        if not (isinstance(body, Pipe) and isinstance(status, int) and 100 <= status <= 999):
+            raise TypeError(f"a response with status {status!r} and a body of {type(body).__name__}")
+        return cls(view, status, response.headers, body)
+
+    def charge_headers(self) -> None:
+        self._fields.charge_received()
+
+    @method
+    def status(self) -> u16:
+        return self._status
+
+    @method
+    def headers(self) -> Own[Fields]:
+        return self._fields.freeze()
+
+    @method
+    @raises()
+    def consume(self) -> Own[IncomingBody]:
+        pipe, self._body = self._body, None
+        if pipe is None:
+            raise Err(None)
+        body = IncomingBody(self._view, pipe)
+        body.take_charge(self, self._view.table)
+        return body
+
+    def drop(self) -> None:
+        if self._body is not None:
+            self._body.cancel()
+
+
+class FutureIncomingResponse(Resource, name="future-incoming-response"):
+    """A response that is on its way; dropping it gives the exchange up."""
+
+    __slots__ = ("_consumed", "_future", "_outcome", "_request_body", "_signal", "_view")
+
+    def __init__(
+        self, view: HttpState, future: asyncio.Future[ClientResponse | Response], request_body: Pipe | None = None
+    ) -> None:
+        """``request_body`` fails with the exchange."""
+        self._view = view
+        self._future = future
+        self._request_body = request_body
+        self._outcome: IncomingResponse | ErrorCode | None = None
+        self._consumed = False
+        self._signal = Signal()
+        future.add_done_callback(self._settle)
+
+    def _settle(self, future: asyncio.Future[ClientResponse | Response]) -> None:
+        body = self._request_body
+        if future.cancelled():
+            self._outcome = ErrorCode.ConnectionTerminated
+            if body is not None:
+                body.cancel()
+        else:
+            try:
+                self._outcome = IncomingResponse.from_response(self._view, future.result())
+            except Exception as error:
+                failed = HttpError.of(error)
+                self._outcome = failed.code
+                if body is not None:
+                    body.cancel(failed)
+                if not isinstance(error, OSError):
+                    # The guest is told something, but this is not its fault, and not the network's.
+                    context = {"message": "the hook send_request failed", "exception": error}
+                    future.get_loop().call_exception_handler(context)
+        if self._consumed:
+            self._discard()
+        self._signal.notify()
+
+    def _is_settled(self) -> bool:
+        return self._outcome is not None
+
+    @method
+    def subscribe(self) -> Own[Pollable]:
+        pollable = Pollable(self._is_settled, self._signal)
+        pollable.attach(self)
+        return pollable
+
+    @method
+    def get(self) -> Ok[Ok[Own[IncomingResponse]] | Err[ErrorCode]] | Err[None] | None:
+        outcome = self._outcome
+        if self._consumed:
+            return Err(None)
+        if outcome is None:
+            return None
+        self._consumed = True
+        if not isinstance(outcome, IncomingResponse):
+            return Ok(Err(outcome))
+        outcome.take_charge(self, self._view.table)
+        outcome.charge_headers()
+        return Ok(Ok(outcome))
+
+    def drop(self) -> None:
+        if not self._consumed:
+            self._consumed = True
+            if self._outcome is None:
+                self._future.cancel()
+            else:
+                self._discard()
+
+    def _discard(self) -> None:
+        """Nobody wants the response."""
+        if isinstance(self._outcome, IncomingResponse):
+            self._outcome.release()
+
+
+class Types(Interface, name="wasi:http/types@0.2.12"):
+    resources = (
+        Fields,
+        IncomingRequest,
+        OutgoingRequest,
+        RequestOptions,
+        ResponseOutparam,
+        IncomingResponse,
+        IncomingBody,
+        FutureTrailers,
+        OutgoingResponse,
+        OutgoingBody,
+        FutureIncomingResponse,
+    )
+
+    @func
+    def http_error_code(err: Borrow[IoError]) -> ErrorCode | None:
+        return err.cause.code if isinstance(err.cause, HttpError) else None
+
+
+class IncomingHandler(Interface, name="wasi:http/incoming-handler@0.2.12"):
+    """What a proxy exports."""
+
+    @func
+    def handle(request: Own[IncomingRequest], response_out: Own[ResponseOutparam]) -> None:
+        raise AssertionError("guests implement this interface")

@@ -1,0 +1,9 @@
+from wasi_http.http1.fieldsection import Field
+from wasi_http.http1.limits import Limits
+
+class ChunkedDecoder:
+    trailers: list[Field]
+    def __init__(self, limits: Limits, padded: bool = False) -> None: ...
+    @property
+    def done(self) -> bool: ...
+    def decode(self, data: bytes, position: int) -> tuple[bytes, int]: ...

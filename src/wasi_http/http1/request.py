@@ -1,0 +1,340 @@
+"""Requests, received: the server's side of RFC 9112.
+
+On top of llhttp's field syntax, this module checks what llhttp leaves open: the exact form of the request line, the
+version, the request-target forms, Host, and that the message length can be read in one way only.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from typing import NoReturn, Protocol
+
+import httptools
+
+from wasi_http.http1.chunked import ChunkedDecoder
+from wasi_http.http1.errors import Reason, RemoteProtocolError
+from wasi_http.http1.fieldsection import Field, FieldCollector, strip_values
+from wasi_http.http1.limits import Limits
+from wasi_http.http1.parser import (
+    CHUNKED,
+    CLOSED,
+    COMPLETE,
+    HEAD,
+    LENGTH,
+    BodyHandler,
+    MessageParser,
+    connection_options,
+)
+
+__all__ = ["RequestHandler", "RequestHead", "RequestParser", "check_authority"]
+
+# Methods given to llhttp as they are. It knows only a fixed list, and gives CONNECT a meaning of its own: for any
+# other method a request line that llhttp reads without side effects is put in its place.
+_PLAIN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
+_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+")
+# Puts a letter in the place of each byte beyond ASCII.
+_ASCII = bytes(range(128)) + b"x" * 128
+_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
+_AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
+
+_HOST, _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING, _EXPECT, _OTHER = range(6)
+_MEANING = {
+    b"host": _HOST,
+    b"connection": _CONNECTION,
+    b"content-length": _CONTENT_LENGTH,
+    b"transfer-encoding": _TRANSFER_ENCODING,
+    b"expect": _EXPECT,
+    b"upgrade": _OTHER,  # these two mean something to llhttp only
+    b"proxy-connection": _OTHER,
+}
+
+
+class RequestHead:
+    """What a request says before its body.
+
+    method: as sent, any token
+    target: as sent, in any of the four forms (RFC 9112 §3.2); path and query may have UTF-8 beyond ASCII
+    version: b"1.0" or b"1.1"
+    headers: (name, value) in order, repetitions and case kept; values without whitespace around them, bytes 0x80-0xFF
+        included
+    scheme: of an absolute-form target, else None
+    authority: host[:port] of the target if it has one, else the Host field; None if neither says
+    path: path and query in origin form; b"*" for `OPTIONS *`, b"" for CONNECT
+    keep_alive: the connection may carry another request after this one; never after CONNECT
+    expect_continue: the client waits for `100 Continue` before it sends the body
+    content_length: as declared, None if not; chunked: the body has the chunked coding
+    has_body: body and end events follow (false for a declared length of 0)
+    """
+
+    __slots__ = (
+        "authority",
+        "chunked",
+        "content_length",
+        "expect_continue",
+        "has_body",
+        "headers",
+        "keep_alive",
+        "method",
+        "path",
+        "scheme",
+        "target",
+        "version",
+    )
+
+    method: bytes
+    target: bytes
+    version: bytes
+    headers: list[Field]
+    scheme: bytes | None
+    authority: bytes | None
+    path: bytes
+    keep_alive: bool
+    expect_continue: bool
+    content_length: int | None
+    chunked: bool
+    has_body: bool
+
+    def __repr__(self) -> str:
+        return f"<RequestHead {self.method!r} {self.target!r} {self.version!r} {len(self.headers)} headers>"
+
+
+class RequestHandler(BodyHandler, Protocol):
+    def on_request(self, head: RequestHead, /) -> None:
+        """A request begins; it is complete if it has no body."""
+
+
+class RequestParser(MessageParser):
+    """Reads the requests of one connection, one at a time; see `message` for the rules.
+
+    After a complete request, `next_message()` goes on to the next. Upgrade is ignored. CONNECT is an ordinary request
+    with an authority-form target and the last one of its connection.
+    """
+
+    _END_OF_HEAD = re.compile(rb"\r\n\r\n")
+    _LF = False
+
+    __slots__ = ("_collector", "_host", "_llhttp", "_on_request")
+
+    def __init__(self, handler: RequestHandler, limits: Limits | None = None) -> None:
+        super().__init__(handler, limits if limits is not None else Limits())
+        self._on_request = handler.on_request
+        self._collector = FieldCollector()
+        self._llhttp: httptools.HttpRequestParser | None = None
+        self._host = b""  # the last Host value found valid: it is nearly always the same again
+
+    def next_message(self) -> None:
+        """The request that was read has been dealt with: go on to the next, of which some bytes may be held.
+
+        `RemoteProtocolError` as for `feed`. Does nothing if the connection may not carry another request.
+        """
+        if self._state != COMPLETE:
+            return
+        self._blank = False
+        self._state = HEAD if self._keep_alive else CLOSED
+        if self._running:
+            return
+        if self.held:
+            data, position = bytes(self.held), self._start
+            self.held = b""
+            self._start = 0
+            self._run(data, position)
+        if self._eof and self._state != COMPLETE:
+            self._end_of_input()
+
+    def _read_head(self, data: bytes, position: int) -> int:
+        end = data.find(b"\r\n\r\n", position + self._scan) + 4
+        if end < 4:
+            return -1
+        self._scan = 0
+        line_end = data.find(b"\r\n", position)
+        if line_end == position:
+            return self._skip_blank_line(data, position)
+        if line_end - position > self._max_line:
+            raise RemoteProtocolError(Reason.START_LINE_SIZE)
+        if end - position > self._max_head:
+            raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
+        line = data[position:line_end]
+        parts = line.split(b" ")
+        if len(parts) != 3:
+            raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
+        method, target, version = parts
+        if version == b"HTTP/1.1":
+            keep_alive = recent = True
+        elif version == b"HTTP/1.0":
+            keep_alive = recent = False
+        elif _VERSION.fullmatch(version):
+            raise RemoteProtocolError(Reason.VERSION)
+        else:
+            raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
+        if method in _PLAIN_METHODS:
+            section = data[position:end]
+        elif not _TOKEN.fullmatch(method):
+            raise RemoteProtocolError(Reason.SYNTAX, "malformed method")
+        elif method == b"CONNECT":
+            section = b"GET / HTTP/1.1" + data[line_end:end]
+        else:
+            section = b"GET" + data[position + len(method) : end]
+
+        llhttp = self._llhttp
+        if llhttp is None:
+            llhttp = self._llhttp = httptools.HttpRequestParser(self._collector)
+        try:
+            llhttp.feed_data(section)
+        except httptools.HttpParserUpgrade:
+            pass  # raised behind the head, which is complete
+        except httptools.HttpParserError as error:
+            if target.isascii():
+                _refuse(error)
+            self._parse_beyond_ascii(target, data[line_end:end])
+        headers = self._collector.fields
+        self._collector.fields = []
+        if len(headers) > self._max_headers:
+            raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
+        if b" \r" in section or b"\t\r" in section:
+            headers = strip_values(headers)
+
+        host: bytes | None = None
+        length: int | None = None
+        chunked = expect_continue = close = False
+        for name, value in headers:
+            meaning = _MEANING.get(name.lower())
+            if meaning is None:
+                continue
+            if meaning == _HOST:
+                if host is not None:
+                    raise RemoteProtocolError(Reason.HOST, "repeated Host")
+                if value != self._host:
+                    if value:
+                        check_authority(value, Reason.HOST)
+                    self._host = value
+                host = value
+                continue
+            if meaning == _CONNECTION and recent and value == b"keep-alive":
+                continue
+            # llhttp may now believe in a body, a tunnel or the end of the connection: the next head gets a fresh one.
+            self._llhttp = None
+            if meaning == _CONNECTION:
+                options = connection_options(value)
+                if b"close" in options:
+                    close = True
+                elif b"keep-alive" in options:
+                    keep_alive = True
+            elif meaning == _CONTENT_LENGTH:
+                if length is not None or len(value) > 20 or not value.isdigit():
+                    raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
+                length = int(value)
+            elif meaning == _TRANSFER_ENCODING:
+                if chunked or not recent:
+                    raise RemoteProtocolError(Reason.FRAMING, "repeated Transfer-Encoding, or one in HTTP/1.0")
+                if value.lower() != b"chunked":
+                    raise RemoteProtocolError(Reason.TRANSFER_CODING if value else Reason.FRAMING)
+                chunked = True
+            elif meaning == _EXPECT and recent and value.lower() == b"100-continue":
+                expect_continue = True
+        if chunked and length is not None:
+            raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+        if host is None and recent:
+            raise RemoteProtocolError(Reason.HOST, "no Host")
+
+        head = RequestHead()
+        head.method = method
+        head.target = target
+        head.version = b"1.1" if recent else b"1.0"
+        head.headers = headers
+        head.scheme = None
+        head.authority = host or None
+        head.path = target
+        head.content_length = length
+        head.chunked = chunked
+        if target[:1] != b"/" or b"#" in target or method == b"CONNECT":
+            _read_target(head)
+            if method == b"CONNECT":
+                keep_alive = False
+        if close:
+            keep_alive = False
+        head.keep_alive = self._keep_alive = keep_alive
+        if chunked:
+            head.has_body = True
+            head.expect_continue = expect_continue
+            self._chunks = ChunkedDecoder(self._limits)
+            self._state = CHUNKED
+        elif length:
+            limit = self._limits.body
+            if limit is not None and length > limit:
+                raise RemoteProtocolError(Reason.BODY_SIZE)
+            head.has_body = True
+            head.expect_continue = expect_continue
+            self._remaining = length
+            self._state = LENGTH
+        else:
+            head.has_body = False
+            head.expect_continue = False
+            self._state = COMPLETE
+        self._on_request(head)
+        return end
+
+    def _parse_beyond_ascii(self, target: bytes, fields: bytes) -> None:
+        """Reads a head whose target has UTF-8 in it, as many clients send it: llhttp judges the rest of it."""
+        try:
+            target.decode()
+        except UnicodeDecodeError:
+            raise RemoteProtocolError(Reason.TARGET, "the request target is not UTF-8") from None
+        self._collector.fields = []
+        self._llhttp = httptools.HttpRequestParser(self._collector)
+        try:
+            self._llhttp.feed_data(b"GET " + target.translate(_ASCII) + b" HTTP/1.1" + fields)
+        except httptools.HttpParserUpgrade:
+            pass
+        except httptools.HttpParserError as error:
+            _refuse(error)
+
+    def _end_of_input_in_head(self) -> None:
+        if self.held[self._start :].strip(b"\r\n"):
+            raise RemoteProtocolError(Reason.INCOMPLETE_HEAD)
+
+
+def _refuse(error: httptools.HttpParserError) -> NoReturn:
+    message = str(error)
+    reason = Reason.SYNTAX
+    if "Content-Length" in message or "Transfer-Encoding" in message:
+        reason = Reason.FRAMING
+    elif isinstance(error, httptools.HttpParserInvalidURLError):
+        reason = Reason.TARGET
+    raise RemoteProtocolError(reason, message) from error
+
+
+def check_authority(value: bytes, reason: Reason) -> None:
+    """host[:port] with a non-empty host (RFC 3986 §3.2, no user information), else `RemoteProtocolError`."""
+    match = _AUTHORITY.fullmatch(value)
+    if match is None or (match[2] and int(match[2]) > 65535):
+        raise RemoteProtocolError(reason, "invalid host or port")
+    if match[1] is not None:
+        try:
+            ipaddress.IPv6Address(match[1].decode("ascii"))
+        except ValueError:
+            raise RemoteProtocolError(reason, "invalid IPv6 address") from None
+
+
+def _read_target(head: RequestHead) -> None:
+    """Sets scheme, authority and path from a target that is not plain origin-form."""
+    target = head.target
+    if b"#" in target:
+        raise RemoteProtocolError(Reason.TARGET, "fragment in the request target")
+    if head.method == b"CONNECT":
+        check_authority(target, Reason.TARGET)
+        head.authority = target
+        head.path = b""
+        return
+    if target == b"*":
+        if head.method != b"OPTIONS":
+            raise RemoteProtocolError(Reason.TARGET, "asterisk-form is for OPTIONS only")
+        return
+    match = _ABSOLUTE.fullmatch(target)
+    if match is None:
+        raise RemoteProtocolError(Reason.TARGET)
+    head.scheme, authority, path = match.groups()
+    check_authority(authority, Reason.TARGET)
+    head.authority = authority
+    head.path = path if path.startswith(b"/") else b"/" + path

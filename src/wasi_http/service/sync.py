@@ -1,0 +1,380 @@
+"""Proxies for threads without an event loop: the calls block.
+
+It is the same code: each call has an event loop of its own, on which the guest, its timers and its outgoing requests
+run. `IncomingHandlerGuest.call_handle` runs it on the calling thread. `IncomingHandlerGuest.start_handle` gives it a
+thread, so that a response can be read while the guest goes on. Any number of threads may do this at once, each with
+stores of their own.
+
+A store is closed when its call is over: what its guest holds belongs to a loop that is gone then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, ClassVar, TypeVar
+
+from wasi_http.component import InstancePre
+from wasi_http.engine import Store
+from wasi_http.http import message
+from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.fields import Field
+from wasi_http.http.types import IncomingRequest, ResponseOutparam
+from wasi_http.service import proxy
+
+__all__ = ["Body", "Exchange", "IncomingHandlerGuest", "Proxy", "ProxyPre", "Response"]
+
+T = TypeVar("T")
+
+
+def _refuse_event_loop() -> None:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(
+        "an event loop runs on this thread, which a call that blocks would stop: "
+        "await the call of wasi_http.bindings.Proxy instead, or make this one in asyncio.to_thread"
+    )
+
+
+def _closed() -> HttpError:
+    return HttpError(ErrorCode.ConnectionTerminated, "the exchange is closed")
+
+
+class _Claim:
+    """Says that a store is used by one call: of two at once, one would close it under the other."""
+
+    _lock = threading.Lock()
+    _claimed: ClassVar[set[int]] = set()
+
+    def __init__(self, store: Store) -> None:
+        with self._lock:
+            if id(store) in self._claimed:
+                raise RuntimeError("the store is busy with another call")
+            self._claimed.add(id(store))
+        self._store: Store | None = store
+
+    def release(self) -> None:
+        """Idempotent."""
+        store, self._store = self._store, None
+        if store is not None:
+            self._claimed.discard(id(store))
+
+
+class _Thread:
+    """One call and its event loop, on a thread of its own. Raises what keeps the call from beginning."""
+
+    def __init__(
+        self,
+        handler: proxy.IncomingHandlerGuest,
+        store: Store,
+        request: IncomingRequest,
+        response_out: ResponseOutparam,
+    ) -> None:
+        self.response: Future[message.Response] = Future()
+        self.end: Future[None] = Future()
+        self._begun: Future[None] = Future()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._released = asyncio.Event()
+        self._cancelled = False
+        self._guest: asyncio.Task[None] | None = None
+        self._lock = threading.Lock()
+        self._steps: set[Future[Any]] | None = set()
+        claim = _Claim(store)
+        self._thread = threading.Thread(
+            target=self._run, args=(claim, handler, store, request, response_out), name="wasi-http-guest", daemon=True
+        )
+        try:
+            self._thread.start()
+            self._begun.result()
+        except BaseException:
+            # The call does not begin, or this is a KeyboardInterrupt, and nobody will know of the call.
+            self.release(cancel=True)
+            if self._begun.done():
+                self._thread.join()
+            elif not self._thread.is_alive():
+                claim.release()
+            raise
+
+    def _run(self, claim: _Claim, *call: Any) -> None:
+        try:
+            try:
+                asyncio.run(self._main(claim, *call))
+            finally:
+                claim.release()
+        except BaseException as error:
+            # A KeyboardInterrupt of a host function, say: it is for those who wait, and this thread has nobody else.
+            for future in (self._begun, self.response, self.end):
+                if not future.done():
+                    future.set_exception(error)
+
+    async def _main(
+        self,
+        claim: _Claim,
+        handler: proxy.IncomingHandlerGuest,
+        store: Store,
+        request: IncomingRequest,
+        response_out: ResponseOutparam,
+    ) -> None:
+        def over(_: object) -> None:
+            store.close()
+            claim.release()
+
+        self._loop = asyncio.get_running_loop()
+        try:
+            call = handler.start_handle(store, request, response_out)
+            guest = self._guest = asyncio.ensure_future(call.wait())
+            guest.add_done_callback(over)
+            if self._cancelled:  # before there was a loop to say so
+                self.release(cancel=True)
+            self._begun.set_result(None)
+            await self._follow(guest, response_out)
+        finally:
+            # Before the loop closes: that waits for the sources of requests, which may block.
+            self._refuse_steps()
+
+    async def _follow(self, guest: asyncio.Task[None], response_out: ResponseOutparam) -> None:
+        released = asyncio.ensure_future(self._released.wait())
+        response = None
+        try:
+            response = await response_out.response(guest)
+        except Exception as error:
+            self.response.set_exception(error)
+        else:
+            self.response.set_result(response)
+        await asyncio.wait([guest, released], return_when=asyncio.FIRST_COMPLETED)
+        if response is not None and not guest.done():
+            # Nobody reads any more: the guest may go on, and need not wait for that.
+            response.body.pipe.cancel()
+        await asyncio.wait([guest])
+        if guest.cancelled():
+            self.end.set_exception(asyncio.CancelledError())
+        elif (failure := guest.exception()) is not None:
+            self.end.set_exception(failure)
+        else:
+            self.end.set_result(None)
+        # What is left of the response can be read until it is not wanted any more.
+        await released
+
+    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Runs a coroutine on the loop, and waits for it. Raises HttpError when the exchange is closed meanwhile."""
+        _refuse_event_loop()
+        loop = self._loop
+        assert loop is not None  # the call has begun, so there was a loop
+        future: Future[T] = Future()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def run() -> None:
+            try:
+                result = await step()
+            except BaseException as error:
+                if not future.done():
+                    future.set_exception(_closed() if isinstance(error, asyncio.CancelledError) else error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        with self._lock:
+            if self._steps is None:
+                raise _closed()
+            self._steps.add(future)
+            loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(run())))
+        try:
+            return future.result()
+        except BaseException:
+            # A KeyboardInterrupt, say: what arrives is not for this step any more.
+            self._call(lambda: [task.cancel() for task in tasks])
+            raise
+        finally:
+            with self._lock:
+                if self._steps is not None:
+                    self._steps.discard(future)
+
+    def _refuse_steps(self) -> None:
+        with self._lock:
+            steps, self._steps = self._steps, None
+        for future in steps or ():
+            if not future.done():
+                future.set_exception(_closed())
+
+    def release(self, cancel: bool) -> None:
+        """Ends the loop when the guest has finished; ``cancel`` does not wait for that. From any thread."""
+        if cancel:
+            self._cancelled = True
+            self._call(lambda: self._guest is not None and self._guest.cancel())
+        self._call(self._released.set)
+
+    def _call(self, function: Callable[[], object]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed already
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(function)
+
+    def join(self) -> None:
+        self._thread.join()
+
+
+class _Reader:
+    """Whoever may still read: an `Exchange` and the body of its response, which end the loop when both are gone."""
+
+    def __init__(self, thread: _Thread) -> None:
+        self.thread = thread
+
+    def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
+        # The guest may go on. When the interpreter ends its thread has stopped, and this module's globals may be gone.
+        if not is_finalizing():
+            self.thread.release(cancel=False)
+
+
+class Body:
+    """The body of a response: iterate over it once, or `read` it whole. Each step blocks until there is more.
+
+    Raises HttpError where the body failed, and when the exchange is closed, also on another thread. ``trailers`` are
+    there afterwards.
+    """
+
+    def __init__(self, body: message.Body, reader: _Reader) -> None:
+        self._body = body
+        self._reader = reader
+
+    @property
+    def trailers(self) -> list[Field]:
+        return self._body.trailers
+
+    def __iter__(self) -> Iterator[bytes]:
+        async def step() -> bytes | None:
+            async with contextlib.aclosing(aiter(self._body)) as chunks:
+                return await anext(chunks, None)
+
+        while (chunk := self._reader.thread.do(step)) is not None:
+            yield chunk
+
+    def read(self) -> bytes:
+        """The whole body."""
+        return b"".join(self)
+
+
+@dataclass(slots=True)
+class Response:
+    """A response whose body is read by blocking; see `wasi_http.Response`."""
+
+    status: int
+    headers: list[Field] = field(default_factory=list)
+    body: Body = field(kw_only=True)
+
+
+class Exchange:
+    """A guest at work on a request. Use it in a ``with`` statement, or `close` it.
+
+    Otherwise the guest goes on to its end, and its thread ends when neither the exchange nor the body of the response
+    is in use any more.
+    """
+
+    def __init__(self, thread: _Thread) -> None:
+        self._reader = _Reader(thread)
+        self._thread = thread
+        self._lock = threading.Lock()
+        self._response: Response | None = None
+
+    def response(self) -> Response:
+        """The response, as soon as the guest gives it; it can be read until the exchange is closed.
+
+        Raises `NoResponse` and `HttpError` as `ResponseOutparam.response` does.
+        """
+        _refuse_event_loop()
+        response = self._thread.response.result()
+        with self._lock:
+            if self._response is None:
+                self._response = Response(response.status, response.headers, body=Body(response.body, self._reader))
+            return self._response
+
+    def wait(self) -> None:
+        """Waits for the guest to finish; raises what stopped it. Who waits for a guest has to read its response."""
+        _refuse_event_loop()
+        self._thread.end.result()
+
+    def close(self) -> None:
+        """Ends the exchange. A guest that is still at work is unwound, and those who wait get an error. Idempotent.
+
+        A request whose body comes from an iterable that blocks has to be given what it waits for: no thread can be
+        stopped, and this one waits for it.
+        """
+        self._thread.release(cancel=True)
+        self._thread.join()
+
+    def __enter__(self) -> Exchange:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class IncomingHandlerGuest:
+    """``wasi:http/incoming-handler`` of an instance, for threads without an event loop."""
+
+    __slots__ = ("_handler",)
+
+    def __init__(self, handler: proxy.IncomingHandlerGuest) -> None:
+        self._handler = handler
+
+    def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
+        """Runs the guest's handler to its end, here; raises what stops it.
+
+        The response goes to the receiver of ``response_out`` (see `WasiHttpView.new_response_outparam`). A body beyond
+        what is buffered has to be read meanwhile: that is what `start_handle` is for. Raises RuntimeError, and leaves
+        the store alone, when another call uses it.
+        """
+        _refuse_event_loop()
+
+        async def run() -> None:
+            call = self._handler.start_handle(store, request, response_out)
+            try:
+                await call.wait()
+            finally:
+                store.close()
+                await asyncio.sleep(0)  # connections that were dropped close in the loop's next turn
+
+        claim = _Claim(store)
+        try:
+            with asyncio.Runner() as runner:
+                runner.run(run())
+        finally:
+            claim.release()
+
+    def start_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Exchange:
+        """Starts the guest's handler on a thread of its own.
+
+        Raises RuntimeError, and leaves the store alone, when another call uses it.
+        """
+        _refuse_event_loop()
+        return Exchange(_Thread(self._handler, store, request, response_out))
+
+
+class Proxy:
+    """An instance of a proxy; the store holds it."""
+
+    __slots__ = ("wasi_http_incoming_handler",)
+
+    def __init__(self, handler: IncomingHandlerGuest) -> None:
+        self.wasi_http_incoming_handler = handler
+
+
+class ProxyPre:
+    """A linked proxy, ready to be instantiated; raises `LinkError` when the component is none."""
+
+    __slots__ = ("_pre",)
+
+    def __init__(self, pre: InstancePre) -> None:
+        self._pre = proxy.ProxyPre(pre)
+
+    def instantiate(self, store: Store) -> Proxy:
+        """An instance in a fresh store; raises `Trap` when a core start function fails."""
+        return Proxy(IncomingHandlerGuest(self._pre.instantiate(store).wasi_http_incoming_handler))

@@ -1,9 +1,0 @@
-from wasi_http.wire.limits import Limits
-from wasi_http.wire.section import Field
-
-class ChunkedDecoder:
-    trailers: list[Field]
-    def __init__(self, limits: Limits, padded: bool = False) -> None: ...
-    @property
-    def done(self) -> bool: ...
-    def decode(self, data: bytes, position: int) -> tuple[bytes, int]: ...
