@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+import wasmtime
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,8 +29,11 @@ from .test_fusion import CODES
 PAGES = 80
 SIZE = PAGES << 16
 
+#: The size of the segment that "init" copies from.
+SEGMENT = 3 * CHUNK + 7
+
 GUEST = f"""(module
-  (memory (export "memory") {PAGES}) (memory $other {PAGES})
+  (memory (export "memory") {PAGES}) (memory $other {PAGES + 1})
   (func (export "fill") (param i32 i32 i32) (memory.fill (local.get 0) (local.get 1) (local.get 2)))
   (func (export "copy") (param i32 i32 i32) (memory.copy (local.get 0) (local.get 1) (local.get 2)))
   (func (export "there and back") (param i32 i32 i32) (local i64 f32)
@@ -48,9 +52,25 @@ GUEST = f"""(module
     (local.get 1))
   (func (export "grow and fill") (param i32 i32 i32)
     (drop (memory.grow (i32.const 3300)))
-    (memory.fill (local.get 0) (local.get 1) (local.get 2))))"""
-EXPORTS = ["memory", "fill", "copy", "there and back", "seed", "digest", "grow and fill"]
+    (memory.fill (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "init") (param i32 i32 i32) (memory.init $segment (local.get 0) (local.get 1) (local.get 2)))
+  (func (export "drop") (param i32 i32 i32) (data.drop $segment))
+  (data (i32.const 0) "") (data $segment "x"))"""
+EXPORTS = ["memory", "fill", "copy", "there and back", "seed", "digest", "grow and fill", "init", "drop"]
 OPERATION = CoreType(("i32", "i32", "i32"), ())
+
+
+def guest_code(segment: int = SEGMENT) -> bytes:
+    """The guest with a segment of that size, which text would take long to say."""
+    code = wat_to_wasm(GUEST)
+    start = code.index(b"\x0b\x09\x02\x00\x41\x00\x0b\x00\x01\x01x")
+    content = bytes(range(251)) * (segment // 251 + 1)
+    data = b"\x02\x00\x41\x00\x0b\x00\x01" + leb128(segment) + content[:segment]
+    return code[:start] + b"\x0b" + leb128(len(data)) + data + code[start + 11 :]
+
+
+def leb128(number: int) -> bytes:
+    return bytes([number & 0x7F]) if number < 0x80 else bytes([number & 0x7F | 0x80]) + leb128(number >> 7)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +111,7 @@ def signed(number: int) -> int:
 @pytest.fixture
 def guests(engine: Engine) -> Iterator[tuple[Guest, Guest]]:
     """As it is, and in pieces."""
-    code = wat_to_wasm(GUEST)
+    code = guest_code()
     changed = interruptible(code)
     assert changed != code
     pair = Guest(engine, code), Guest(engine, bytes(changed))
@@ -122,10 +142,16 @@ def test_they_write_what_they_should(guests: tuple[Guest, Guest]) -> None:
                 for guest in guests:
                     guest.call(name, place, place + distance, length)
                 assert plain.digest() == pieces.digest()
+    for length in LENGTHS:
+        for source in (0, 1, SEGMENT - length):
+            for guest in guests:
+                guest.call("init", 5, source, length)
+            assert plain.digest() == pieces.digest()
 
 
 #: Place, source and length of what is just within the memory, and of what is not.
 WITHIN = [(SIZE, 0, 0), (SIZE - CHUNK - 1, 0, CHUNK + 1), (0, SIZE - CHUNK - 1, CHUNK + 1), (0, 0, SIZE)]
+WITHIN_SEGMENT = [(SIZE - SEGMENT, 0, SEGMENT), (SIZE, SEGMENT, 0), (0, SEGMENT - CHUNK - 1, CHUNK + 1)]
 BEYOND = [
     (SIZE + 1, 0, 0),
     (SIZE - CHUNK, 0, CHUNK + 1),
@@ -140,11 +166,11 @@ BEYOND = [
 ]
 
 
-@pytest.mark.parametrize("operation", ["fill", "copy", "there and back"])
+@pytest.mark.parametrize("operation", ["fill", "copy", "there and back", "init"])
 def test_what_is_within_the_memory_is_done(guests: tuple[Guest, Guest], operation: str) -> None:
-    for place in WITHIN:
+    for place, source, length in WITHIN if operation != "init" else WITHIN_SEGMENT:
         for guest in guests:
-            guest.call(operation, *place)
+            guest.call(operation, place, source, length)
     assert guests[0].digest() == guests[1].digest()
 
 
@@ -160,15 +186,50 @@ def test_what_leads_out_of_the_memory_traps(
             guest.call(operation, *place)
 
 
+BEYOND_SEGMENT = [
+    (0, 0, SEGMENT + 1),
+    (0, 1, SEGMENT),
+    (0, SEGMENT + 1, 0),
+    (0, SEGMENT - CHUNK, CHUNK + 1),
+    (0, 0xFFFFFFFF, CHUNK + 1),
+    (0, 0, 0xFFFFFFFF),
+    (SIZE - SEGMENT + 1, 0, SEGMENT),
+    (0xFFFFFFFF, 0, SEGMENT),
+]
+
+
+@pytest.mark.parametrize("operation", ["fill", "copy", "init", "dropped"])
+def test_what_traps_writes_nothing(operation: str) -> None:
+    places = BEYOND_SEGMENT if operation == "init" else [(0, 0, SEGMENT)] if operation == "dropped" else BEYOND
+    # A store of our own is useless after a trap.
+    engine = wasmtime.Engine()
+    for code in (guest_code(), bytes(interruptible(guest_code()))):
+        module = wasmtime.Module(engine, code)
+        for place in places:
+            store = wasmtime.Store(engine)
+            exports = wasmtime.Instance(store, module, []).exports(store)
+            exports["seed"](store, 0, 0, 0)
+            before = exports["memory"].read(store)
+            if operation == "dropped":
+                exports["drop"](store, 0, 0, 0)
+            elif operation == "fill":
+                place = max(place[0], place[1]), 255, place[2]
+            with pytest.raises(wasmtime.Trap, match="out of bounds memory access"):
+                exports["init" if operation == "dropped" else operation](store, *map(signed, place))
+            assert exports["memory"].read(store) == before
+
+
 def test_a_long_operation_is_interrupted() -> None:
     # Slices so short that the operations take many of them on any machine.
     engine = Engine(EngineConfig(max_instances=2, cache=False, time_slice=0.001))
-    code = wat_to_wasm(GUEST)
+    segment = 64 << 20
+    code = guest_code(segment)
     plain, pieces = Guest(engine, code), Guest(engine, bytes(interruptible(code)))
     length = 200 << 20
     for guest in (plain, pieces):
         guest.call("grow and fill", 0, 1, 1)
-    for operation, arguments in (("fill", (0, 7, length)), ("copy", (0, 1 << 20, length - (1 << 20)))):
+    operations = (("fill", (0, 7, length)), ("copy", (0, 1 << 20, length - (1 << 20))), ("init", (0, 0, segment)))
+    for operation, arguments in operations:
         # One look at the clock at the beginning and one at the end.
         assert sum(plain.call(operation, *arguments) for _ in range(4)) <= 4 * 3
         assert sum(pieces.call(operation, *arguments) for _ in range(4)) > 4 * 3

@@ -19,7 +19,8 @@ cdef enum Form:
 
 
 cdef class Bulk:
-    cdef dict helpers                      # (operation, memory, memory) -> number of the function that does it
+    cdef dict helpers                      # (operation, memory or segment, memory) -> number of its function
+    cdef list segments                     # of data, their sizes
     cdef list parameters                   # of each type, how many; -1 if it is no function's
     cdef Py_ssize_t functions              # how many there are without the helpers
     cdef Py_ssize_t imported
@@ -27,5 +28,6 @@ cdef class Bulk:
 
     cdef int _imports(self, Reader reader) except -1
     cdef int _types(self, Reader reader) except -1
+    cdef int _datas(self, Reader reader) except -1
     cdef bint _bodies(self, Reader reader, list types, Writer out) except -1
     cdef int _body(self, Reader reader, Py_ssize_t parameters, list sites, Writer out) except -1

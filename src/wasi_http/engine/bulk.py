@@ -1,37 +1,37 @@
 # ruff: noqa: F821 - what the .pxd declares needs no import here
 """Bulk operations that the end of a time slice interrupts.
 
-Compiled code looks whether its time slice is over where a loop turns and where a function begins. ``memory.fill`` and
-``memory.copy`` have neither inside: one that is given 200 MiB would hold the event loop until it is done.
-`interruptible` puts ::
+Compiled code looks whether its time slice is over where a loop turns and where a function begins. ``memory.fill``,
+``memory.copy`` and ``memory.init`` have neither inside: one that is given 200 MiB would hold the event loop until it is
+done. `interruptible` puts ::
 
     if the length is at most CHUNK: the operation
     else:                           a function that works in a loop, CHUNK bytes at a time
 
 in the place of each. What WebAssembly says of them is kept: what is out of bounds traps before a byte is written, and a
-copy may overlap itself. A length that is a small constant leaves the operation as it is.
+copy may overlap itself. A length that is a small constant leaves the operation as it is, and so does a small segment.
 
-The functions come last in the module, so that nothing changes its number. The operations of tables, and those that copy
-from segments, stay as they are: the limits of tables and the size of the component bound them.
+The functions come last in the module, so that nothing changes its number. The operations of tables stay as they are:
+`StoreLimits.table_elements` bounds them.
 """
 
 from __future__ import annotations
 
 import cython
-from cython.cimports.wasi_http.engine.fusion import Reader, Writer, _reader
+from cython.cimports.wasi_http.engine.fusion import Reader, Writer, _reader, _skip_expression
 
 from wasi_http.engine.fusion import Unreadable
 
 __all__ = ["BULK", "CHUNK", "interruptible"]
 
 #: Changes whenever a module may look different: compiled ones are kept.
-BULK = 1
+BULK = 2
 
 #: How many bytes are filled or copied in one go.
 CHUNK = 1 << 20
 
-_TYPE, _IMPORT, _FUNCTION, _CODE = 1, 2, 3, 10
-_COPY, _FILL = 10, 11
+_TYPE, _IMPORT, _FUNCTION, _CODE, _DATA = 1, 2, 3, 10, 11
+_INIT, _COPY, _FILL = 8, 10, 11
 
 _FORMS = cython.declare(cython.uchar[256])
 
@@ -89,8 +89,8 @@ def _skip_vector(reader: Reader) -> cython.int:
 
 
 @cython.cfunc
-def _sites(reader: Reader) -> list | None:
-    """The operations of a body that are to be replaced: (start, end, operation, memory, memory)."""
+def _sites(reader: Reader, segments: list) -> list | None:
+    """The operations of a body that are to be replaced: (start, end, operation, memory or segment, memory)."""
     sites: list | None = None
     start: cython.Py_ssize_t
     constant: cython.Py_ssize_t = 0
@@ -132,7 +132,12 @@ def _sites(reader: Reader) -> list | None:
             second: cython.Py_ssize_t = -1
             if code in (8, 10, 12, 14):
                 second = reader.u32()
-            if code != _COPY and code != _FILL:
+            if code == _INIT:
+                if first >= len(segments):
+                    raise Unreadable
+                if segments[first] <= CHUNK:
+                    continue
+            elif code != _COPY and code != _FILL:
                 continue
             if after_constant == start and _reader(reader.data, constant, start).s33() & 0xFFFFFFFF <= CHUNK:
                 continue
@@ -152,6 +157,7 @@ class Bulk:
     def __init__(self) -> None:
         self.helpers = {}
         self.parameters = []
+        self.segments = []
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
@@ -193,6 +199,22 @@ class Bulk:
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
+    def _datas(self, reader: Reader) -> cython.int:
+        for _ in range(reader.u32()):
+            form: cython.Py_ssize_t = reader.u32()
+            if form > 2:
+                raise Unreadable
+            if form == 2:
+                reader.skip_number()
+            if form != 1:
+                _skip_expression(reader)
+            size: cython.Py_ssize_t = reader.u32()
+            reader.skip(size)
+            self.segments.append(size)
+        return 0
+
+    @cython.cfunc
+    @cython.exceptval(-1, check=False)
     def _bodies(self, reader: Reader, types: list, out: Writer) -> cython.bint:
         """Writes all bodies; False, and nothing that matters, if none changes."""
         changed: cython.bint = False
@@ -208,7 +230,7 @@ class Bulk:
             for _ in range(part.u32()):
                 part.skip_number()
                 part.byte()
-            sites = _sites(part)
+            sites = _sites(part, self.segments)
             if sites is None:
                 out.u32(size)
                 out.raw(reader.data + start, size)
@@ -257,22 +279,27 @@ class Bulk:
 
 
 @cython.cfunc
-def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_t) -> bytes:
-    """The body of a function of a place, a value or a source, and a length."""
+def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_t, segment: cython.Py_ssize_t) -> bytes:
+    """The body of a function of a place, a value or a source, and a length; ``segment`` is the size of a segment."""
     out: Writer = Writer()
     operation: Writer = Writer()
     operation.put(b"\xfc")
     operation.byte(code)
     operation.u32(first)
-    if code == _COPY:
+    if code != _FILL:
         operation.u32(second)
     apply: bytes = operation.text()
     out.byte(0)  # no locals
-    # Out of bounds: the whole operation traps as it should.
-    _put_check(out, 0, first)
+    # Out of bounds: the whole operation traps as it should. Of a segment that was dropped the first piece does.
+    _put_check(out, 0, second if code == _INIT else first)
     if code == _COPY:
         _put_check(out, 1, second)
         out.byte(0x72)  # i32.or
+    elif code == _INIT:
+        _put_end(out, 1)
+        out.byte(0x42)  # i64.const
+        out.s33(segment)
+        out.put(b"\x56\x72")  # i64.gt_u, i32.or
     out.put(b"\x04\x40\x20\0\x20\1\x20\2" + apply + b"\x00\x0b")
     if code == _COPY:
         # The end first, if that would be overwritten before it is read.
@@ -287,7 +314,7 @@ def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_
     out.s33(CHUNK)
     out.put(apply)
     _put_advance(out, 0)
-    if code == _COPY:
+    if code != _FILL:
         _put_advance(out, 1)
     _put_shorten(out)
     _put_repeat(out)
@@ -299,11 +326,19 @@ def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_
 @cython.exceptval(-1, check=False)
 def _put_check(out: Writer, start: cython.int, memory: cython.Py_ssize_t) -> cython.int:
     """Whether local ``start`` and the length lead out of a memory, in 64 bits: 65536 pages are one byte too many."""
-    out.byte(0x20)
-    out.byte(start)
-    out.put(b"\xad\x20\2\xad\x7c\x3f")  # i64.extend_i32_u, i64.add, memory.size
+    _put_end(out, start)
+    out.byte(0x3F)  # memory.size
     out.u32(memory)
     return out.put(b"\xad\x42\x10\x86\x56")  # i64.extend_i32_u, i64.shl by 16, i64.gt_u
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _put_end(out: Writer, start: cython.int) -> cython.int:
+    """Local ``start`` and the length, in 64 bits."""
+    out.byte(0x20)
+    out.byte(start)
+    return out.put(b"\xad\x20\2\xad\x7c")  # i64.extend_i32_u, local.get, i64.extend_i32_u, i64.add
 
 
 @cython.cfunc
@@ -361,13 +396,17 @@ def interruptible(code: bytes | memoryview) -> bytes | memoryview:
         elif number == _FUNCTION:
             for _ in range(section.u32()):
                 types.append(section.u32())
-        elif number == _CODE:
-            bulk.functions = bulk.imported + len(types)
-            changed = bulk._bodies(section, types, bodies)
+        elif number == _DATA:
+            bulk._datas(section)
+    bulk.functions = bulk.imported + len(types)
+    # Last: the segments that code speaks of come after it.
+    for number, start, end in sections:
+        if number == _CODE:
+            changed = bulk._bodies(_reader(data, start, end), types, bodies)
     if not changed:
         return code
     for operation, first, second in bulk.helpers:
-        body = _helper(operation, first, second)
+        body = _helper(operation, first, second, bulk.segments[first] if operation == _INIT else 0)
         bodies.u32(len(body))
         bodies.put(body)
     added: cython.Py_ssize_t = len(bulk.helpers)

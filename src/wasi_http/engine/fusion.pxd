@@ -114,3 +114,4 @@ cdef class Fusion:
 
 
 cdef Reader _reader(const unsigned char* data, Py_ssize_t start, Py_ssize_t end)
+cdef int _skip_expression(Reader reader) except -1

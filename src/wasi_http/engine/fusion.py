@@ -450,8 +450,6 @@ class ModuleBinary:
         return f"<ModuleBinary: {len(self.imports)} imports, {len(self.exports)} exports>"
 
 
-@cython.cfunc
-@cython.exceptval(-1, check=False)
 def _skip_expression(reader: Reader) -> cython.int:
     while True:
         code: cython.int = reader.byte()
