@@ -14,11 +14,11 @@ from wasi_http.component.errors import InvalidComponent
 from wasi_http.component.foreign import advise
 from wasi_http.component.plan import Plan, core_modules, make_plan
 from wasi_http.component.shims import bypass_shims
-from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, wat_to_wasm
-from wasi_http.engine.bulk import BULK, interruptible
+from wasi_http.engine import Engine, InvalidModule, Module, ModuleBinary, Unreadable, fuse, interruptible, wat_to_wasm
+from wasi_http.engine.binary.bulk import BULK
+from wasi_http.engine.binary.fuse import FUSION
 from wasi_http.engine.cache import ModuleCache
 from wasi_http.engine.errors import excerpt, expect
-from wasi_http.engine.fusion import FUSION
 
 __all__ = ["MAX_TEXT", "Component"]
 

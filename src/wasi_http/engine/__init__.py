@@ -1,10 +1,10 @@
 """Core WebAssembly through libwasmtime: engines, modules, stores, and the fibers that guests run on."""
 
 from wasi_http.engine.assembly import Assembly
+from wasi_http.engine.binary import ModuleBinary, Unreadable, fuse, interruptible
 from wasi_http.engine.config import EngineConfig, StoreLimits
 from wasi_http.engine.engine import Engine
 from wasi_http.engine.errors import CompileError, InvalidModule, Trap, UnsupportedWasmtime
-from wasi_http.engine.fusion import ModuleBinary, Unreadable, fuse
 from wasi_http.engine.module import CoreType, Module, wat_to_wasm
 from wasi_http.engine.store import (
     CoreFunc,
@@ -41,6 +41,7 @@ __all__ = [
     "Unreadable",
     "UnsupportedWasmtime",
     "fuse",
+    "interruptible",
     "live_fibers",
     "live_stores",
     "wat_to_wasm",

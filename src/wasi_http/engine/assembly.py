@@ -1,9 +1,9 @@
 """The core instances of one component: which modules are instantiated in what order, and how they are wired.
 
 All names are resolved when an assembly is made, once per component. A module that imports host functions alone is
-prepared then, and `run`, once per store, has nothing left to wire: that is the rule, see fusion.py. Otherwise `run`
-copies externs between slots. The first are the host functions, the rest receive exports of instances as they come to
-life.
+prepared then, and `run`, once per store, has nothing left to wire: that is the rule, see binary/fuse.py. Otherwise
+`run` copies externs between slots. The first are the host functions, the rest receive exports of instances as they come
+to life.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from cython.cimports.wasi_http.engine.store import Func, HostFunc, Memory, Store
 
 from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
 from wasi_http.engine.library import library_path
+from wasi_http.engine.module import C_KINDS
 
 __all__ = ["Assembly"]
 
@@ -38,8 +39,6 @@ _NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
 # What wasmtime says of a guest whose time is over.
 _INTERRUPTED = "interrupt"
-
-_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 
 @cython.cclass
@@ -336,7 +335,7 @@ def _fill(vector: cython.pointer(C.wasm_valtype_vec_t), kinds: tuple) -> cython.
     i: cython.size_t
     C.wasm_valtype_vec_new_uninitialized(vector, len(kinds))
     for i in range(len(kinds)):
-        vector.data[i] = C.wasm_valtype_new(_KINDS[kinds[i]])
+        vector.data[i] = C.wasm_valtype_new(C_KINDS[kinds[i]])
     return 0
 
 

@@ -15,7 +15,7 @@ from cython.cimports.wasi_http.engine.engine import Engine
 from wasi_http.engine.errors import CompileError, InvalidModule, UnsupportedWasmtime
 from wasi_http.engine.library import library_path
 
-__all__ = ["CoreType", "Export", "Import", "Module", "wat_to_wasm"]
+__all__ = ["C_KINDS", "VALUES", "CoreType", "Export", "Import", "Module", "wat_to_wasm"]
 
 
 @cython.cfunc
@@ -27,6 +27,20 @@ def _load():
 
 _load()
 
+#: Names of core value types by their codes in binaries (core specification 5.3), as far as the engine knows them.
+VALUES = {
+    0x7F: "i32",
+    0x7E: "i64",
+    0x7D: "f32",
+    0x7C: "f64",
+    0x7B: "v128",
+    0x70: "funcref",
+    0x6F: "externref",
+}
+
+#: What the C API calls those that host functions may have.
+C_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
+
 # wasmtime aborts the process when it is asked for the kind of this one.
 _V128 = cython.declare(cython.pointer(C.wasm_valtype_t), C.wasmtime_wasm_valtype_v128())
 
@@ -34,7 +48,7 @@ _V128 = cython.declare(cython.pointer(C.wasm_valtype_t), C.wasmtime_wasm_valtype
 _OFFSET_AT_END = re.compile(r"\(at offset 0x([0-9a-f]{1,8})\)\Z")
 _OFFSET_FIRST = re.compile(r"Invalid input WebAssembly code at offset ([0-9]{1,9}):")
 _KINDS = ("func", "global", "table", "memory", "tag")
-_VALUES = {0: "i32", 1: "i64", 2: "f32", 3: "f64", 128: "externref", 129: "funcref"}
+_NAMES = {**{kind: name for name, kind in C_KINDS.items()}, 128: "externref", 129: "funcref"}
 
 
 class CoreType(NamedTuple):
@@ -206,7 +220,7 @@ def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
         if C.wasmtime_wasm_valtype_equal(types.data[i], _V128):
             kinds.append("v128")
         else:
-            kinds.append(_VALUES.get(C.wasm_valtype_kind(types.data[i]), "other"))
+            kinds.append(_NAMES.get(C.wasm_valtype_kind(types.data[i]), "other"))
     return tuple(kinds)
 
 

@@ -2,6 +2,9 @@ from typing import NamedTuple
 
 from wasi_http.engine.engine import Engine
 
+VALUES: dict[int, str]
+C_KINDS: dict[str, int]
+
 class CoreType(NamedTuple):
     params: tuple[str, ...]
     results: tuple[str, ...]

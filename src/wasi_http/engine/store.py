@@ -44,7 +44,7 @@ from cython.cimports.wasi_http.engine.turns import Turns, turns_of
 from wasi_http.engine.config import StoreLimits
 from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, Trap, UnsupportedWasmtime, excerpt
 from wasi_http.engine.library import library_path
-from wasi_http.engine.module import CoreType
+from wasi_http.engine.module import C_KINDS, CoreType
 
 __all__ = ["CoreFunc", "Fiber", "Func", "GuestCancelled", "HostFunc", "Memory", "Store", "live_fibers", "live_stores"]
 
@@ -77,7 +77,6 @@ def _delete(pointer: cython.p_void) -> cython.void:
     __sync_add_and_fetch(cython.address(_leaving), -1)
 
 
-_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 _SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
 _BACKTRACE = "guest backtrace:\n"
 _EXHAUSTED = "call stack exhausted"
@@ -509,7 +508,7 @@ class Fiber:
         i: cython.Py_ssize_t
         for i in range(len(numbers)):
             kind = type.params[i]
-            fiber.arguments[i].kind = _KINDS[kind]
+            fiber.arguments[i].kind = C_KINDS[kind]
             if kind == "i32":
                 fiber.arguments[i].of.i32 = numbers[i]
             elif kind == "i64":

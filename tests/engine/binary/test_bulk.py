@@ -20,11 +20,12 @@ from wasi_http.engine import (
     Store,
     Trap,
     Unreadable,
+    interruptible,
     wat_to_wasm,
 )
-from wasi_http.engine.bulk import CHUNK, interruptible
+from wasi_http.engine.binary.bulk import CHUNK
 
-from .test_fusion import CODES
+from .test_fuse import CODES
 
 PAGES = 80
 SIZE = PAGES << 16
@@ -79,8 +80,8 @@ def engine() -> Engine:
 
 
 class Guest:
-    def __init__(self, engine: Engine, code: bytes) -> None:
-        module = Module.compile(engine, code)
+    def __init__(self, engine: Engine, code: bytes | Module) -> None:
+        module = Module.compile(engine, code) if isinstance(code, bytes) else code
         self.assembly = Assembly(engine, [], [(module, [])], [(0, i) for i in range(len(EXPORTS))])
         self.store = Store(engine)
         self.assembly.instantiate(self.store)
@@ -224,17 +225,24 @@ def test_a_long_operation_is_interrupted() -> None:
     engine = Engine(EngineConfig(max_instances=2, cache=False, time_slice=0.001))
     segment = 64 << 20
     code = guest_code(segment)
-    plain, pieces = Guest(engine, code), Guest(engine, bytes(interruptible(code)))
+    plain, pieces = Module.compile(engine, code), Module.compile(engine, interruptible(code))
     length = 200 << 20
-    for guest in (plain, pieces):
+
+    def slices(module: Module, operation: str, arguments: tuple[int, int, int]) -> int:
+        # In memory that was not written to yet, which takes longest.
+        guest = Guest(engine, module)
         guest.call("grow and fill", 0, 1, 1)
+        try:
+            return guest.call(operation, *arguments)
+        finally:
+            guest.store.close()
+
     operations = (("fill", (0, 7, length)), ("copy", (0, 1 << 20, length - (1 << 20))), ("init", (0, 0, segment)))
     for operation, arguments in operations:
         # One look at the clock at the beginning and one at the end.
-        assert sum(plain.call(operation, *arguments) for _ in range(4)) <= 4 * 3
-        assert sum(pieces.call(operation, *arguments) for _ in range(4)) > 4 * 3
-    for guest in (plain, pieces):
-        guest.store.close()
+        assert all(slices(plain, operation, arguments) <= 3 for _ in range(4))
+        # Whose thread may be late on a busy machine.
+        assert any(slices(pieces, operation, arguments) > 3 for _ in range(20))
 
 
 UNCHANGED = [

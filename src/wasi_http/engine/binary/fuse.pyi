@@ -1,0 +1,10 @@
+from collections.abc import Sequence
+
+from wasi_http.engine.binary.module import ModuleBinary
+
+FUSION: int
+START: bytes
+
+def fuse(
+    steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], wants: Sequence[tuple[int, int]]
+) -> bytes | None: ...
