@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from wasi_http.engine import (
     EngineConfig,
     Fiber,
     Module,
+    Recheck,
     Store,
     Turns,
     wat_to_wasm,
@@ -281,6 +283,107 @@ def test_the_order_of_those_that_queue(guests: Guests, loop: str) -> None:
         assert turns.open
         await asyncio.sleep(0)
         assert len(ran) == 4
+
+    run(loop, main())
+
+
+class Costly(Recheck, Awaitable[int]):
+    """Has an answer when ``answers`` does, and uses up the turn whenever it is asked."""
+
+    def __init__(self, turns: Turns, woken: asyncio.Event, answers: Callable[[], int]) -> None:
+        self.turns, self.event, self.answers = turns, woken, answers
+        self.looks = 0
+        self.closed = False
+
+    def __await__(self) -> Any:
+        raise AssertionError("a guest does not await it")
+
+    async def woken(self) -> None:
+        await self.event.wait()
+
+    def look(self) -> int:
+        self.looks += 1
+        while self.turns.open:
+            pass
+        return self.answers()
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def test_those_that_are_woken_at_once_look_one_after_another(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        woken, turns = asyncio.Event(), Turns.of(guests.engine)
+        rechecks = [Costly(turns, woken, lambda: int(woken.is_set())) for _ in range(MANY)]
+        stages = [iter([recheck, 0]) for recheck in rechecks]
+        for number, stage in enumerate(stages):
+            guests.plays[number] = lambda stage=stage: next(stage)
+        calls = [guests.start(number) for number in range(MANY)]
+        await until(lambda: all(recheck.looks for recheck in rechecks))
+        assert not any(recheck.closed for recheck in rechecks)
+        woken.set()
+        looked = MANY
+        while not all(call.done() for call in calls):
+            await asyncio.sleep(0)
+            before, looked = looked, sum(recheck.looks for recheck in rechecks)
+            assert looked - before <= 3
+        for call in calls:
+            call.result()
+        assert all(recheck.looks == 2 and recheck.closed for recheck in rechecks)
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("end", ["cancel", "close", "fail"])
+def test_what_is_looked_at_is_closed_with_the_call(guests: Guests, loop: str, end: str) -> None:
+    async def main() -> None:
+        woken, turns = asyncio.Event(), Turns.of(guests.engine)
+        recheck = Costly(turns, woken, lambda: 1 // 0 if woken.is_set() else 0)
+        guests.plays[0] = lambda: recheck
+        fiber = guests.fiber(0)
+        call = asyncio.ensure_future(fiber.drive())
+        await until(lambda: recheck.looks)
+        await asyncio.sleep(0)
+        if end == "cancel":
+            call.cancel()
+        elif end == "close":
+            fiber.store.close()
+        else:
+            woken.set()
+        await asyncio.wait([call])
+        assert recheck.closed
+        if end == "cancel":
+            assert call.cancelled()
+        else:
+            assert type(call.exception()) is (RuntimeError if end == "close" else ZeroDivisionError)
+        fiber.store.close()
+
+    run(loop, main())
+
+
+def test_the_end_of_a_store_takes_from_the_turn(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        turns = Turns.of(guests.engine)
+
+        class Full:
+            """What takes long to release."""
+
+            def close(self) -> None:
+                end = time.thread_time() + 5
+                while turns.open and time.thread_time() < end:
+                    pass
+
+        def end() -> None:
+            assert turns.open
+            store.close()
+            open_.append(turns.open)
+
+        open_: list[bool] = []
+        store = Store(guests.engine)
+        store.instance = Full()
+        turns.join(end)
+        await until(lambda: open_)
+        assert open_ == [False]
 
     run(loop, main())
 

@@ -32,6 +32,8 @@ cdef class Clock:
     cdef int64_t running                   # guests being executed at this moment, in all threads
     cdef unsigned int slice                # in microseconds
 
+    cdef void enter(self) noexcept
+    cdef void leave(self) noexcept
     cdef void wake(self) noexcept
     cdef void stop(self) noexcept
     cdef void tick(self) noexcept nogil

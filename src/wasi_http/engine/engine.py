@@ -97,6 +97,16 @@ class Clock:
         self.slice = cython.cast(cython.uint, slice_ * 1e6)
         self.turns = weakref.WeakKeyDictionary()
 
+    def enter(self) -> cython.void:
+        """A guest runs, or something is done on its behalf: called with the GIL, and `leave` afterwards."""
+        self.running += 1
+        __sync_synchronize()
+        if not self.ticking:
+            self.wake()
+
+    def leave(self) -> cython.void:
+        self.running -= 1
+
     def wake(self) -> cython.void:
         """Called with the GIL, by whoever runs a guest and does not see the clock ticking."""
         self.ticking = True

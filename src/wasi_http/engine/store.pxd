@@ -28,6 +28,10 @@ cdef extern from *:
 cdef class Func
 
 
+cdef class Recheck:
+    pass
+
+
 cdef class Store:
     cdef C.wasmtime_store_t* pointer
     cdef C.wasmtime_context_t* context
@@ -58,6 +62,7 @@ cdef class Store:
     cdef int enter(self) except -1
     cdef void leave(self) noexcept
     cdef object suspend(self)
+    cdef bint look(self) except -1
     cdef int discard_pending(self) except -1
     cdef int call_pinned(self, Func function, C.wasmtime_val_raw_t* raw, size_t n) except -1
     cdef int end(self, bint abandon) except -1

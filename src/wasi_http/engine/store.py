@@ -24,7 +24,7 @@ import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import int32_t, int64_t, uint8_t, uint64_t, uintptr_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import Clock, Engine, Py_IsFinalizing, __sync_synchronize
+from cython.cimports.wasi_http.engine.engine import Clock, Engine, Py_IsFinalizing
 from cython.cimports.wasi_http.engine.store import (
     PYTHREAD_INVALID_THREAD_ID,
     PyEval_RestoreThread,
@@ -46,7 +46,18 @@ from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, Trap, Unsupporte
 from wasi_http.engine.library import library_path
 from wasi_http.engine.module import C_KINDS, CoreType
 
-__all__ = ["CoreFunc", "Fiber", "Func", "GuestCancelled", "HostFunc", "Memory", "Store", "live_fibers", "live_stores"]
+__all__ = [
+    "CoreFunc",
+    "Fiber",
+    "Func",
+    "GuestCancelled",
+    "HostFunc",
+    "Memory",
+    "Recheck",
+    "Store",
+    "live_fibers",
+    "live_stores",
+]
 
 
 @cython.cfunc
@@ -101,6 +112,27 @@ class GuestCancelled(BaseException):
     """Raised inside a host function when the guest's call was dropped while the function waited."""
 
 
+@cython.cclass
+class Recheck:
+    """An awaitable for which a guest waits in another way: woken, it looks again, in a time slice of its own.
+
+    A thousand guests may be woken in one turn of the event loop. What that costs there must not depend on what they
+    asked for; all that does belongs in `look` and `close`.
+    """
+
+    def woken(self) -> Awaitable[None]:
+        """Awaits the next wake-up since the last `look`."""
+        raise NotImplementedError
+
+    def look(self) -> Any:
+        """What the guest waits for, once it is there and true. Called on the guest's stack, at least once."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """The wait is over, or cancelled."""
+        raise NotImplementedError
+
+
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
@@ -148,16 +180,21 @@ class Store:
     def end(self, abandon: cython.bint) -> cython.int:
         if self.executing:
             raise RuntimeError("the store is executing a guest")
-        self.drop_call(abandon)
-        instance, self.instance = self.instance, None
-        if self.pointer != cython.NULL:
-            self.delete()
-            self.spent = True
-        _disown(self.items)
-        self.items = None
-        self.pending = self.answer = self.failure = None
-        if instance is not None:
-            instance.close()
+        # What the guest holds takes time to release, which is taken from the turn of the event loop.
+        self.clock.enter()
+        try:
+            self.drop_call(abandon)
+            instance, self.instance = self.instance, None
+            if self.pointer != cython.NULL:
+                self.delete()
+                self.spent = True
+            _disown(self.items)
+            self.items = None
+            self.pending = self.answer = self.failure = None
+            if instance is not None:
+                instance.close()
+        finally:
+            self.clock.leave()
         return 0
 
     def __del__(self):
@@ -178,15 +215,12 @@ class Store:
         if self.spent:
             raise RuntimeError(_SPENT)
         self.executing = True
-        self.clock.running += 1
-        __sync_synchronize()
-        if not self.clock.ticking:
-            self.clock.wake()
+        self.clock.enter()
         return 0
 
     def leave(self) -> cython.void:
         self.executing = False
-        self.clock.running -= 1
+        self.clock.leave()
 
     def drop_call(self, abandon: cython.bint) -> cython.int:
         """Unwinds the guest whose call is under way, if one is; the store is spent then.
@@ -290,24 +324,41 @@ class Store:
             C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
             self.suspend_function = item.of.func
             self.has_suspend = True
-        self.resumed = False
-        raw[0].i64 = cython.cast(int64_t, cython.cast(uintptr_t, cython.address(self.resumed)))
-        with cython.nogil:
-            error = C.wasmtime_func_call_unchecked(
-                self.context, cython.address(self.suspend_function), raw, 1, cython.address(trap)
-            )
-        if error != cython.NULL or trap != cython.NULL:
-            if error != cython.NULL:
-                C.wasmtime_error_delete(error)
-            if trap != cython.NULL:
-                C.wasm_trap_delete(trap)
-            raise GuestCancelled
-        # It has waited, so it has a slice again.
-        C.wasmtime_context_set_epoch_deadline(self.context, 2)
+        rechecks: cython.bint = isinstance(self.pending, Recheck)
+        while not rechecks or not self.look():
+            self.resumed = False
+            raw[0].i64 = cython.cast(int64_t, cython.cast(uintptr_t, cython.address(self.resumed)))
+            with cython.nogil:
+                error = C.wasmtime_func_call_unchecked(
+                    self.context, cython.address(self.suspend_function), raw, 1, cython.address(trap)
+                )
+            if error != cython.NULL or trap != cython.NULL:
+                if error != cython.NULL:
+                    C.wasmtime_error_delete(error)
+                if trap != cython.NULL:
+                    C.wasm_trap_delete(trap)
+                raise GuestCancelled
+            # It has waited, so it has a slice again.
+            C.wasmtime_context_set_epoch_deadline(self.context, 2)
+            if not rechecks:
+                break
         answer, self.answer = self.answer, None
         if self.answer_is_error:
             raise answer
         return answer
+
+    def look(self) -> cython.bint:
+        """Whether what the guest waits for is there, or failed: as ``answer``, and nothing is pending any more."""
+        try:
+            self.answer = self.pending.look()
+            self.answer_is_error = False
+        except Exception as error:
+            self.answer = error
+            self.answer_is_error = True
+        if not self.answer_is_error and not self.answer:
+            return False
+        self.discard_pending()
+        return True
 
     def discard_pending(self) -> cython.int:
         # A coroutine that nobody awaits would warn when it is collected.
@@ -615,6 +666,13 @@ class Fiber:
                 store.waiter = asyncio.current_task()
                 if pending is None:
                     await turns.wait(self.used)
+                elif isinstance(pending, Recheck):
+                    # It stays pending, and is closed with the call.
+                    await pending.woken()
+                    pending = None
+                    if store.future != cython.NULL and not turns.is_open():
+                        await turns.wait(self.used)
+                    store.resumed = True
                 else:
                     store.pending = None
                     try:

@@ -8,6 +8,7 @@ from typing import Protocol
 from wasi_http.component.interface import Borrow, Interface, Resource, State, func, method, u32
 from wasi_http.engine import Trap
 from wasi_http.flow.signal import SILENT, Signal, until
+from wasi_http.wasi.io.wait import Wait
 
 __all__ = ["Deadline", "Poll", "Pollable"]
 
@@ -98,7 +99,7 @@ def _wait(pollables: list[Pollable]) -> Awaitable[list[int]]:
             break
     if reason is not None:
         raise Trap(reason)
-    return until(lambda: _ready(pollables), *_signals(pollables))
+    return Wait(lambda: _ready(pollables), *_signals(pollables))
 
 
 def _signals(pollables: list[Pollable]) -> list[Signal]:

@@ -36,6 +36,7 @@ from wasi_http.engine import Trap
 from wasi_http.flow.signal import SILENT, Signal, until
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
+from wasi_http.wasi.io.wait import Wait
 
 __all__ = [
     "MAX_BLOCKING_WRITE",
@@ -118,7 +119,7 @@ class InputStream(Resource, name="input-stream"):
     def blocking_read(self, len_: u64) -> bytes | Awaitable[bytes]:
         if not len_:
             return self.read(0) if self._ready() else self._read_none()
-        return self.read(len_) or until(lambda: self.read(len_), self.signal)
+        return self.read(len_) or Wait(lambda: self.read(len_), self.signal)
 
     async def _read_none(self) -> bytes:
         await until(self._ready, self.signal)
@@ -134,7 +135,7 @@ class InputStream(Resource, name="input-stream"):
     def blocking_skip(self, len_: u64) -> u64 | Awaitable[u64]:
         if not len_:
             return self.skip(0) if self._ready() else self._skip_none()
-        return self.skip(len_) or until(lambda: self.skip(len_), self.signal)
+        return self.skip(len_) or Wait(lambda: self.skip(len_), self.signal)
 
     async def _skip_none(self) -> int:
         await until(self._ready, self.signal)
@@ -323,7 +324,7 @@ class OutputStream(Resource, name="output-stream"):
         reason = self.deadlock()
         if reason is not None:
             raise Trap(reason)
-        return until(lambda: self.splice(src, len_), self.signal, src.signal)
+        return Wait(lambda: self.splice(src, len_), self.signal, src.signal)
 
 
 class Streams(Interface, name="wasi:io/streams@0.2.12"):
