@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from tests.engine.test_turns import Guests as ComputingGuests
 from wasi_http.component import Ok
-from wasi_http.engine import Trap, live_stores
+from wasi_http.engine import Trap, Turns, live_stores
 from wasi_http.http.fields import Fields
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.server.handler import ServerState
@@ -455,6 +456,31 @@ def test_a_request_that_is_tried_again_keeps_its_deadline(guests: Guests, loop: 
         assert tried == 2
 
     handler = ScriptedHandler(guests, script, max_instance_reuse_count=20, timeout=0.2, **KEPT)
+    serve(loop, handler, test)
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_request_is_tried_again_in_another_turn(guests: Guests, loop: str, waits: bool) -> None:
+    opened: list[bool] = []
+
+    async def script(request: IncomingRequest, out: ResponseOutparam) -> None:
+        if request.path_with_query() == "/again":
+            opened.append(Turns.of(handler.engine).open)
+            if len(opened) == 1:
+                if waits:
+                    await asyncio.sleep(0)
+                ComputingGuests(handler.engine).close_turn()
+                raise Trap("used again")
+        respond(request, out)(b"done")
+
+    async def test(server: Serving) -> None:
+        client = await server.connect()
+        for path in ("/", "/again", "/"):
+            assert (await client.ask(get(path))).body == b"done"
+        assert opened == [True, True]
+        assert "warning" in server.log.err
+
+    handler = ScriptedHandler(guests, script, max_instance_reuse_count=20, **KEPT)
     serve(loop, handler, test)
 
 

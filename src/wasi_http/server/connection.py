@@ -84,6 +84,8 @@ class Owner(Protocol):
 
     def withdraw(self, exchange: Exchange) -> None: ...
 
+    def readmit(self, exchange: Exchange) -> None: ...
+
     def retire(self, exchange: Exchange) -> None: ...
 
     def dismiss(self, exchange: Exchange) -> None: ...
@@ -358,6 +360,10 @@ class Connection(asyncio.Protocol):
     def withdraw(self, exchange: Exchange) -> None:
         """The exchange does not wait for its turn any more."""
         self._worker.withdraw(exchange)
+
+    def readmit(self, exchange: Exchange) -> None:
+        """The exchange is to start once more."""
+        self._worker.readmit(exchange)
 
     def retire(self, exchange: Exchange) -> None:
         """The exchange's client has gone, or cannot be answered any more."""

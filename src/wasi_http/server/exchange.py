@@ -69,6 +69,8 @@ class Carrier(Protocol):
 
     def withdraw(self, exchange: Exchange) -> None: ...
 
+    def readmit(self, exchange: Exchange) -> None: ...
+
     def retire(self, exchange: Exchange) -> None: ...
 
     def expire(self, exchange: Exchange) -> None: ...
@@ -379,7 +381,7 @@ class Exchange:
             body.writable.remove(self._connection.update_reading)
         self._task = self._instance = self._response = self.outgoing = None
         self._connection.instances.give_back(instance, False)
-        self.start()
+        self._connection.readmit(self)
 
     def _explain(self, error: BaseException | None, timed_out: bool) -> int:
         """Tells the log what went wrong; the status that tells the client, if it can be told."""

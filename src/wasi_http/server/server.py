@@ -222,6 +222,11 @@ class Worker:
     def _full(self) -> bool:
         return len(self.active) >= self._most
 
+    def readmit(self, exchange: Exchange) -> None:
+        """Starts an exchange once more, which has had its part of this turn perhaps."""
+        self.active.discard(exchange)
+        self.admit(exchange)
+
     def withdraw(self, exchange: Exchange) -> None:
         """An exchange does not wait for its turn any more."""
         self._waiting.pop(exchange, None)
