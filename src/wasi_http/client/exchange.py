@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import ErrorCode, HttpError, error_code_of
+from wasi_http.http1.abnf import is_token_text
 from wasi_http.http1.errors import BodyLengthError, ProtocolError
 from wasi_http.http1.fieldsection import Field
 from wasi_http.http1.limits import Limits
@@ -32,7 +33,6 @@ Receiver = Callable[[ClientResponse | HttpError], None]
 #: The methods of requests that may be sent twice (RFC 9110 §9.2.2).
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _VISIBLE: Final = re.compile("[!-~\x80-\ud7ff\ue000-\U0010ffff]+").fullmatch
 
 # How much of a body is moved at once.
@@ -371,7 +371,7 @@ def _unsendable(request: ClientRequest, error: ProtocolError) -> HttpError:
     code = error_code_of(error)
     if isinstance(error, BodyLengthError):
         pass
-    elif _TOKEN(request.method) is None:
+    elif not is_token_text(request.method):
         code = ErrorCode.HttpRequestMethodInvalid
     elif _VISIBLE(request.path) is None:
         code = ErrorCode.HttpRequestUriInvalid

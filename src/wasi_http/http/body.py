@@ -15,6 +15,7 @@ from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.context import HttpState
 from wasi_http.http.errors import ErrorCode, HttpError, error_code_of
 from wasi_http.http.fields import Fields
+from wasi_http.http1.abnf import FORBIDDEN_TRAILERS
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
@@ -33,9 +34,6 @@ DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS: Final = 1
 
 #: The most bytes that a guest may write to a body at once.
 DEFAULT_OUTGOING_BODY_CHUNK_SIZE: Final = BODY_BUFFER
-
-#: What guests may set in headers, but not in trailers: after the body it is too late for it (RFC 9110 section 6.5.1).
-_FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"connection", b"host"))
 
 
 class BodyInput(InputStream):
@@ -237,7 +235,7 @@ class OutgoingBody(Resource, name="outgoing-body"):
         ):
             raise Err(this.fail_size().code)
         entries = None if trailers is None else trailers.entries_
-        if entries and not _FRAMING.isdisjoint(name for name, _ in entries):
+        if entries and not FORBIDDEN_TRAILERS.isdisjoint(name for name, _ in entries):
             error = HttpError(ErrorCode.HttpProtocolError, "a trailer that frames the message")
             pipe.fail(error)
             raise Err(error.code)

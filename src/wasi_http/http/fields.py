@@ -15,13 +15,13 @@ A call takes time linear in what it is given and in what the collection holds, a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import ClassVar, Final
 
 from wasi_http.component import Err, Own, Resource, State, Variant, case, constructor, method, raises, static
 from wasi_http.engine import Trap
 from wasi_http.http.context import HttpState
+from wasi_http.http1.abnf import is_token, is_value, parse_length
 
 __all__ = ["ENTRY_OVERHEAD", "Field", "Fields", "HeaderError", "content_length"]
 
@@ -29,10 +29,6 @@ Field = tuple[bytes, bytes]
 
 #: What an entry counts beyond its name and value, so that many small ones are not free.
 ENTRY_OVERHEAD: Final = 32
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*").fullmatch
-_DIGITS = re.compile(rb"[0-9]{1,20}").fullmatch
 
 
 class HeaderError(Variant):
@@ -52,15 +48,16 @@ def content_length(entries: Iterable[Field]) -> int | None:
     declared: int | None = None
     for name, value in entries:
         if name == _CONTENT_LENGTH:
-            length = _parse_length(value)
+            length = _length_of(value)
             if declared is not None and length != declared:
                 raise Err(_INVALID)
             declared = length
     return declared
 
 
-def _parse_length(value: bytes) -> int:
-    if _DIGITS(value) is None or (length := int(value)) >= 1 << 64:
+def _length_of(value: bytes) -> int:
+    length = parse_length(value)
+    if length is None:
         raise Err(_INVALID)
     return length
 
@@ -103,7 +100,7 @@ class Fields(Resource, name="fields"):
     def _writable(self, name: str) -> bytes:
         self._admit(len(name))
         key = name.encode("utf-8").lower()
-        if _TOKEN(key) is None:
+        if not is_token(key):
             raise Err(_INVALID)
         if self.view.is_forbidden_header(key.decode()):
             raise Err(HeaderError.Forbidden)
@@ -114,10 +111,10 @@ class Fields(Resource, name="fields"):
     def _checked(self, key: bytes, values: list[bytes], declared: int | None = None) -> list[Field]:
         """The entries to add; ``declared`` is the content-length that is there already."""
         for value in values:
-            if _VALUE(value) is None:
+            if not is_value(value):
                 raise Err(_INVALID)
         if key == _CONTENT_LENGTH and values:
-            lengths = {_parse_length(value) for value in values}
+            lengths = {_length_of(value) for value in values}
             if declared is not None:
                 lengths.add(declared)
             if len(lengths) > 1:

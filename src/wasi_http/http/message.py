@@ -12,6 +12,7 @@ from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import until
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.fields import Field
+from wasi_http.http1.abnf import is_token, is_token_text
 
 __all__ = ["Body", "Request", "Response"]
 
@@ -19,10 +20,8 @@ __all__ = ["Body", "Request", "Response"]
 #: What a body is made of: bytes, or an iterable of them, asynchronous or not.
 Source: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes] | Iterable[bytes]
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _TARGET: Final = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
-_NAME: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 # How much of what is wrong an error shows, in characters.
@@ -47,7 +46,7 @@ def _checked_headers(headers: Iterable[Field]) -> list[Field]:
             good = False
         if not good:
             raise TypeError(f'a header is a pair of bytes, as in (b"accept", b"text/html"), not {_shown(field)}')
-        if _NAME(name) is None:
+        if not is_token(name):
             raise ValueError(f"the name of a header is not valid: {_shown(name)}")
         if (bad := _CONTROL(value)) is not None:
             # The rest may be a secret.
@@ -86,7 +85,7 @@ class Request:
                 raise TypeError(f"the {name} of a request is a str, not {_shown(text)}")
         self.headers = _checked_headers(self.headers)
         _check_source(self.body)
-        if _TOKEN(self.method) is None:
+        if not is_token_text(self.method):
             raise ValueError(f"the method of a request is a token, not {_shown(self.method)}")
         if _TARGET(self.target) is None:
             raise ValueError(

@@ -7,7 +7,6 @@ child resources; no host known treats them so, and guests whose garbage collecto
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import re
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, ClassVar, Final
@@ -38,6 +37,7 @@ from wasi_http.http.context import HttpState
 from wasi_http.http.errors import ErrorCode, HttpError, NoResponse
 from wasi_http.http.fields import Field, Fields, content_length
 from wasi_http.http.message import Body, Request, Response
+from wasi_http.http1.abnf import is_authority, is_scheme, is_token_text
 from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
@@ -60,12 +60,7 @@ __all__ = [
 #: The most characters of a method, scheme or authority, and bytes of a path, of a guest's request.
 MAX_PART: Final = 65_534
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*").fullmatch
 _PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
-_AUTHORITY: Final = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::(?P<port>[0-9]{1,5}))?"
-).fullmatch
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)([^#]*)").match
 
 
@@ -307,7 +302,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_method(self, method: Method) -> None:
-        if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or _TOKEN(method.value) is None):
+        if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or not is_token_text(method.value)):
             raise Err(None)
         if isinstance(method, Method.Other) or isinstance(self.verb, Method.Other):
             self._keep(str(method), str(self.verb))
@@ -334,7 +329,7 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_scheme(self, scheme: Scheme | None) -> None:
-        if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or _SCHEME(scheme.value) is None):
+        if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or not is_scheme(scheme.value)):
             raise Err(None)
         if isinstance(scheme, Scheme.Other) or isinstance(self.scheme_, Scheme.Other):
             self._keep(str(scheme), str(self.scheme_))
@@ -347,10 +342,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def set_authority(self, authority: str | None) -> None:
-        if authority is not None:
-            found = _AUTHORITY(authority) if len(authority) <= MAX_PART else None
-            if found is None or int(found["port"] or 0) > 65535 or not _is_ipv6(found["ipv6"]):
-                raise Err(None)
+        if authority is not None and not _is_authority(authority):
+            raise Err(None)
         self._keep(authority, self.authority_)
         self.authority_ = authority
 
@@ -373,14 +366,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
             self.body_.cancel()
 
 
-def _is_ipv6(address: str | None) -> bool:
-    if address is None:
-        return True  # the authority has a name or an IPv4 address
-    try:
-        ipaddress.IPv6Address(address)
-    except ValueError:
-        return False
-    return True
+def _is_authority(text: str) -> bool:
+    return len(text) <= MAX_PART and text.isascii() and is_authority(text.encode()) and not text.endswith(":")
 
 
 class RequestOptions(Resource, name="request-options"):

@@ -14,6 +14,7 @@ from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import uint64_t
 from cython.cimports.libc.string import memcpy
 
+from wasi_http.http1.abnf import TOKEN
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field, check_partial, parse_trailers
 from wasi_http.http1.limits import Limits
@@ -30,14 +31,13 @@ _PADDING = cython.declare(cython.Py_ssize_t, _MAX_PADDING)
 
 # No empty names or values, and of whitespace only what is asked for: what the specification allows for the sake of old
 # senders is what parsers disagree about.
-_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
-_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})()(?:;" + _TOKEN + rb"(?:=(?:" + _TOKEN + rb"|" + _QUOTED + rb"))?)*")
+_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})()(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*")
 _PADDED_SIZE_LINE = re.compile(
     rb"([0-9A-Fa-f]{1,16})([ \t]{0,16})(?:;[ \t]*"
-    + _TOKEN
+    + TOKEN
     + rb"(?:[ \t]*=[ \t]*(?:"
-    + _TOKEN
+    + TOKEN
     + rb"|"
     + _QUOTED
     + rb"))?[ \t]*)*"

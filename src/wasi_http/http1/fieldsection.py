@@ -10,6 +10,7 @@ import re
 
 import httptools
 
+from wasi_http.http1.abnf import FRAMING_TRAILERS
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 
 __all__ = ["Field", "FieldCollector", "check_partial", "parse_trailers", "strip_values"]
@@ -22,9 +23,6 @@ _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 _NEVER_WITH_LF = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])")
 
 _TRAILER_PREFIX = b"GET / HTTP/1.1\r\n"
-
-# Fields that say where a message ends or who it is for: after the body it is too late for them (RFC 9110 §6.5.1).
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"host"))
 
 
 class FieldCollector:
@@ -67,6 +65,6 @@ def parse_trailers(section: bytes) -> list[Field]:
     except httptools.HttpParserError as error:
         raise RemoteProtocolError(Reason.SYNTAX, f"trailers: {error}") from error
     for name, _ in collector.fields:
-        if name.lower() in _FORBIDDEN_TRAILERS:
+        if name.lower() in FRAMING_TRAILERS:
             raise RemoteProtocolError(Reason.FRAMING, f"{name.decode('ascii')} is not allowed as a trailer")
     return strip_values(collector.fields)

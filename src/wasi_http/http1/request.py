@@ -6,12 +6,12 @@ version, the request-target forms, Host, and that the message length can be read
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from typing import NoReturn, Protocol
 
 import httptools
 
+from wasi_http.http1.abnf import is_authority, is_token, parse_length
 from wasi_http.http1.chunked import ChunkedDecoder
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field, FieldCollector, strip_values
@@ -27,17 +27,15 @@ from wasi_http.http1.parser import (
     connection_options,
 )
 
-__all__ = ["RequestHandler", "RequestHead", "RequestParser", "check_authority"]
+__all__ = ["RequestHandler", "RequestHead", "RequestParser"]
 
 # Methods given to llhttp as they are. It knows only a fixed list, and gives CONNECT a meaning of its own: for any
 # other method a request line that llhttp reads without side effects is put in its place.
 _PLAIN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+")
 # Puts a letter in the place of each byte beyond ASCII.
 _ASCII = bytes(range(128)) + b"x" * 128
 _ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
-_AUTHORITY = re.compile(rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?")
 
 _HOST, _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING, _EXPECT, _OTHER = range(6)
 _MEANING = {
@@ -170,7 +168,7 @@ class RequestParser(MessageParser):
             raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
         if method in _PLAIN_METHODS:
             section = data[position:end]
-        elif not _TOKEN.fullmatch(method):
+        elif not is_token(method):
             raise RemoteProtocolError(Reason.SYNTAX, "malformed method")
         elif method == b"CONNECT":
             section = b"GET / HTTP/1.1" + data[line_end:end]
@@ -207,7 +205,7 @@ class RequestParser(MessageParser):
                     raise RemoteProtocolError(Reason.HOST, "repeated Host")
                 if value != self._host:
                     if value:
-                        check_authority(value, Reason.HOST)
+                        _check_authority(value, Reason.HOST)
                     self._host = value
                 host = value
                 continue
@@ -222,9 +220,8 @@ class RequestParser(MessageParser):
                 elif b"keep-alive" in options:
                     keep_alive = True
             elif meaning == _CONTENT_LENGTH:
-                if length is not None or len(value) > 20 or not value.isdigit():
+                if length is not None or (length := parse_length(value)) is None:
                     raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
-                length = int(value)
             elif meaning == _TRANSFER_ENCODING:
                 if chunked or not recent:
                     raise RemoteProtocolError(Reason.FRAMING, "repeated Transfer-Encoding, or one in HTTP/1.0")
@@ -305,16 +302,9 @@ def _refuse(error: httptools.HttpParserError) -> NoReturn:
     raise RemoteProtocolError(reason, message) from error
 
 
-def check_authority(value: bytes, reason: Reason) -> None:
-    """host[:port] with a non-empty host (RFC 3986 §3.2, no user information), else `RemoteProtocolError`."""
-    match = _AUTHORITY.fullmatch(value)
-    if match is None or (match[2] and int(match[2]) > 65535):
+def _check_authority(value: bytes, reason: Reason) -> None:
+    if not is_authority(value):
         raise RemoteProtocolError(reason, "invalid host or port")
-    if match[1] is not None:
-        try:
-            ipaddress.IPv6Address(match[1].decode("ascii"))
-        except ValueError:
-            raise RemoteProtocolError(reason, "invalid IPv6 address") from None
 
 
 def _read_target(head: RequestHead) -> None:
@@ -323,7 +313,7 @@ def _read_target(head: RequestHead) -> None:
     if b"#" in target:
         raise RemoteProtocolError(Reason.TARGET, "fragment in the request target")
     if head.method == b"CONNECT":
-        check_authority(target, Reason.TARGET)
+        _check_authority(target, Reason.TARGET)
         head.authority = target
         head.path = b""
         return
@@ -335,6 +325,6 @@ def _read_target(head: RequestHead) -> None:
     if match is None:
         raise RemoteProtocolError(Reason.TARGET)
     head.scheme, authority, path = match.groups()
-    check_authority(authority, Reason.TARGET)
+    _check_authority(authority, Reason.TARGET)
     head.authority = authority
     head.path = path if path.startswith(b"/") else b"/" + path

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 
 import httptools
 
+from wasi_http.http1.abnf import parse_length
 from wasi_http.http1.chunked import ChunkedDecoder
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field, FieldCollector, strip_values
@@ -33,7 +34,6 @@ __all__ = ["ResponseHandler", "ResponseHead", "ResponseParser"]
 _STATUS_LINE = re.compile(rb"HTTP/1\.([01]) ([1-9][0-9]{2})(?: ([\t \x21-\x7e\x80-\xff]*))?")
 _BARE_LF = re.compile(rb"(?<!\r)\n")
 _FOLD = re.compile(rb"\r\n[ \t]+")
-_LENGTH = re.compile(rb"[0-9]{1,20}")
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+ ")
 
 _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING = range(3)
@@ -163,9 +163,8 @@ class ResponseParser(MessageParser):
                 elif b"keep-alive" in options:
                     keep_alive = True
             elif meaning == _CONTENT_LENGTH:
-                if length is not None or len(value) > 20 or not value.isdigit():
+                if length is not None or (length := parse_length(value)) is None:
                     raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
-                length = int(value)
             else:
                 coding = value.lower()
                 if chunked or identity or not (coding == b"identity" or (recent and coding == b"chunked")):
@@ -269,17 +268,17 @@ def _single_length(section: bytes) -> bytes | None:
     """
     line, *lines = section[:-4].split(b"\r\n")
     kept = [line]
-    lengths: list[bytes] = []
+    lengths: list[int | None] = []
     for line in lines:
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         if name == b"content-length":
-            lengths += [length.strip(b" \t") for length in value.split(b",")]
+            lengths += [parse_length(length.strip(b" \t")) for length in value.split(b",")]
         elif name != b"transfer-encoding" or value.lower() != b"identity":
             kept.append(line)
-    if not lengths or any(_LENGTH.fullmatch(length) is None or int(length) != int(lengths[0]) for length in lengths):
+    if not lengths or lengths[0] is None or lengths.count(lengths[0]) < len(lengths):
         return None
-    return b"\r\n".join([*kept, b"Content-Length: %d" % int(lengths[0]), b"", b""])
+    return b"\r\n".join([*kept, b"Content-Length: %d" % lengths[0], b"", b""])
 
 
 def _refuse(error: httptools.HttpParserError) -> NoReturn:

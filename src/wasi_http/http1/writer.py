@@ -26,6 +26,7 @@ import http
 import re
 from collections.abc import Sequence
 
+from wasi_http.http1.abnf import FORBIDDEN_TRAILERS, is_token, parse_length
 from wasi_http.http1.errors import BodyLengthError, LocalProtocolError
 from wasi_http.http1.fieldsection import Field
 
@@ -78,9 +79,6 @@ _MEANING = {
     b"connection": _CONNECTION,
     b"host": _HOST,
 }
-_FORBIDDEN_TRAILERS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"host"))
-
-_TOKEN = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _VISIBLE = re.compile(rb"[!-~]+")
 _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
@@ -88,10 +86,11 @@ _TARGET = re.compile(rb"[!-~\x80-\xff]+")
 _METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
-def _parse_length(value: bytes) -> int:
-    if len(value) > 20 or not value.isdigit():
+def _declared_length(value: bytes) -> int:
+    length = parse_length(value)
+    if length is None:
         raise LocalProtocolError("invalid content-length")
-    return int(value)
+    return length
 
 
 def _is_utf8_target(target: bytes) -> bool:
@@ -115,7 +114,7 @@ def _check(section: bytes, lines: int) -> bytes:
 def _render_trailers(trailers: Sequence[Field]) -> bytes:
     parts = [b"0\r\n"]
     for name, value in trailers:
-        if name.lower() in _FORBIDDEN_TRAILERS:
+        if name.lower() in FORBIDDEN_TRAILERS:
             raise LocalProtocolError("a trailer that frames or routes the message")
         parts += (name, b": ", value, b"\r\n")
     parts.append(b"\r\n")
@@ -143,7 +142,7 @@ def _render_response_head(
             if meaning == _CONTENT_LENGTH:
                 if declared is not None:
                     raise LocalProtocolError("repeated content-length")
-                declared = _parse_length(value)
+                declared = _declared_length(value)
                 lines -= 1
                 continue
             if meaning == _CONNECTION:
@@ -360,7 +359,7 @@ class RequestWriter(_BodyWriter):
             raise LocalProtocolError("a second head")
         method = self._method
         if not (
-            _TOKEN.fullmatch(method)
+            is_token(method)
             and (_VISIBLE.fullmatch(target) or _is_utf8_target(target))
             and (not host or _VISIBLE.fullmatch(host))
         ):
@@ -373,7 +372,7 @@ class RequestWriter(_BodyWriter):
             if meaning == _CONTENT_LENGTH:
                 if declared is not None:
                     raise LocalProtocolError("repeated content-length")
-                declared = _parse_length(value)
+                declared = _declared_length(value)
                 lines -= 1
                 continue
             if meaning in (_CONNECTION, _HOST):

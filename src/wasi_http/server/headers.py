@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Final
 
 from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS
 from wasi_http.http.fields import Field
-from wasi_http.http1.errors import Reason, RemoteProtocolError
-from wasi_http.http1.request import RequestHead, check_authority
+from wasi_http.http1.abnf import is_authority, is_token, is_value
+from wasi_http.http1.request import RequestHead
 
 __all__ = ["RequestHeaders", "parse_header"]
-
-_TOKEN: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
-_VALUE: Final = re.compile(rb"[\t \x21-\x7e\x80-\xff]*").fullmatch
 
 # How the message is framed is between client and server. Host is not: it is the authority that guests see.
 _FIXED: Final = (DEFAULT_FORBIDDEN_HEADERS | {"content-length"}) - {"host"}
@@ -26,17 +22,14 @@ def parse_header(line: bytes) -> Field:
     name, value = name.strip(b" \t"), value.strip(b" \t")
     if not colon:
         raise ValueError("there is no colon")
-    if _TOKEN(name) is None:
+    if not is_token(name):
         raise ValueError("the name is not valid")
-    if _VALUE(value) is None:
+    if not is_value(value):
         raise ValueError("the value is not valid")
     if name.lower().decode("ascii") in _FIXED:
         raise ValueError("this field belongs to the connection and cannot be replaced")
-    if name.lower() == b"host":
-        try:
-            check_authority(value, Reason.HOST)
-        except RemoteProtocolError as error:
-            raise ValueError(f"the value is not valid: {error}") from None
+    if name.lower() == b"host" and not is_authority(value):
+        raise ValueError("the value is not valid: invalid host or port")
     return name, value
 
 
