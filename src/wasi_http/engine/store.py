@@ -198,6 +198,8 @@ class Store:
         return 0
 
     def __del__(self):
+        if self.clock is None:
+            return  # its arguments were wrong
         if Py_IsFinalizing():
             self.desert()
         else:
