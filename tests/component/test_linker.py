@@ -285,7 +285,10 @@ def test_two_resources_are_not_one_because_of_their_names(engine: Engine) -> Non
         def wash(cup: Borrow[Cup]) -> None: ...
 
     (problem,) = problems(engine, wants('(param "cup" (borrow $cup))'), RivalKitchen)
-    assert "wash does not match" in problem
+    assert problem == (
+        "test:cafe/kitchen@0.2.12: wash does not match: func(cup: borrow<cup>) here has other resources of the same "
+        "names: declare it with the classes of the interface that defines them"
+    )
 
 
 def test_a_resource_that_one_interface_uses_of_another(engine: Engine) -> None:
@@ -309,6 +312,21 @@ def test_a_resource_that_one_interface_uses_of_another(engine: Engine) -> None:
         "test:cafe/garden: bury does not match: the component expects func(cup: own<saucer>), "
         "the host gives func(cup: own<cup>)"
     )
+
+
+@pytest.mark.parametrize("function", ['(param "cup" (own $c))', '(param "cups" (list (own $c)))', ""])
+def test_functions_with_resources_of_what_is_missing_are_no_further_problems(engine: Engine, function: str) -> None:
+    class Garden(Interface, name="test:cafe/garden"):
+        @func
+        def bury(cup: Own[Cup]) -> None: ...
+
+    text = f"""(component
+      (import "test:cafe/kitchen@0.2.1" (instance $kitchen (export "cup" (type (sub resource)))))
+      (alias export $kitchen "cup" (type $cup))
+      (import "test:cafe/garden" (instance (export "cup" (type $c (eq $cup))) (export "bury" (func {function})))))"""
+    missing, *others = problems(engine, text, Garden)
+    assert missing.startswith("test:cafe/kitchen@0.2.1 is missing; ")
+    assert [": bury does not match: " in problem for problem in others] == ([] if function else [True])
 
 
 def test_a_component_of_another_engine(engine: Engine) -> None:

@@ -40,6 +40,9 @@ _versioned = re.compile(
     rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
 ).fullmatch
 
+# Stands for the resources of interfaces that are missing.
+_ABSENT = ResourceType("absent")
+
 # Names in one line about interfaces that are missing.
 _MAX_FORGOTTEN = 5
 
@@ -185,7 +188,11 @@ class Linker:
                 resources.setdefault(resource, provided[name])
 
     def _check_functions(
-        self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]
+        self,
+        wanted: str,
+        imported: InstanceType,
+        resources: dict[ResourceType, ResourceType],
+        absent: dict[ResourceType, ResourceType],
     ) -> Iterator[str]:
         found = self.find(wanted)
         if found is None:
@@ -194,7 +201,7 @@ class Linker:
         as_found = wanted if found == wanted else f"{wanted} (given {found})"
         for name, resource in imported.resources.items():
             # Names that an interface has for the resources of others are bound where those are imported.
-            if resource not in resources:
+            if resource not in resources and resource not in absent:
                 yield f"{as_found}: the resource {name} is missing"
         for name, type_ in imported.functions.items():
             if name not in functions:
@@ -202,7 +209,12 @@ class Linker:
                 continue
             expected = _bind_function(type_, resources)
             given = functions[name].type
-            if not _same_function(expected, given):
+            if _same_function(expected, given) or _bind_function(type_, absent) != type_:
+                continue
+            if str(expected) == str(given):
+                cure = "declare it with the classes of the interface that defines them"
+                yield f"{as_found}: {name} does not match: {given} here has other resources of the same names: {cure}"
+            else:
                 yield f"{as_found}: {name} does not match: the component expects {expected}, the host gives {given}"
 
 
@@ -213,11 +225,18 @@ class InstancePre:
         self.component = component
         plan = component.plan
         resources: dict[ResourceType, ResourceType] = {}
+        # Resources of interfaces that are missing: functions that use them cannot match either, which says nothing new.
+        absent = {
+            resource: _ABSENT
+            for name, imported in plan.imports.items()
+            if linker.find(name) is None
+            for resource in imported.resources.values()
+        }
         problems = [*plan.unsupported, *linker._check_names(plan.imports)]
         for name, imported in plan.imports.items():
             linker._bind(name, imported, resources)
         for name, imported in plan.imports.items():
-            problems.extend(linker._check_functions(name, imported, resources))
+            problems.extend(linker._check_functions(name, imported, resources, absent))
         if problems:
             raise LinkError(problems)
         self._resources = resources
