@@ -1,31 +1,35 @@
 """A host for WebAssembly components that speak ``wasi:http``."""
 
-from wasi_http.client import (
-    Client,
-    ClientConfig,
-    ClientRequest,
-    ClientResponse,
-    OutgoingRequestConfig,
-    Proxies,
-    TlsConfig,
-    default_send_request,
-)
-from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
-from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
-from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
-from wasi_http.http.egress import Egress, EgressDenied, EgressRule
-from wasi_http.http.errors import HttpError, HttpResult, NoResponse
-from wasi_http.http.linking import (
-    add_only_http_to_linker_async,
-    add_only_http_to_linker_sync,
-    add_to_linker_async,
-    add_to_linker_sync,
-)
-from wasi_http.http.message import Body, Request, Response
-from wasi_http.http.view import WasiHttpView
-from wasi_http.io import serve_connection
-from wasi_http.service.proxy import Proxy, ProxyPre
-from wasi_http.wasi.context import WasiCtx, WasiView
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wasi_http.client import (
+        Client,
+        ClientConfig,
+        ClientRequest,
+        ClientResponse,
+        OutgoingRequestConfig,
+        Proxies,
+        TlsConfig,
+        default_send_request,
+    )
+    from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
+    from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
+    from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
+    from wasi_http.http.egress import Egress, EgressDenied, EgressRule
+    from wasi_http.http.errors import HttpError, HttpResult, NoResponse
+    from wasi_http.http.linking import (
+        add_only_http_to_linker_async,
+        add_only_http_to_linker_sync,
+        add_to_linker_async,
+        add_to_linker_sync,
+    )
+    from wasi_http.http.message import Body, Request, Response
+    from wasi_http.http.view import WasiHttpView
+    from wasi_http.io import serve_connection
+    from wasi_http.service.proxy import Proxy, ProxyPre
+    from wasi_http.wasi.context import WasiCtx, WasiView
 
 __version__ = "0.1.0.dev0"
 
@@ -72,3 +76,29 @@ __all__ = [
     "default_send_request",
     "serve_connection",
 ]
+
+_HOMES = (
+    "client",
+    "component",
+    "engine",
+    "http.context",
+    "http.egress",
+    "http.errors",
+    "http.linking",
+    "http.message",
+    "http.view",
+    "io",
+    "service.proxy",
+    "wasi.context",
+)
+
+
+def __getattr__(name: str) -> object:
+    """Imports all that is public with the first name that is asked for: the command line begins without it."""
+    for home in _HOMES:
+        module = import_module(f"{__name__}.{home}")
+        globals().update((public, getattr(module, public)) for public in module.__all__ if public in __all__)
+    try:
+        return globals()[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None

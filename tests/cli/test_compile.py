@@ -13,13 +13,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.server.processes import COMMAND
-from wasi_http.cli import main
+from wasi_http.cli.commands import commands
 
 HELLO = Path(__file__).parents[2] / "examples" / "hello.wat"
 
 
 def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [*map(str, arguments)])
+    return CliRunner().invoke(commands, [*map(str, arguments)])
 
 
 def test_serve_finds_what_was_compiled(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_serve_finds_what_was_compiled(tmp_path: Path) -> None:
     assert served.stderr.startswith("error: cannot listen on ")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signals_end_it_at_once(tmp_path: Path, number: signal.Signals, code: int) -> None:
     path = tmp_path / "endless.wat"
     path.write_text(f"(component (core module (func {'loop ' * 200_000}{'end ' * 200_000})))")

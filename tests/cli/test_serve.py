@@ -6,7 +6,6 @@ import contextlib
 import os
 import pty
 import re
-import resource
 import socket
 import subprocess
 import tomllib
@@ -20,7 +19,7 @@ from click.testing import CliRunner, Result
 
 import wasi_http
 from tests.server.processes import COMMAND
-from wasi_http.cli import main
+from wasi_http.cli.commands import commands
 from wasi_http.cli.serve import serve
 from wasi_http.client.proxy import Proxy
 from wasi_http.engine import EngineConfig, wat_to_wasm
@@ -32,7 +31,7 @@ HELLO = Path(__file__).parents[2] / "examples" / "hello.wat"
 
 
 def invoke(*arguments: object) -> Result:
-    return CliRunner().invoke(main, ["serve", *map(str, arguments)])
+    return CliRunner().invoke(commands, ["serve", *map(str, arguments)])
 
 
 # ---- options --------------------------------------------------------------------------------------------------------
@@ -261,7 +260,7 @@ def test_as_many_requests_as_can_be_asked_for_fit_into_the_address_space() -> No
 
 
 def test_help() -> None:
-    result = CliRunner().invoke(main, ["serve", "--help"])
+    result = CliRunner().invoke(commands, ["serve", "--help"])
     assert result.exit_code == 0
     assert "--max-concurrent-requests" in result.stdout
 
@@ -350,13 +349,13 @@ def test_a_name_that_is_nearly_right(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["https://example.com/app.wasm", "oci://ghcr.io/a/b:1"])
 @pytest.mark.parametrize("command", ["serve", "compile"])
 def test_a_url_is_no_file(command: str, url: str) -> None:
-    result = CliRunner().invoke(main, [command, url])
+    result = CliRunner().invoke(commands, [command, url])
     assert result.exit_code == 2
     assert f"{url!r} is a URL: download it" in result.stderr
 
 
 def test_the_version() -> None:
-    assert CliRunner().invoke(main, ["--version"]).stdout == f"wasi-http, version {wasi_http.__version__}\n"
+    assert CliRunner().invoke(commands, ["--version"]).stdout == f"wasi-http, version {wasi_http.__version__}\n"
     with (HELLO.parents[1] / "pyproject.toml").open("rb") as file:
         assert tomllib.load(file)["project"]["version"] == wasi_http.__version__
 
@@ -366,14 +365,6 @@ def test_a_path_without_permission(tmp_path: Path) -> None:
     path = tmp_path / "secret.wasm"
     path.touch(0)
     assert refused(path) == f"error: {path}: permission denied\n"
-
-
-@pytest.fixture(autouse=True)
-def own_process() -> Iterator[None]:
-    """The command runs in the process of the tests, and changes it."""
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, files)
 
 
 @pytest.fixture
@@ -465,17 +456,19 @@ def test_a_component_that_takes_too_long_to_compile(tmp_path: Path) -> None:
 
 
 def test_a_terminal_shows_that_something_goes_on(tmp_path: Path) -> None:
+    slow = tmp_path / "slow.wat"  # for some tenths of a second
+    slow.write_text(f"(component (core module (func {'loop ' * 8_000}{'end ' * 8_000})))")
     main, terminal = pty.openpty()
     with os.fdopen(main, "rb", buffering=0) as screen:
-        command = [*COMMAND, "compile", str(HELLO), "--cache-dir", str(tmp_path / "cache")]
-        environment = {**os.environ, "TERM": "xterm"}
+        command = [*COMMAND, "compile", str(slow), "--cache-dir", str(tmp_path / "cache")]
+        environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
         with subprocess.Popen(command, stderr=terminal, stdout=subprocess.DEVNULL, env=environment) as process:
             os.close(terminal)
             shown = b""
             with contextlib.suppress(OSError):  # how the end of a terminal reads
                 while data := screen.read(4096):
                     shown += data
-    assert process.returncode == 0
+    assert process.returncode == 1, "it compiles, and exports nothing"
     # A spinner and the time are drawn again and again, however few modules there are.
     assert len(re.findall(rb"([^\x00-\x7f]+)\x1b\[0m compiling .*?\d:\d\d:\d\d", shown)) > 1, shown
     assert b" s (cached in " in shown

@@ -316,7 +316,7 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 1), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_signals_end_compilation(cache: Path, endless: Path, number: signal.Signals, code: int, workers: str) -> None:
     with started(cache, endless, "--workers", workers) as server:

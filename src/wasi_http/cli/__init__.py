@@ -1,5 +1,29 @@
 """The command line, ``wasi-http``."""
 
-from wasi_http.cli.main import main
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
 
 __all__ = ["main"]
+
+
+def main(prog_name: str | None = None) -> None:
+    """Runs the command.
+
+    Signals end it from the first moment on, with 128 and their number as exit code. Process 1 of a container has no
+    default actions, and Python's own for SIGINT is a traceback of whatever is being imported.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
+
+    from wasi_http.cli.commands import commands
+
+    commands(prog_name=prog_name)
+
+
+def _end(number: int, frame: FrameType | None) -> None:
+    # Not by an exception, which what is being imported may swallow: there is nothing to clean up yet.
+    os._exit(128 + number)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -40,6 +37,7 @@ def compile_(
     from wasi_http.engine import EngineConfig
     from wasi_http.server.loading import load
     from wasi_http.server.log import Log
+    from wasi_http.server.signals import end_early
 
     config = EngineConfig(
         interruptible=not trust_guest,
@@ -48,10 +46,11 @@ def compile_(
         compile_timeout=compile_timeout,
         cache_directory=cache_dir,
     )
+    end_early()
     log = Log.standard()
     with failures_of(file):
         try:
-            with _terminable(), progress_display(str(file)) as progress:
+            with progress_display(str(file)) as progress:
                 component, _ = load(config, os.fspath(file), log.line, progress)
         finally:
             log.drain()
@@ -60,17 +59,3 @@ def compile_(
     for entry in component.cache.entries:
         click.echo(entry)
     sys.stdout.flush()
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM ends the program, and with it the compiler, also where it is process 1, which the system spares."""
-
-    def end(number: int, frame: object) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -69,8 +69,8 @@ def run(setup: Setup, progress: Progress | None = None) -> None:
     """Serves until SIGINT, SIGTERM, SIGHUP or a connection to the shutdown address.
 
     Everything that can be wrong with the setup is raised before listening: OSError for an unreadable file,
-    `InvalidComponent`, `CompileError`, `LinkError`, and `ServeError` for an address that cannot be bound. SIGTERM and
-    SIGHUP raise SystemExit then, with 128 and their number.
+    `InvalidComponent`, `CompileError`, `LinkError`, and `ServeError` for an address that cannot be bound. Signals
+    raise SystemExit then, with 128 and their number.
     """
     end_early()
     log = Log.standard()

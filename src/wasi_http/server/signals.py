@@ -17,20 +17,20 @@ from types import FrameType
 __all__ = ["end_early", "handling", "ignore"]
 
 
-def _respected(number: signal.Signals) -> bool:
-    """Whether a signal was not ignored from the start."""
-    return signal.getsignal(number) is not signal.SIG_IGN
+def _handled() -> list[signal.Signals]:
+    """SIGTERM, and SIGHUP and SIGINT unless they are ignored."""
+    others = signal.SIGHUP, signal.SIGINT
+    return [signal.SIGTERM, *(number for number in others if signal.getsignal(number) is not signal.SIG_IGN)]
 
 
 def end_early() -> None:
-    """Has SIGTERM and SIGHUP end the process as long as it does not serve, with 128 and their number as exit code."""
+    """Has signals end the process as long as it does not serve, with 128 and their number as exit code."""
 
     def end(number: int, frame: FrameType | None) -> None:
         sys.exit(128 + number)
 
-    signal.signal(signal.SIGTERM, end)
-    if _respected(signal.SIGHUP):
-        signal.signal(signal.SIGHUP, end)
+    for handled in _handled():
+        signal.signal(handled, end)
 
 
 @contextlib.contextmanager
@@ -46,7 +46,7 @@ def handling(handler: Callable[[], None]) -> Iterator[None]:
             loop.call_soon_threadsafe(handler)
 
     # Not by the loop's own method: what it adds it also removes, and the default action comes before SIG_IGN then.
-    numbers = [signal.SIGTERM, *filter(_respected, (signal.SIGHUP, signal.SIGINT))]
+    numbers = _handled()
     for number in numbers:
         signal.signal(number, wake)
     try:

@@ -11,7 +11,7 @@ from wasi_http import __version__
 from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 
-__all__ = ["main"]
+__all__ = ["commands"]
 
 
 class _Commands(click.Group):
@@ -32,9 +32,9 @@ def _open_standard_streams() -> None:
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="wasi-http")
-def main() -> None:
+def commands() -> None:
     """Runs WebAssembly components that speak wasi:http."""
 
 
-main.add_command(serve)
-main.add_command(compile_)
+commands.add_command(serve)
+commands.add_command(compile_)
