@@ -26,6 +26,7 @@ from wasi_http.engine import (
     Store,
     StoreLimits,
     Trap,
+    leaving_stores,
     live_fibers,
     live_stores,
     wat_to_wasm,
@@ -312,6 +313,38 @@ def test_tables_beyond_the_limit_do_not_grow(engine: Engine) -> None:
             return fiber.result
 
     assert [asyncio.run(grow(more)) for more in (2, 3)] == [1, -1]
+
+
+FILL = """(module
+  (memory (export "memory") 4096)
+  (func (export "fill") (memory.fill (i32.const 0) (i32.const 1) (i32.const 0x10000000))))"""
+
+
+def test_large_memories_leave_in_another_thread_and_keep_their_place_meanwhile() -> None:
+    engine = Engine(EngineConfig(max_instances=1, memories_per_instance=1, cache=False))
+    assembly = Assembly(engine, [], [(Module.compile(engine, wat_to_wasm(FILL)), [])], [(0, 0), (0, 1)])
+    took = []
+    for _ in range(3):
+        store = Store(engine)
+        assembly.instantiate(store)
+        fiber = Fiber.of(store, 1, NOTHING)
+        while not fiber.poll():
+            pass
+        began = time.thread_time()
+        assert store.close()
+        took.append(time.thread_time() - began)
+        assert not store.close()
+        del store, fiber
+    # The system takes 15 ms and more for 256 MiB.
+    assert min(took) < 0.005
+    while leaving_stores():
+        time.sleep(0.001)
+
+
+def test_small_stores_leave_at_once(engine: Engine) -> None:
+    fiber = Guest(engine, lambda store, number: number).start("run", NUMBER, 1)
+    assert fiber.poll()
+    assert not fiber.store.close()
 
 
 def test_a_store_in_use_refuses_another_thread(engine: Engine) -> None:

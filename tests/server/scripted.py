@@ -29,8 +29,9 @@ class ScriptedStore:
         self._handler = handler
         handler.open += 1
 
-    def close(self) -> None:
+    def close(self) -> bool:
         self._handler.open -= 1
+        return self._handler.large
 
 
 class ScriptedCall:
@@ -61,13 +62,14 @@ class ScriptedCall:
 
 
 class ScriptedHandler(Handler):
-    """``open`` is how many guests have not been released."""
+    """``open`` is how many guests have not been released; ``large`` says that they take a while to leave."""
 
     def __init__(self, guests: Guests, script: Script, **config: Any) -> None:
         model = guests.handler("hello", **config)
         super().__init__(model.engine, model.pre, model.config)
         self._script = script
         self.open = 0
+        self.large = False
 
     def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
 

@@ -16,6 +16,7 @@ from wasi_http.component import Err, Ok
 from wasi_http.http.fields import Fields
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
 from wasi_http.server import Handler, Worker, listen
+from wasi_http.server.server import SPARE_INSTANCES
 from wasi_http.wasi.io.streams import OutputStream
 
 from .scripted import ScriptedHandler, respond, settled
@@ -55,6 +56,36 @@ def test_max_concurrent_requests(guests: Guests, loop: str) -> None:
 
     gate = Gate()
     serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=2), test)
+
+
+def test_requests_wait_while_large_guests_leave(
+    guests: Guests, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaving = SPARE_INSTANCES // 2 + 3
+    monkeypatch.setattr("wasi_http.server.server.leaving_stores", lambda: leaving)
+
+    async def test(server: Serving) -> None:
+        nonlocal leaving
+        gate.open.set()
+        await server.ask(get("/large"))
+        gate.open.clear()
+        clients = [await server.connect() for _ in range(4)]
+        for client in clients:
+            await client.send(get("/"))
+        await until(lambda: len(server.worker.active) + len(server.worker._waiting) == 4)
+        for places in (1, 2, 4):
+            # All have left that are above the limit but so many.
+            leaving = SPARE_INSTANCES // 2 + 4 - places if places < 4 else 0
+            await until(lambda: len(server.worker.active) == places)  # noqa: B023
+            assert len(server.worker._waiting) == 4 - places
+        gate.open.set()
+        for client in clients:
+            assert (await client.reply()).body == b"done"
+
+    gate = Gate()
+    handler = ScriptedHandler(guests, gate.script, max_concurrent_requests=4)
+    handler.large = True
+    serve(loop, handler, test)
 
 
 def test_one_request_at_a_time(guests: Guests, loop: str) -> None:

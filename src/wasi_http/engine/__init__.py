@@ -15,6 +15,7 @@ from wasi_http.engine.store import (
     Memory,
     Recheck,
     Store,
+    leaving_stores,
     live_fibers,
     live_stores,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "UnsupportedWasmtime",
     "fuse",
     "interruptible",
+    "leaving_stores",
     "live_fibers",
     "live_stores",
     "wat_to_wasm",

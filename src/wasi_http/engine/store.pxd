@@ -25,6 +25,12 @@ cdef extern from *:
     int64_t __sync_add_and_fetch(int64_t*, int64_t) noexcept nogil
 
 
+# A store that is to end in another thread.
+cdef struct Departure:
+    C.wasmtime_store_t* store
+    Departure* next
+
+
 cdef class Func
 
 
@@ -68,7 +74,7 @@ cdef class Store:
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
     cdef void desert(self) noexcept
-    cdef void delete(self) noexcept
+    cdef bint delete(self) noexcept
     cdef bint is_large(self) noexcept
     cdef size_t largest(self) noexcept
     cdef int enable_fibers(self) except -1

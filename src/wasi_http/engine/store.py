@@ -23,10 +23,21 @@ from typing import Any
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import int32_t, int64_t, uint8_t, uint64_t, uintptr_t
+from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.posix.unistd import usleep
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import Clock, Engine, Py_IsFinalizing
+from cython.cimports.wasi_http.engine.engine import (
+    Clock,
+    Engine,
+    Py_IsFinalizing,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
+    PyThread_release_lock,
+    PyThread_type_lock,
+)
 from cython.cimports.wasi_http.engine.store import (
     PYTHREAD_INVALID_THREAD_ID,
+    Departure,
     PyEval_RestoreThread,
     PyEval_SaveThread,
     PyGILState_Check,
@@ -55,6 +66,7 @@ __all__ = [
     "Memory",
     "Recheck",
     "Store",
+    "leaving_stores",
     "live_fibers",
     "live_stores",
 ]
@@ -73,19 +85,39 @@ _live_stores = cython.declare(int64_t, 0)
 _live_fibers = cython.declare(int64_t, 0)
 
 # What makes the end of a store long: memory that the guest wrote to, in bytes, or time that it had for it, in ticks.
-# And how many of those may be under way.
 _LARGE = cython.declare(cython.size_t, 64 << 20)
 _LONG = cython.declare(int64_t, 3)
-_MAX_LEAVING = cython.declare(int64_t, 8)
+
+# Such stores end in threads of their own, of which there are no more than these at once.
+_MAX_THREADS = cython.declare(cython.int, 2)
+_threads = cython.declare(cython.int, 0)
 _leaving = cython.declare(int64_t, 0)
+_departures = cython.declare(cython.pointer(Departure), cython.NULL)
+# For the list and the number of threads.
+_lock = cython.declare(PyThread_type_lock, PyThread_allocate_lock())
+
+# How often, in microseconds, a store that has no place looks whether another has left.
+_PAUSE = cython.declare(cython.uint, 200)
 
 
 @cython.cfunc
 @cython.nogil
 @cython.exceptval(check=False)
-def _delete(pointer: cython.p_void) -> cython.void:
-    C.wasmtime_store_delete(cython.cast(cython.pointer(C.wasmtime_store_t), pointer))
-    __sync_add_and_fetch(cython.address(_leaving), -1)
+def _delete(_: cython.p_void) -> cython.void:
+    """Ends stores as long as there are any to end."""
+    global _departures, _threads
+    while True:
+        PyThread_acquire_lock(_lock, 1)
+        departure = _departures
+        if departure == cython.NULL:
+            _threads -= 1
+            PyThread_release_lock(_lock)
+            return
+        _departures = departure.next
+        PyThread_release_lock(_lock)
+        C.wasmtime_store_delete(departure.store)
+        free(departure)
+        __sync_add_and_fetch(cython.address(_leaving), -1)
 
 
 _SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
@@ -101,6 +133,14 @@ _SUSPEND_STACK = cython.declare(cython.size_t, 64 << 10)
 def live_stores() -> int:
     """How many stores exist in this process: a number for leak tests and for monitoring."""
     return _live_stores
+
+
+def leaving_stores() -> int:
+    """How many stores were closed and still have their place in the pool, until the system has taken their memory back.
+
+    A store that finds no place for them waits, and with it the thread that makes it.
+    """
+    return _leaving
 
 
 def live_fibers() -> int:
@@ -163,6 +203,10 @@ class Store:
         self.engine = engine
         self.clock = engine.clock
         self.data = data
+        if _leaving > 0 and _live_stores + _leaving > engine.max_instances:
+            with cython.nogil:
+                while _leaving > 0 and _live_stores + _leaving > self.engine.max_instances:
+                    usleep(_PAUSE)
         self.pointer = C.wasmtime_store_new(engine.pointer, cython.cast(cython.p_void, self), cython.NULL)
         self.context = C.wasmtime_store_context(self.pointer)
         if limits is None:
@@ -171,13 +215,17 @@ class Store:
             self.pointer, limits.memory_size, limits.table_elements, limits.instances, limits.tables, limits.memories
         )
 
-    def close(self) -> None:
-        """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent."""
-        self.end(False)
+    def close(self) -> bool:
+        """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent.
+
+        Says whether they are large, and counted by `leaving_stores` for a while.
+        """
+        return self.end(False)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def end(self, abandon: cython.bint) -> cython.int:
+        leaves: cython.bint = False
         if self.executing:
             raise RuntimeError("the store is executing a guest")
         # What the guest holds takes time to release, which is taken from the turn of the event loop.
@@ -186,7 +234,7 @@ class Store:
             self.drop_call(abandon)
             instance, self.instance = self.instance, None
             if self.pointer != cython.NULL:
-                self.delete()
+                leaves = self.delete()
                 self.spent = True
             _disown(self.items)
             self.items = None
@@ -195,7 +243,7 @@ class Store:
                 instance.close()
         finally:
             self.clock.leave()
-        return 0
+        return leaves
 
     def __del__(self):
         if self.clock is None:
@@ -373,20 +421,33 @@ class Store:
     def __repr__(self) -> str:
         return f"<Store of {self.data!r}>"
 
-    def delete(self) -> cython.void:
-        """Ends the store of wasmtime, large memories in a thread of their own.
+    def delete(self) -> cython.bint:
+        """Ends the store of wasmtime: at once, or in another thread (True) if it is large.
 
-        The system takes 70 ms to take back a GiB that was written to. Only where instances are plenty: the next one
-        must find its place in the pool.
+        The system takes 70 ms to take back a GiB that was written to.
         """
+        global _departures, _threads, _leaving
         pointer = self.pointer
         self.pointer = cython.NULL
-        if not self.is_large() or _leaving >= _MAX_LEAVING or 2 * (_live_stores + _leaving) > self.engine.max_instances:
+        departure: cython.pointer(Departure) = cython.NULL
+        # If there are more stores than places already, one waits for this. A forked process has none of the threads.
+        room: cython.bint = _live_stores + _leaving <= self.engine.max_instances
+        if room and self.is_large() and not self.engine.forked:
+            departure = cython.cast(cython.pointer(Departure), malloc(cython.sizeof(Departure)))
+        if departure == cython.NULL:
             C.wasmtime_store_delete(pointer)
-            return
+            return False
+        departure.store = pointer
         __sync_add_and_fetch(cython.address(_leaving), 1)
-        if PyThread_start_new_thread(_delete, cython.cast(cython.p_void, pointer)) == PYTHREAD_INVALID_THREAD_ID:
-            _delete(cython.cast(cython.p_void, pointer))
+        PyThread_acquire_lock(_lock, 1)
+        departure.next = _departures
+        _departures = departure
+        starts: cython.bint = _threads < _MAX_THREADS
+        _threads += starts
+        PyThread_release_lock(_lock)
+        if starts and PyThread_start_new_thread(_delete, cython.NULL) == PYTHREAD_INVALID_THREAD_ID:
+            _delete(cython.NULL)
+        return True
 
     def is_large(self) -> cython.bint:
         """Whether the guest may have written to so much memory that taking it back takes long."""

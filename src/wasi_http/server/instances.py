@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from wasi_http.engine import Store
 from wasi_http.server.handler import Handler, ServerState
@@ -33,11 +34,12 @@ class Instance:
 
 
 class Instances:
-    """The instances of one worker."""
+    """The instances of one worker. ``on_leaving`` is called after the end of each that keeps its place for a while."""
 
-    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, handler: Handler, loop: asyncio.AbstractEventLoop, on_leaving: Callable[[], None]) -> None:
         self._handler = handler
         self._loop = loop
+        self._on_leaving = on_leaving
         self._most = handler.config.max_instance_reuse_count
         self._timeout = handler.config.idle_instance_timeout
         # The last is taken first: its memory is the warmest, and those beyond what is needed grow old.
@@ -103,6 +105,7 @@ class Instances:
 
     def _drop(self, instance: Instance) -> None:
         try:
-            instance.store.close()
+            if instance.store.close():
+                self._on_leaving()
         except Exception as error:
             self._handler.log(f"error: while releasing a guest: {type(error).__name__}: {error}")

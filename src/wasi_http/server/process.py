@@ -25,7 +25,7 @@ from wasi_http.server.handler import Handler, ServerState
 from wasi_http.server.listeners import Address, authority, bind, listen, resolve
 from wasi_http.server.loading import Progress, load
 from wasi_http.server.log import Log, LogStream, cut
-from wasi_http.server.server import Worker
+from wasi_http.server.server import SPARE_INSTANCES, Worker
 from wasi_http.server.signals import end_early, handling, ignore
 from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
 
@@ -205,8 +205,7 @@ def _forget_unread() -> None:
 
 
 def _load(setup: Setup, progress: Progress | None, log: Log, worker: int | None = None) -> tuple[Handler, ModuleCache]:
-    # A guest of a request that is done may still be at work, so a few more than requests.
-    config = replace(setup.engine, max_instances=setup.config.max_concurrent_requests + 16)
+    config = replace(setup.engine, max_instances=setup.config.max_concurrent_requests + SPARE_INSTANCES)
     if worker is not None:
         logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
     component, pre = load(config, setup.path, log.line if worker is None else None, progress)

@@ -8,20 +8,27 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from wasi_http.engine import Turns
+from wasi_http.engine import Turns, leaving_stores
 from wasi_http.http1.date import DateCache
 from wasi_http.server.connection import Connection
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
 
-__all__ = ["Worker"]
+__all__ = ["SPARE_INSTANCES", "Worker"]
+
+#: How many instances an engine needs beside those of requests at once: large ones keep their place when they end, until
+#: the system has taken their memory back.
+SPARE_INSTANCES: Final = 16
 
 # When to try again, in seconds, after a connection could not be accepted.
 _RETRY: Final = 0.5
 
 # How often, in seconds, guests whose clients have gone are looked at.
 _GRACE_INTERVAL: Final = 0.05
+
+# How often, in seconds, guests that take long to leave are looked at.
+_LEAVING_INTERVAL: Final = 0.005
 
 # How long, in seconds, the end waits for what was aborted: only host functions that refuse to be cancelled take longer.
 _ABORT_TIMEOUT: Final = 5.0
@@ -43,12 +50,13 @@ class Worker:
     def __init__(self, handler: Handler) -> None:
         self.handler = handler
         self.loop = asyncio.get_running_loop()
-        self.instances = Instances(handler, self.loop)
+        self.instances = Instances(handler, self.loop, self._make_way)
         self.connections: set[Connection] = set()
         self.active: set[Exchange] = set()
         self.stopping = False
         self._turns = Turns.of(handler.engine)
         self._most = handler.config.max_concurrent_requests
+        self._leaving: asyncio.TimerHandle | None = None
         # A queue from whose middle those can go whose clients do. The values say since when they wait.
         self._waiting: dict[Exchange, float] = {}
         self._newest = False
@@ -226,6 +234,19 @@ class Worker:
         """Starts an exchange once more, which has had its part of this turn perhaps."""
         self.active.discard(exchange)
         self.admit(exchange)
+
+    def _make_way(self) -> None:
+        """Fewer guests may run while many large ones leave: for one without a place the event loop would wait."""
+        leaving = leaving_stores()
+        self._most = self.handler.config.max_concurrent_requests - max(0, leaving - SPARE_INSTANCES // 2)
+        if self._leaving is None and leaving:
+            self._leaving = self.loop.call_later(_LEAVING_INTERVAL, self._look_at_leaving)
+
+    def _look_at_leaving(self) -> None:
+        self._leaving = None
+        self._make_way()
+        if self._waiting:
+            self._turns.join(self._start_waiting)
 
     def withdraw(self, exchange: Exchange) -> None:
         """An exchange does not wait for its turn any more."""
