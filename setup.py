@@ -17,15 +17,15 @@ COMPILED = [
     "engine.binary.module",
     "engine.binary.fuse",
     "engine.binary.bulk",
-    "component.resources",
-    "component.abi",
+    "component.handles",
+    "component.abi.signature",
     "component.instance",
     "flow.signal",
     "flow.pipe",
     "http1.chunked",
 ]
 
-# One module alone while working on it: WASI_HTTP_COMPILE="component.abi" python setup.py build_ext --inplace
+# One module alone while working on it: WASI_HTTP_COMPILE="component.abi.signature" python setup.py build_ext --inplace
 chosen = os.environ.get("WASI_HTTP_COMPILE", " ".join(COMPILED)).split()
 
 extensions = [

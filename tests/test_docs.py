@@ -85,11 +85,11 @@ NO_LIMITS = {
 
 #: Constants that are called as limits are.
 OTHERS = {
-    "component.layout.MAX_FLAT_PARAMS": "the canonical ABI",
-    "component.layout.MAX_FLAT_RESULTS": "the canonical ABI",
-    "component.shims._MAX_SHIFT": "LEB128",
-    "component.interface._MAX_FLAGS": "WIT: of declarations in Python",
-    "component.abi.DEFAULT_LIMIT": "`ResourceTable.value_limit` takes its place",
+    "component.abi.layout.MAX_FLAT_PARAMS": "the canonical ABI",
+    "component.abi.layout.MAX_FLAT_RESULTS": "the canonical ABI",
+    "component.link.shims._MAX_SHIFT": "LEB128",
+    "component.declare.interface._MAX_FLAGS": "WIT: of declarations in Python",
+    "component.abi.signature.DEFAULT_LIMIT": "`ResourceTable.value_limit` takes its place",
     "http.context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",

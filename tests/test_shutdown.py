@@ -12,8 +12,8 @@ PREAMBLE = """
 import asyncio, builtins, sys, threading, time
 from wasi_http.client import Client, ClientRequest, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
-from wasi_http.component.resources import HandleTable
-from wasi_http.component.types import ResourceType
+from wasi_http.component.handles import HandleTable
+from wasi_http.component.model.types import ResourceType
 from wasi_http.engine import Assembly, CoreFunc, CoreType, EngineConfig, Fiber, Module, Store, wat_to_wasm
 from wasi_http.engine import Engine as AnyEngine
 from wasi_http.wasi.io.outputs import NullOutput

@@ -7,8 +7,8 @@ import random
 from collections.abc import Iterator
 
 from tests.attack.campaign import Attack, Field, Round
+from tests.component.decode.test_decoder import BINARIES
 from tests.component.mutation import mutant
-from tests.component.test_binary import BINARIES
 from tests.component.test_hostile_components import REFUSALS, View
 from tests.guests.build import GUESTS, build, unavailable
 from tests.guests.evil import COMPONENTS

@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from wasi_http.component.types import (
+from wasi_http.component.model.types import (
     EnumType,
     FlagsType,
     ListType,
@@ -18,7 +18,7 @@ from wasi_http.component.types import (
     ValType,
     VariantType,
 )
-from wasi_http.component.values import Err, Ok, Some
+from wasi_http.component.model.values import Err, Ok, Some
 
 __all__ = ["values"]
 

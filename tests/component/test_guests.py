@@ -15,9 +15,9 @@ from tests.component.strategies import values
 from tests.guests.abi import MANY, TYPES
 from tests.guests.build import unavailable
 from wasi_http.component import Err, Ok, Some
-from wasi_http.component.interface import value_type
-from wasi_http.component.layout import contains_pointer, size
-from wasi_http.component.types import ListType, ResultType, TupleType
+from wasi_http.component.abi.layout import contains_pointer, size
+from wasi_http.component.declare.interface import value_type
+from wasi_http.component.model.types import ListType, ResultType, TupleType
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -148,7 +148,7 @@ def test_images_of_values_in_memory_are_values_again(world: World, name: str) ->
         there_and_back()
 
 
-#: Written down from the specification's rules, for what `test_abi` has not: a guest sees these very bytes.
+#: Written down from the specification's rules, for what `abi.test_signature` has not: a guest sees these very bytes.
 IMAGES = [
     ("bool", [True, False], "0100"),
     ("s16", [-2, 1], "feff0100"),

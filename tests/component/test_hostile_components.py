@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from tests.component.decode.test_decoder import BINARIES
 from tests.component.mutation import mutant
-from tests.component.test_binary import BINARIES
 from tests.guests.build import build, unavailable
 from tests.guests.evil import COMPONENTS, Expected
 from tests.guests.evil import Component as Evil

@@ -27,7 +27,7 @@ from wasi_http.component import (
     static,
     u32,
 )
-from wasi_http.component.resources import live_handles
+from wasi_http.component.handles import live_handles
 from wasi_http.engine import Engine, Store, Trap, live_stores
 
 pytestmark = pytest.mark.usefixtures("no_leaks")

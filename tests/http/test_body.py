@@ -10,8 +10,8 @@ import pytest
 
 from tests.view import View
 from wasi_http.component import Err, Ok, Resource, ResourceTable
-from wasi_http.component.resources import HandleTable
-from wasi_http.component.types import ResourceType
+from wasi_http.component.handles import HandleTable
+from wasi_http.component.model.types import ResourceType
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody

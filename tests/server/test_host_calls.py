@@ -12,9 +12,9 @@ from typing import Any, ClassVar
 import pytest
 
 from wasi_http.component import ResourceTable, Variant, case
-from wasi_http.component.abi import ENCODINGS, Context, codec_of
-from wasi_http.component.resources import HandleTable, Resource
-from wasi_http.component.types import (
+from wasi_http.component.abi.signature import ENCODINGS, Context, codec_of
+from wasi_http.component.handles import HandleTable, Resource
+from wasi_http.component.model.types import (
     BorrowType,
     Case,
     Field,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wasi_http.component.values import Err, Ok
+from wasi_http.component.model.values import Err, Ok
 from wasi_http.wasi import Exit
 from wasi_http.wasi.cli import (
     Environment,

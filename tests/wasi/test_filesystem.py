@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.wasi.filesystem import Descriptor, DirectoryEntryStream, ErrorCode, Preopens, Types
 from wasi_http.wasi.io import IoError
 

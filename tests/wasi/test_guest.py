@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from wasi_http.component.component import Component
-from wasi_http.component.linker import InstancePre, Linker
-from wasi_http.component.values import Err, Ok
+from wasi_http.component.link.component import Component
+from wasi_http.component.link.linker import InstancePre, Linker
+from wasi_http.component.model.values import Err, Ok
 from wasi_http.engine import Engine, Store, Trap
 from wasi_http.wasi import Exit, add_to_linker
 from wasi_http.wasi.cli import Run

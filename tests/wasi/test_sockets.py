@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.wasi.io import IoError
 from wasi_http.wasi.sockets import (
     ErrorCode,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from wasi_http.component.resources import ResourceTable
+from wasi_http.component.handles import ResourceTable
 from wasi_http.wasi import WasiCtx
 
 

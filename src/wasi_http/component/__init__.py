@@ -1,9 +1,6 @@
 """The component model on top of core WebAssembly: decoding, linking, the canonical ABI, resources."""
 
-from wasi_http.component.component import Component
-from wasi_http.component.errors import InvalidComponent, LinkError
-from wasi_http.component.instance import Call, Lifted
-from wasi_http.component.interface import (
+from wasi_http.component.declare.interface import (
     Borrow,
     HostFunction,
     Interface,
@@ -27,9 +24,12 @@ from wasi_http.component.interface import (
     u32,
     u64,
 )
-from wasi_http.component.linker import InstancePre, Linker
-from wasi_http.component.resources import GuestResource, ResourceTable, live_resources
-from wasi_http.component.values import Err, Ok, Some, Variant, case
+from wasi_http.component.handles import GuestResource, ResourceTable, live_resources
+from wasi_http.component.instance import Call, Lifted
+from wasi_http.component.link.component import Component
+from wasi_http.component.link.linker import InstancePre, Linker
+from wasi_http.component.model.errors import InvalidComponent, LinkError
+from wasi_http.component.model.values import Err, Ok, Some, Variant, case
 
 __all__ = [
     "Borrow",

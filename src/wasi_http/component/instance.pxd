@@ -1,6 +1,6 @@
 # cython: language_level=3
-from wasi_http.component.abi cimport Context, Signature
-from wasi_http.component.resources cimport HandleTable
+from wasi_http.component.abi.signature cimport Context, Signature
+from wasi_http.component.handles cimport HandleTable
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.assembly cimport Assembly
 from wasi_http.engine.store cimport Fiber, Func, HostFunc, Store

@@ -7,15 +7,15 @@ from typing import Any
 
 import cython
 from cython.cimports.libc.stdint import uint32_t
-from cython.cimports.wasi_http.component.abi import Context, Signature
-from cython.cimports.wasi_http.component.resources import HandleTable
+from cython.cimports.wasi_http.component.abi.signature import Context, Signature
+from cython.cimports.wasi_http.component.handles import HandleTable
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.assembly import Assembly
 from cython.cimports.wasi_http.engine.store import Fiber, Func, HostFunc, Store
 
-from wasi_http.component.resources import Resource, ResourceTable
-from wasi_http.component.types import ResourceType
-from wasi_http.component.values import Err
+from wasi_http.component.handles import Resource, ResourceTable
+from wasi_http.component.model.types import ResourceType
+from wasi_http.component.model.values import Err
 from wasi_http.engine.errors import Trap
 from wasi_http.engine.module import CoreType
 

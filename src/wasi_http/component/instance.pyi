@@ -1,8 +1,8 @@
 from collections.abc import Callable, Generator
 from typing import Any
 
-from wasi_http.component.abi import Signature
-from wasi_http.component.types import ResourceType
+from wasi_http.component.abi.signature import Signature
+from wasi_http.component.model.types import ResourceType
 from wasi_http.engine.assembly import Assembly
 from wasi_http.engine.store import HostFunc, Store
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from wasi_http.component import Interface, Linker
-from wasi_http.component.linker import Provider
+from wasi_http.component.link.linker import Provider
 from wasi_http.engine.errors import expect
 from wasi_http.http.outgoing import OutgoingHandler
 from wasi_http.http.types import Types

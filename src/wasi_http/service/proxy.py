@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from wasi_http.component import Call, InstancePre, Lifted, LinkError
-from wasi_http.component.errors import MADE_FOR_WASI_0_3
+from wasi_http.component.model.errors import MADE_FOR_WASI_0_3
 from wasi_http.engine import Store
 from wasi_http.engine.errors import expect
 from wasi_http.http.types import IncomingHandler, IncomingRequest, ResponseOutparam

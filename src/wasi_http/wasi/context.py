@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol
 
-from wasi_http.component.resources import ResourceTable
+from wasi_http.component.handles import ResourceTable
 from wasi_http.wasi.io.inputs import Source
 from wasi_http.wasi.io.outputs import Sink
 

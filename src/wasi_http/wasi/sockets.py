@@ -13,8 +13,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from wasi_http.component.interface import Borrow, Interface, Own, Resource, func, method, raises, u8, u16, u32, u64
-from wasi_http.component.values import Err, Variant, case
+from wasi_http.component.declare.interface import (
+    Borrow,
+    Interface,
+    Own,
+    Resource,
+    func,
+    method,
+    raises,
+    u8,
+    u16,
+    u32,
+    u64,
+)
+from wasi_http.component.model.values import Err, Variant, case
 from wasi_http.wasi.io.error import IoError
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.streams import InputStream, OutputStream

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.flow.signal import Signal
 from wasi_http.wasi.io import InputStream, OutputStream, StreamError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.wasi.io import BytesInput, FileInput, InputStream, StreamError, input_stream
 
 

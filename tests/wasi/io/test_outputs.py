@@ -9,7 +9,7 @@ import tracemalloc
 
 import pytest
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.engine import Trap
 from wasi_http.wasi.io import (
     MAX_PERMIT,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasi_http.component.values import Err
+from wasi_http.component.model.values import Err
 from wasi_http.engine import Trap
 from wasi_http.wasi.io import (
     MAX_BLOCKING_WRITE,

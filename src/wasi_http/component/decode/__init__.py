@@ -1,0 +1,3 @@
+"""Component binaries: reading, validating, comparing types."""
+
+__all__: list[str] = []

@@ -1,0 +1,433 @@
+"""Linking: what components import, matched with what the host provides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from wasi_http.component.abi.layout import needs_realloc
+from wasi_http.component.abi.signature import ENCODINGS, Signature
+from wasi_http.component.declare.interface import HostFunction, Interface
+from wasi_http.component.decode.definitions import InstanceType
+from wasi_http.component.instance import Dropper, Entry, Lifted, Lowered, Maker, Prepared, Representer
+from wasi_http.component.link.component import Component
+from wasi_http.component.link.plan import Builtin, LiftedFunc, LoweredFunc
+from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, LinkError
+from wasi_http.component.model.types import (
+    BorrowType,
+    Case,
+    Field,
+    FuncType,
+    ListType,
+    OptionType,
+    OwnType,
+    RecordType,
+    ResourceType,
+    ResultType,
+    TupleType,
+    ValType,
+    VariantType,
+)
+from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
+from wasi_http.engine.errors import excerpt, expect
+
+__all__ = ["InstancePre", "Linker", "Provider", "semver_track"]
+
+# Python refuses to read numbers of thousands of digits, and nobody needs them.
+_NUMBER = r"[0-9]{1,18}"
+_versioned = re.compile(
+    rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
+).fullmatch
+
+# Stands for the resources of interfaces that are missing.
+_ABSENT = ResourceType("absent")
+
+# Names in one line about interfaces that are missing.
+_MAX_FORGOTTEN = 5
+
+
+def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
+    """The semver track of an interface's name, and its version: names on one track are compatible.
+
+    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x, pre-releases and versions with numbers
+    of more than 18 digits are on none. A track's own name, which components may use too, is its lowest version.
+    """
+    found = _versioned(name)
+    if found is None:
+        return None
+    version = int(found["major"]), int(found["minor"] or 0), int(found["patch"] or 0)
+    if version[0]:
+        return f"{found['name']}@{version[0]}", version
+    if version[1]:
+        return f"{found['name']}@0.{version[1]}", version
+    return None
+
+
+class Provider:
+    """What defines interfaces in a linker: ``call`` is the Python code."""
+
+    __slots__ = ("_names", "call")
+
+    def __init__(self, call: str, names: Iterable[str]) -> None:
+        self.call = call
+        self._names = {_without_version(name): name for name in names}
+
+    def find(self, name: str) -> str | None:
+        """The interface that it defines of that name, in whatever version."""
+        return self._names.get(_without_version(name))
+
+    def covers(self, name: str) -> bool:
+        """Whether an import of ``name`` gets that interface."""
+        found = self.find(name)
+        if found is None or found == name:
+            return found is not None
+        wanted, provided = semver_track(name), semver_track(found)
+        return wanted is not None and provided is not None and wanted[0] == provided[0]
+
+
+def _without_version(name: str) -> str:
+    return name.partition("@")[0]
+
+
+class Linker:
+    """The interfaces that the host gives to components of one engine.
+
+    Each interface is defined once, at its newest version; components that ask for another version on the same semver
+    track get it too.
+    """
+
+    #: Of what a `LinkError` reminds those who forgot it; those that define least come first.
+    providers: ClassVar[list[Provider]] = []
+
+    def __init__(self, engine: Engine) -> None:
+        expect(Engine, engine, "Linker(engine)")
+        self.engine = engine
+        self._interfaces: dict[str, Interface] = {}
+        self._functions: dict[str, dict[str, HostFunction]] = {}
+        # Of each semver track the highest version, and its interface.
+        self._tracks: dict[str, tuple[tuple[int, int, int], str]] = {}
+        self._hints: dict[str, str] = {}
+
+    def define(self, interface: Interface | type[Interface]) -> None:
+        """Adds an interface: an object, or a class that takes no arguments. One of the same name is replaced.
+
+        Raises TypeError when the declaration is wrong.
+        """
+        interface = _instance(interface, "linker.define(interface)")
+        functions = interface.functions()
+        self._interfaces[interface.name] = interface
+        self._functions[interface.name] = functions
+        track = semver_track(interface.name)
+        if track is not None:
+            name, version = track
+            self._tracks[name] = max(self._tracks.get(name, ((0, 0, 0), "")), (version, interface.name))
+
+    def suggest(self, prefix: str, hint: str) -> None:
+        """What a `LinkError` says about imports that start with ``prefix`` when nothing provides them."""
+        self._hints[prefix] = hint
+
+    def interfaces(self) -> Iterator[str]:
+        """The names of all that is defined."""
+        return iter(self._interfaces)
+
+    def find(self, name: str) -> str | None:
+        """The defined interface that an import of ``name`` gets: the same, else the highest on its track."""
+        if name in self._interfaces:
+            return name
+        track = semver_track(name)
+        if track is None:
+            return None
+        highest = self._tracks.get(track[0])
+        return None if highest is None else highest[1]
+
+    def instantiate_pre(self, component: Component) -> InstancePre:
+        """Links a component; raises `LinkError` with everything that is missing or does not match."""
+        expect(Component, component, "linker.instantiate_pre(component)")
+        if component.engine is not self.engine:
+            raise ValueError("the component and the linker belong to different engines")
+        return InstancePre(self, component)
+
+    def _check_names(self, wanted: Iterable[str]) -> Iterator[str]:
+        forgotten = []
+        others = {_without_version(name): name for name in self._interfaces}
+        for name in wanted:
+            if self.find(name) is not None:
+                continue
+            known = next((provider for provider in self.providers if provider.find(name)), None)
+            hint = next((hint for prefix, hint in self._hints.items() if name.startswith(prefix)), None)
+            if hint is None and known is not None and known.covers(name):
+                forgotten.append(name)
+                continue
+            other = others.get(_without_version(name)) or (known and known.find(name))
+            if hint is None and other is not None:
+                made = f"; {MADE_FOR_WASI_0_3}" if re.match("wasi:[^@]+@0\\.3", name) else ""
+                hint = f"it is not compatible with {other}{made}"
+            short = excerpt(name, 200)
+            yield f"{short} is missing; " + (hint or f'define a class Interface with name="{short}" in the linker')
+        if forgotten:
+            provider = next(
+                (provider for provider in self.providers if all(map(provider.covers, forgotten))), self.providers[-1]
+            )
+            names = ", ".join(forgotten[:_MAX_FORGOTTEN])
+            if len(forgotten) == 1:
+                yield f"{names} is missing; {provider.call} defines it"
+            elif len(forgotten) <= _MAX_FORGOTTEN:
+                yield f"{names} are missing; {provider.call} defines them"
+            else:
+                more = len(forgotten) - _MAX_FORGOTTEN
+                yield f"{names} and {more} more are missing; {provider.call} defines them"
+
+    def _bind(self, wanted: str, imported: InstanceType, resources: dict[ResourceType, ResourceType]) -> None:
+        found = self.find(wanted)
+        if found is None:
+            return
+        provided = self._interfaces[found].resource_types()
+        for name, resource in imported.resources.items():
+            if name in provided:
+                resources.setdefault(resource, provided[name])
+
+    def _check_functions(
+        self,
+        wanted: str,
+        imported: InstanceType,
+        resources: dict[ResourceType, ResourceType],
+        absent: dict[ResourceType, ResourceType],
+    ) -> Iterator[str]:
+        found = self.find(wanted)
+        if found is None:
+            return
+        functions = self._functions[found]
+        as_found = wanted if found == wanted else f"{wanted} (given {found})"
+        for name, resource in imported.resources.items():
+            # Names that an interface has for the resources of others are bound where those are imported.
+            if resource not in resources and resource not in absent:
+                yield f"{as_found}: the resource {name} is missing"
+        for name, type_ in imported.functions.items():
+            if name not in functions:
+                yield f"{as_found}: the function {name} is missing: {type_}"
+                continue
+            expected = _bind_function(type_, resources)
+            given = functions[name].type
+            if _same_function(expected, given) or _bind_function(type_, absent) != type_:
+                continue
+            if str(expected) == str(given):
+                cure = "declare it with the classes of the interface that defines them"
+                yield f"{as_found}: {name} does not match: {given} here has other resources of the same names: {cure}"
+            else:
+                yield f"{as_found}: {name} does not match: the component expects {expected}, the host gives {given}"
+
+
+class InstancePre:
+    """A linked component: `instantiate_async` takes microseconds."""
+
+    def __init__(self, linker: Linker, component: Component) -> None:
+        self.component = component
+        plan = component.plan
+        resources: dict[ResourceType, ResourceType] = {}
+        # Resources of interfaces that are missing: functions that use them cannot match either, which says nothing new.
+        absent = {
+            resource: _ABSENT
+            for name, imported in plan.imports.items()
+            if linker.find(name) is None
+            for resource in imported.resources.values()
+        }
+        problems = [*plan.unsupported, *linker._check_names(plan.imports)]
+        for name, imported in plan.imports.items():
+            linker._bind(name, imported, resources)
+        for name, imported in plan.imports.items():
+            problems.extend(linker._check_functions(name, imported, resources, absent))
+        if problems:
+            raise LinkError(problems)
+        self._resources = resources
+        functions: list[HostFunc] = []
+        for lowered in plan.lowered:
+            if isinstance(lowered, LoweredFunc):
+                found = linker.find(lowered.function.instance)
+                assert found is not None  # checked above
+                functions.append(_lowered(linker._functions[found][lowered.function.name], lowered))
+            else:
+                functions.append(_builtin(lowered, resources))
+        wants: list[tuple[int, int]] = list(plan.wants)
+        exported: dict[int, LiftedFunc] = {}  # by id: one may be exported under many names
+        for item in plan.exports.values():
+            for function in (item,) if isinstance(item, LiftedFunc) else item.values():
+                exported[id(function)] = function
+        self._entry = -1
+        if any(map(_needs_entry, exported.values())):
+            self._entry = len(wants)
+            functions.append(Entry())
+        assembly = Assembly(
+            component.engine,
+            functions,
+            [(component.modules[position], sources) for position, sources in plan.steps],
+            wants,
+            len(functions) - 1 if self._entry >= 0 else -1,
+            plan.start,
+        )
+        contexts = tuple(
+            (
+                -1 if spec.memory is None else spec.memory,
+                -1 if spec.realloc is None else spec.realloc,
+                ENCODINGS[spec.encoding],
+            )
+            for spec in plan.contexts
+        )
+        self._prepared = Prepared(
+            assembly,
+            contexts,
+            tuple((resource, -1 if at is None else at) for resource, at in plan.resources.items()),
+        )
+        # What interfaces that were asked for call the component's own resource types.
+        self._implemented: dict[ResourceType, ResourceType] = {}
+
+    def export(self, interface: Interface | type[Interface]) -> dict[str, Lifted]:
+        """The functions of an exported interface, by name, with the types that its declaration gives them.
+
+        The component may export another version on the same semver track. Resources that the component implements are
+        `GuestResource` objects, whatever class declares them; ask for the interface that defines one before those that
+        use it. Raises `LinkError` when the interface is not exported, or has other signatures.
+        """
+        interface = _instance(interface, "pre.export(interface)")
+        exports = self.component.plan.exports
+        name = self._find_export(interface.name)
+        if name is None:
+            there = ", ".join(sorted(exports)) or "nothing"
+            raise LinkError([f"the component does not export {interface.name}; it exports {there}"])
+        instance = exports[name]
+        assert isinstance(instance, dict)
+        problems = []
+        functions = {}
+        resources = self.component.plan.exported_resources[name]
+        for resource, declared in interface.resource_types().items():
+            if resource not in resources:
+                problems.append(f"{name}: the resource {resource} is not exported")
+            elif resources[resource] not in self._resources:
+                self._implemented[declared] = resources[resource]
+        for function in interface.functions().values():
+            lifted = instance.get(function.name)
+            if lifted is None:
+                problems.append(f"{name}: the function {function.name} is not exported: {function.type}")
+                continue
+            exported = _bind_function(lifted.type, self._resources)
+            expected = _bind_function(function.type, self._implemented)
+            if not _same_function(exported, expected):
+                problems.append(
+                    f"{name}: {function.name} does not match: the component exports {exported}, expected {expected}"
+                )
+                continue
+            functions[function.name] = Lifted(
+                f"{name}#{function.name}",
+                Signature(expected),
+                lifted.core,
+                lifted.context,
+                -1 if lifted.post_return is None else lifted.post_return,
+                self._entry if _needs_entry(lifted) else -1,
+            )
+        if problems:
+            raise LinkError(problems)
+        return functions
+
+    def _find_export(self, name: str) -> str | None:
+        exports = [n for n, item in self.component.plan.exports.items() if isinstance(item, dict)]
+        if name in exports:
+            return name
+        track = semver_track(name)
+        candidates = [(found[1], n) for n in exports if track and (found := semver_track(n)) and found[0] == track[0]]
+        return max(candidates)[1] if candidates else None
+
+    def instantiate(self, store: Store) -> None:
+        """Makes the one instance of a fresh store.
+
+        Raises `Trap` when a core start function fails, or a limit of the store is reached, and `LinkError` when core
+        modules do not fit together.
+        """
+        try:
+            self._prepared.instantiate(store)
+        except InvalidModule as error:
+            raise LinkError([f"the core modules do not fit: {' '.join(error.message.split())}"]) from None
+
+    async def instantiate_async(self, store: Store) -> None:
+        """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
+        self.instantiate(store)
+
+
+def _instance(interface: Interface | type[Interface], usage: str) -> Interface:
+    if isinstance(interface, type) and issubclass(interface, Interface):
+        interface = interface()
+    expect(Interface, interface, usage)
+    return interface
+
+
+def _needs_entry(function: LiftedFunc) -> bool:
+    return (
+        function.post_return is not None or needs_realloc(function.type, lift=True) or function.type.result is not None
+    )
+
+
+def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
+    return Lowered(
+        f"{lowered.function.instance}#{function.name}",
+        Signature(function.type),
+        function.call,
+        lowered.context,
+        function.passes_state,
+        function.may_suspend,
+    )
+
+
+def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> HostFunc:
+    resource = resources.get(builtin.resource, builtin.resource)
+    if builtin.kind == "resource.new":
+        return Maker(resource)
+    if builtin.kind == "resource.rep":
+        return Representer(resource)
+    return Dropper(resource, -1 if builtin.destructor is None else builtin.destructor)
+
+
+# A component's types speak of the resources that it imports by identities of its own. To compare its signatures with
+# the host's, those are replaced by the host's resource types; and in the declaration of what it exports, the types that
+# it implements take the place of those that declare them.
+
+
+def _bind(type_: ValType, resources: dict[ResourceType, ResourceType]) -> ValType:
+    match type_:
+        case OwnType(resource):
+            return OwnType(resources.get(resource, resource))
+        case BorrowType(resource):
+            return BorrowType(resources.get(resource, resource))
+        case ListType(element):
+            return ListType(_bind(element, resources))
+        case OptionType(payload):
+            return OptionType(_bind(payload, resources))
+        case TupleType(elements):
+            return TupleType(tuple(_bind(element, resources) for element in elements))
+        case RecordType(fields, python):
+            return RecordType(tuple(Field(field.name, _bind(field.type, resources)) for field in fields), python)
+        case VariantType(cases, python):
+            bound = tuple(Case(case.name, _bind_optional(case.type, resources)) for case in cases)
+            return VariantType(bound, python)
+        case ResultType(ok, error):
+            return ResultType(_bind_optional(ok, resources), _bind_optional(error, resources))
+    return type_
+
+
+def _bind_optional(type_: ValType | None, resources: dict[ResourceType, ResourceType]) -> ValType | None:
+    return None if type_ is None else _bind(type_, resources)
+
+
+def _bind_function(type_: FuncType, resources: dict[ResourceType, ResourceType]) -> FuncType:
+    return FuncType(
+        tuple((name, _bind(param, resources)) for name, param in type_.params),
+        _bind_optional(type_.result, resources),
+        type_.is_async,
+    )
+
+
+def _same_function(one: FuncType, other: FuncType) -> bool:
+    # Names of parameters are documentation: calls are positional.
+    return (
+        [type_ for _, type_ in one.params] == [type_ for _, type_ in other.params]
+        and one.result == other.result
+        and one.is_async == other.is_async
+    )

@@ -1,0 +1,427 @@
+"""The link plan: a component flattened into core instances, host functions and exports, once and for all stores.
+
+Planning is an abstract interpretation of the definitions: every index space is a list of what its entries *mean*.
+Nested components are instantiated by interpreting their definitions with their arguments; that is how components are
+packed whose exports have types. A nested component with code of its own would be a second component instance, with
+handles of its own: that is composition, and refused for now; its place is `_Planner.definition`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wasi_http.component.abi.layout import lifted_core_type, lowered_core_type
+from wasi_http.component.decode.definitions import (
+    AliasCoreExport,
+    AliasExport,
+    AliasOuter,
+    CanonOptions,
+    Component,
+    CoreExports,
+    CoreInstantiate,
+    CoreModule,
+    CoreTypeDefinition,
+    Definition,
+    Export,
+    Import,
+    InlineExports,
+    InstanceType,
+    Instantiate,
+    Lift,
+    Lower,
+    NestedComponent,
+    ResourceDefinition,
+    ResourceDrop,
+    ResourceNew,
+    ResourceRep,
+    Sort,
+    TypeBound,
+    TypeDefinition,
+)
+from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, InvalidComponent
+from wasi_http.component.model.types import FuncType, ResourceType
+from wasi_http.engine import CoreType, Module, ModuleBinary
+from wasi_http.engine.errors import excerpt
+from wasi_http.engine.module import Import as CoreImport
+
+__all__ = [
+    "Builtin",
+    "ContextSpec",
+    "CoreItem",
+    "ImportedFunc",
+    "LiftedFunc",
+    "LoweredFunc",
+    "Plan",
+    "core_modules",
+    "make_plan",
+]
+
+# Definitions that are interpreted, with what they give or name: components of tools have some thousands.
+_MAX_WORK = 300_000
+
+# What every instance takes hold of when it is made: exports of core modules, options, resource types.
+_MAX_HELD = 10_000
+
+# Instances of components that are made by instances of components: one when a component is packed for its types.
+_MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class CoreItem:
+    """Something that a core module can import: ``source`` is as in `engine.Assembly`."""
+
+    kind: str
+    source: int | tuple[int, int]
+    type: CoreType | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSpec:
+    """Canonical options, resolved: positions in the assembly's wants."""
+
+    memory: int | None
+    realloc: int | None
+    encoding: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedFunc:
+    """``instance`` is the name of the import, ``name`` the function's in it, ``type`` what the component expects."""
+
+    instance: str
+    name: str
+    type: FuncType
+
+
+@dataclass(frozen=True, slots=True)
+class LiftedFunc:
+    """A function of the component; ``core`` and ``post_return`` are positions in the wants."""
+
+    type: FuncType
+    core: int
+    context: int
+    post_return: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class LoweredFunc:
+    """A host function that core code imports."""
+
+    function: ImportedFunc
+    context: int
+    core_type: CoreType
+
+
+@dataclass(frozen=True, slots=True)
+class Builtin:
+    """``kind`` is resource.new, .drop or .rep; ``destructor`` is a position in the wants."""
+
+    kind: str
+    resource: ResourceType
+    destructor: int | None
+    core_type: CoreType
+
+
+@dataclass(slots=True)
+class Plan:
+    """``steps``, ``wants`` and ``start`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
+
+    ``lowered`` are the host functions in the order of their positions; ``exports`` is by name: functions, and instances
+    as dictionaries of functions.
+    """
+
+    steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
+    wants: list[tuple[int, int]] = field(default_factory=list)
+    start: int | None = None
+    contexts: list[ContextSpec] = field(default_factory=list)
+    lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
+    imports: dict[str, InstanceType] = field(default_factory=dict)
+    exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
+    #: Of each exported instance the resource types, by name.
+    exported_resources: dict[str, dict[str, ResourceType]] = field(default_factory=dict)
+    #: The resource types that the component defines, with the positions of their destructors in the wants.
+    resources: dict[ResourceType, int | None] = field(default_factory=dict)
+    #: Imports that are not instances: nothing can provide them.
+    unsupported: list[str] = field(default_factory=list)
+
+
+def core_modules(component: Component) -> list[CoreModule]:
+    """The core modules of a component, nested ones included, in the order of the file."""
+    modules = []
+    for definition in component.definitions:
+        if isinstance(definition, CoreModule):
+            modules.append(definition)
+        elif isinstance(definition, NestedComponent):
+            modules.extend(core_modules(definition.component))
+    return modules
+
+
+def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> Plan:
+    """Plans a component, given the imports and exports of its core modules; raises `InvalidComponent`."""
+    planner = _Planner({definition.offset: (i, module) for i, (definition, module) in enumerate(modules)})
+    scope = _Scope(None)
+    for definition in component.definitions:
+        planner.definition(scope, definition, None)
+    plan = planner.plan
+    held = len(plan.wants) + len(plan.contexts) + len(plan.resources)
+    if held > _MAX_HELD:
+        what = f"{held} functions, memories, options and resource types"
+        raise InvalidComponent(f"each instance would have the host keep {what}, more than {_MAX_HELD}", 0)
+    return plan
+
+
+@dataclass(slots=True)
+class _Scope:
+    """The index spaces of one component instance; entries mean something here. Of types, only resource types do."""
+
+    outer: _Scope | None
+    spaces: dict[Sort, list[Any]] = field(default_factory=dict)
+    exports: dict[str, Any] = field(default_factory=dict)
+
+    def add(self, sort: Sort, item: Any) -> None:
+        self.spaces.setdefault(sort, []).append(item)
+
+    def get(self, sort: Sort, index: int) -> Any:
+        return self.spaces[sort][index]
+
+
+@dataclass(frozen=True, slots=True)
+class _Closure:
+    """A component with the scope that its outer aliases mean."""
+
+    component: Component
+    scope: _Scope
+
+
+class _Planner:
+    def __init__(self, modules: dict[int, tuple[int, Module | ModuleBinary]]) -> None:
+        self.modules = modules
+        self.plan = Plan()
+        self.work = 0
+        self.depth = 0
+        self.instances: list[Module | ModuleBinary] = []
+        self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
+        self.wanted: dict[tuple[int, int], int] = {}
+        self.specs: dict[ContextSpec, int] = {}
+
+    def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
+        """Interprets one definition; ``arguments`` are those of a nested component, None at the top."""
+        self.count(1, definition.offset)
+        item: Any = None
+        match definition:
+            case CoreModule():
+                item = definition
+            case NestedComponent():
+                item = _Closure(definition.component, scope)
+            case CoreTypeDefinition() | TypeDefinition():
+                pass
+            case Lift() | Lower() | CoreInstantiate() | ResourceDefinition() if arguments is not None:
+                raise InvalidComponent(
+                    "composed components (a component inside with code of its own) are not supported yet",
+                    definition.offset,
+                )
+            case CoreInstantiate():
+                item = self.core_instantiate(scope, definition)
+            case CoreExports() | InlineExports():
+                self.count(len(definition.exports), definition.offset)
+                item = {export.name: scope.get(export.sort, export.index) for export in definition.exports}
+            case Instantiate():
+                item = self.instantiate(scope, definition)
+            case AliasExport():
+                instance = scope.get(Sort.INSTANCE, definition.instance)
+                if instance is None:
+                    raise InvalidComponent("instances inside of imported ones are not supported", definition.offset)
+                item = instance.get(definition.name)
+            case AliasCoreExport():
+                item = self.core_alias(scope, definition)
+            case AliasOuter():
+                target = scope
+                for _ in range(definition.levels):
+                    assert target.outer is not None  # the decoder counted
+                    target = target.outer
+                item = target.get(definition.sort, definition.target)
+            case ResourceDefinition():
+                item = self.resource(scope, definition)
+            case Lift():
+                item = self.lift(scope, definition)
+            case Lower():
+                item = self.lower(scope, definition)
+            case ResourceNew() | ResourceDrop() | ResourceRep():
+                item = self.builtin(definition)
+            case Import():
+                item = self.import_(definition) if arguments is None else arguments.get(definition.name)
+            case Export():
+                item = scope.get(definition.sort, definition.target)
+                scope.exports[definition.name] = item
+                if arguments is None:
+                    self.export(definition.name, item, definition.offset)
+        scope.add(definition.sort, item)
+
+    def count(self, work: int, offset: int) -> None:
+        self.work += work
+        if self.work > _MAX_WORK:
+            raise InvalidComponent("linking the component takes too much work", offset)
+
+    def core_instantiate(self, scope: _Scope, definition: CoreInstantiate) -> int:
+        chosen: CoreModule | None = scope.get(Sort.CORE_MODULE, definition.module)
+        if chosen is None:
+            raise InvalidComponent("components that import core modules are not supported", definition.offset)
+        position, module = self.modules[chosen.offset]
+        self.count(len(module.imports) + len(definition.args), definition.offset)
+        arguments = {name: scope.get(Sort.CORE_INSTANCE, index) for name, index in definition.args}
+        sources: list[int | tuple[int, int]] = []
+        for wanted in module.imports:
+            instance = arguments.get(wanted.module)
+            item = None if instance is None else self.core_export(instance, wanted.name)
+            if item is None or item.kind != wanted.kind or not _same(item.type, wanted.type):
+                raise InvalidComponent(_misfit(item, wanted), definition.offset)
+            sources.append(item.source)
+        self.plan.steps.append((position, sources))
+        self.instances.append(module)
+        return len(self.instances) - 1
+
+    def core_export(self, instance: int | dict[str, CoreItem], name: str) -> CoreItem | None:
+        if isinstance(instance, dict):
+            return instance.get(name)
+        module = self.instances[instance]
+        if module not in self.positions:
+            self.positions[module] = {exported.name: i for i, exported in enumerate(module.exports)}
+        position = self.positions[module].get(name)
+        if position is None:
+            return None
+        exported = module.exports[position]
+        return CoreItem(exported.kind, (instance, position), exported.type)
+
+    def core_alias(self, scope: _Scope, definition: AliasCoreExport) -> CoreItem:
+        item = self.core_export(scope.get(Sort.CORE_INSTANCE, definition.instance), definition.name)
+        if item is None or item.kind != definition.sort.value.removeprefix("core "):
+            raise InvalidComponent(f"there is no {definition.sort} {definition.name!r} to alias", definition.offset)
+        return item
+
+    def instantiate(self, scope: _Scope, definition: Instantiate) -> dict[str, Any]:
+        closure: _Closure = scope.get(Sort.COMPONENT, definition.component)
+        if closure is None:
+            raise InvalidComponent("components that import components are not supported", definition.offset)
+        self.count(len(definition.args), definition.offset)
+        arguments = {argument.name: scope.get(argument.sort, argument.index) for argument in definition.args}
+        inner = _Scope(closure.scope)
+        self.depth += 1
+        if self.depth > _MAX_DEPTH:
+            raise InvalidComponent(f"instances make instances more than {_MAX_DEPTH} levels deep", definition.offset)
+        for item in closure.component.definitions:
+            self.definition(inner, item, arguments)
+        self.depth -= 1
+        return inner.exports
+
+    def export(self, name: str, item: Any, offset: int) -> None:
+        if isinstance(item, LiftedFunc):
+            self.plan.exports[name] = item
+        elif isinstance(item, dict):
+            self.count(len(item), offset)
+            self.plan.exports[name] = {n: f for n, f in item.items() if isinstance(f, LiftedFunc)}
+            resources = {n: r for n, r in item.items() if isinstance(r, ResourceType)}
+            self.plan.exported_resources[name] = resources
+            for n, resource in resources.items():
+                resource.name = resource.name or n
+
+    def import_(self, definition: Import) -> Any:
+        if isinstance(definition.type, InstanceType):
+            self.plan.imports[definition.name] = definition.type
+            functions = {
+                name: ImportedFunc(definition.name, name, type_) for name, type_ in definition.type.functions.items()
+            }
+            return {**functions, **definition.type.resources}
+        if definition.sort is not Sort.TYPE or isinstance(getattr(definition.type, "type", None), ResourceType):
+            self.plan.unsupported.append(
+                f"{definition.name} is a {definition.sort} that the component imports; only interfaces can be provided"
+            )
+        if isinstance(definition.type, FuncType):
+            return ImportedFunc("", definition.name, definition.type)
+        if isinstance(definition.type, TypeBound) and isinstance(definition.type.type, ResourceType):
+            return definition.type.type
+        return None
+
+    # Canonical definitions
+
+    def want(self, item: CoreItem, what: str, type_: CoreType | None, offset: int) -> int:
+        if not isinstance(item.source, tuple):
+            raise InvalidComponent(f"{what} is no export of a core instance", offset)
+        if type_ is not None and item.type != type_:
+            raise InvalidComponent(f"{what} is {item.type}, but must be {type_}", offset)
+        if item.source not in self.wanted:
+            self.wanted[item.source] = len(self.plan.wants)
+            self.plan.wants.append(item.source)
+        return self.wanted[item.source]
+
+    def context(self, scope: _Scope, options: CanonOptions, offset: int) -> int:
+        memory = realloc = None
+        if options.memory is not None:
+            memory = self.want(scope.get(Sort.CORE_MEMORY, options.memory), "the memory option", None, offset)
+        if options.realloc is not None:
+            item = scope.get(Sort.CORE_FUNC, options.realloc)
+            realloc = self.want(item, "the realloc option", CoreType(("i32",) * 4, ("i32",)), offset)
+        spec = ContextSpec(memory, realloc, options.string_encoding.value)
+        if spec not in self.specs:
+            self.specs[spec] = len(self.plan.contexts)
+            self.plan.contexts.append(spec)
+        return self.specs[spec]
+
+    def lift(self, scope: _Scope, definition: Lift) -> LiftedFunc:
+        _refuse_async(definition.type, definition.offset)
+        context = self.context(scope, definition.options, definition.offset)
+        core_type = lifted_core_type(definition.type)
+        core = scope.get(Sort.CORE_FUNC, definition.function)
+        function = self.want(core, "the lifted function", core_type, definition.offset)
+        post_return = None
+        if definition.options.post_return is not None:
+            item = scope.get(Sort.CORE_FUNC, definition.options.post_return)
+            expected = CoreType(core_type.results, ())
+            post_return = self.want(item, "the post-return option", expected, definition.offset)
+        return LiftedFunc(definition.type, function, context, post_return)
+
+    def host(self, function: LoweredFunc | Builtin) -> CoreItem:
+        self.plan.lowered.append(function)
+        return CoreItem("func", len(self.plan.lowered) - 1, function.core_type)
+
+    def lower(self, scope: _Scope, definition: Lower) -> CoreItem:
+        function = scope.get(Sort.FUNC, definition.function)
+        if not isinstance(function, ImportedFunc):
+            raise InvalidComponent("a component that calls its own exports is not supported yet", definition.offset)
+        _refuse_async(function.type, definition.offset)
+        context = self.context(scope, definition.options, definition.offset)
+        return self.host(LoweredFunc(function, context, lowered_core_type(function.type)))
+
+    def resource(self, scope: _Scope, definition: ResourceDefinition) -> ResourceType:
+        destructor = None
+        if definition.destructor is not None:
+            item = scope.get(Sort.CORE_FUNC, definition.destructor)
+            destructor = self.want(item, "the destructor", CoreType(("i32",), ()), definition.offset)
+        self.plan.resources[definition.type] = destructor
+        return definition.type
+
+    def builtin(self, definition: ResourceNew | ResourceDrop | ResourceRep) -> CoreItem:
+        kinds = {ResourceNew: "resource.new", ResourceDrop: "resource.drop", ResourceRep: "resource.rep"}
+        kind = kinds[type(definition)]
+        core_type = CoreType(("i32",), () if kind == "resource.drop" else ("i32",))
+        destructor = self.plan.resources.get(definition.resource)
+        return self.host(Builtin(kind, definition.resource, destructor, core_type))
+
+
+def _same(given: CoreType | None, wanted: CoreType | None) -> bool:
+    return given is None or wanted is None or given == wanted
+
+
+def _misfit(given: CoreItem | None, wanted: CoreImport) -> str:
+    what = f"the core import {excerpt(wanted.module, 200)!r} {excerpt(wanted.name, 200)!r}"
+    if given is None:
+        return f"{what} is not given"
+    if given.kind != wanted.kind:
+        return f"{what} is a {wanted.kind}, but a {given.kind} is given"
+    return f"{what} is {wanted.type}, but {given.type} is given"
+
+
+def _refuse_async(type_: FuncType, offset: int) -> None:
+    if type_.is_async:
+        raise InvalidComponent(f"async functions are not supported yet: {MADE_FOR_WASI_0_3}", offset)

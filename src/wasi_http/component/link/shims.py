@@ -1,0 +1,271 @@
+"""Short cuts through shims.
+
+A core module that imports host functions needs them before its memory exists, which those functions use. Tools
+(`wit-component`) therefore put a *shim* in between: a module whose functions call through a table, and a *fixup*
+module, instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever
+goes through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at
+all.
+
+Nothing is taken on trust: a module counts as a shim only if every byte of its code says so, nobody but the fixup gets
+its table, and no code runs before that is filled. Whatever a shim would do but forward a call, trapping included, it
+does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate
+from typing import TypeVar
+
+from wasi_http.component.decode.definitions import CoreModule
+from wasi_http.component.link.plan import Plan
+from wasi_http.engine import Module, ModuleBinary
+
+__all__ = ["bypass_shims"]
+
+T = TypeVar("T")
+
+_MAX_SIZE = 256 * 1024
+_MAX_SHIFT = 28  # of the last byte of a number of 32 bits
+
+_LOCAL_GET, _I32_CONST, _CALL_INDIRECT, _END = 0x20, 0x41, 0x11, 0x0B
+_FUNCREF = 0x70
+_NUMBERS = frozenset({0x7C, 0x7D, 0x7E, 0x7F})
+
+Source = int | tuple[int, int]
+
+
+def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> None:
+    """Rewires ``plan`` in place.
+
+    Nobody need have validated the modules: one that is malformed is no shim. What this takes grows with the size of the
+    plan and of the modules, however often a module is instantiated and whoever imports a table.
+    """
+    tables: list[tuple[int, tuple[int, int]]] = []  # of each step that imports one the first
+    users: dict[tuple[int, int], set[int]] = {}
+    for step, (_, sources) in enumerate(plan.steps):
+        found = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
+        for source in found:
+            users.setdefault(source, set()).add(step)
+        if found:
+            tables.append((step, found[0]))
+    read_shim = cache(lambda position: _unless_malformed(_read_shim, modules[position][0].code))
+    fixup_elements = cache(
+        lambda position: _unless_malformed(_fixup_elements, modules[position][0].code, modules[position][1])
+    )
+    starts = cache(lambda position: _starts(modules[position][0].code))
+    # How many steps before each run code of their own.
+    started = list(accumulate((starts(position) for position, _ in plan.steps), initial=0)) if tables else []
+    for fixup, table in tables:
+        if len(users[table]) > 1 or started[fixup] > started[table[0] + 1]:
+            continue
+        filled = fixup_elements(plan.steps[fixup][0])
+        shim = None if filled is None else read_shim(plan.steps[table[0]][0])
+        if filled is not None and shim is not None and len(filled) <= shim.size:
+            _bypass(plan, modules, table[0], fixup, filled, shim.called)
+            return
+
+
+def _kind(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]], source: tuple[int, int]) -> str:
+    return modules[plan.steps[source[0]][0]][1].exports[source[1]].kind
+
+
+def _bypass(
+    plan: Plan,
+    modules: Sequence[tuple[CoreModule, Module | ModuleBinary]],
+    shim: int,
+    fixup: int,
+    filled: list[int],
+    called: dict[str, int],
+) -> None:
+    exports = modules[plan.steps[shim][0]][1].exports
+    imports = plan.steps[fixup][1]
+    wanted = modules[plan.steps[fixup][0]][1].imports
+    targets: dict[Source, int] = {}
+    for position, export in enumerate(exports):
+        slot = called.get(export.name)
+        if slot is not None and slot < len(filled):
+            target = imports[filled[slot]]
+            # Another type would trap when it is called.
+            if isinstance(target, int) and wanted[filled[slot]].type == export.type:
+                targets[(shim, position)] = target
+    steps = [(module, [targets.get(source, source) for source in sources]) for module, sources in plan.steps]
+    used = {source for step, (_, sources) in enumerate(steps) if step != fixup for source in sources} | set(plan.wants)
+    if any(not isinstance(source, int) and source[0] in (shim, fixup) for source in used):
+        plan.steps[:] = steps
+        return
+    # Nobody needs them any more: the later steps move up.
+    moved = {step: step - (step > shim) - (step > fixup) for step in range(len(steps))}
+
+    def move(source: Source) -> Source:
+        return source if isinstance(source, int) else (moved[source[0]], source[1])
+
+    plan.steps[:] = [
+        (module, [move(source) for source in sources])
+        for step, (module, sources) in enumerate(steps)
+        if step not in (shim, fixup)
+    ]
+    plan.wants[:] = [(moved[step], position) for step, position in plan.wants]
+
+
+class _Reader:
+    """Reads a module; runs into IndexError where it ends, or where a number does not."""
+
+    def __init__(self, code: memoryview) -> None:
+        self.code = code
+        self.at = 0
+
+    def byte(self) -> int:
+        self.at += 1
+        return self.code[self.at - 1]
+
+    def number(self) -> int:
+        """An unsigned LEB128 number; the signed ones that matter here are small enough to be read alike."""
+        result = shift = 0
+        while True:
+            byte = self.byte()
+            result |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return result
+            if shift > _MAX_SHIFT:
+                raise IndexError
+
+    def name(self) -> str:
+        length = self.number()
+        self.at += length
+        return bytes(self.code[self.at - length : self.at]).decode("utf-8", "replace")
+
+
+def _unless_malformed(read: Callable[..., T | None], *arguments: object) -> T | None:
+    try:
+        return read(*arguments)
+    except IndexError:
+        return None
+
+
+def _starts(code: memoryview) -> bool:
+    """Whether the module has a start function. Its sections are known to be whole."""
+    reader = _Reader(code)
+    reader.at = 8
+    while reader.at < len(code):
+        if reader.byte() == _START:
+            return True
+        size = reader.number()
+        reader.at += size
+    return False
+
+
+def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, _Reader] | None:
+    """The sections of a small module by number, None if there are others than allowed (custom ones aside)."""
+    if len(code) > _MAX_SIZE:
+        return None
+    reader = _Reader(code)
+    reader.at = 8
+    sections: dict[int, _Reader] = {}
+    while reader.at < len(code):
+        number = reader.byte()
+        size = reader.number()
+        if number != 0:
+            if number not in allowed or number in sections:
+                return None
+            sections[number] = _Reader(code[reader.at : reader.at + size])
+        reader.at += size
+    return sections if sections.keys() == allowed else None
+
+
+_TYPE, _IMPORT, _FUNCTION, _TABLE, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 3, 4, 7, 8, 9, 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Shim:
+    """``called`` has for each exported function the slot of the table that it calls with its own arguments.
+
+    ``size`` is how many slots there are at least.
+    """
+
+    called: dict[str, int]
+    size: int
+
+
+def _read_shim(code: memoryview) -> _Shim | None:
+    sections = _sections(code, frozenset({_TYPE, _FUNCTION, _TABLE, _EXPORT, _CODE}))
+    if sections is None:
+        return None
+    types = sections[_TYPE]
+    params = []
+    for _ in range(types.number()):
+        if types.byte() != 0x60:
+            return None
+        params.append(types.number())
+        if any(types.byte() not in _NUMBERS for _ in range(params[-1])):
+            return None
+        if any(types.byte() not in _NUMBERS for _ in range(types.number())):
+            return None
+    functions = sections[_FUNCTION]
+    signatures = [functions.number() for _ in range(functions.number())]
+    table = sections[_TABLE]
+    if table.number() != 1 or table.byte() != _FUNCREF or table.byte() > 1:
+        return None
+    bodies = sections[_CODE]
+    slots = []
+    for index in range(bodies.number()):
+        size = bodies.number()
+        body = _Reader(bodies.code[bodies.at : bodies.at + size])
+        bodies.at += size
+        slot = _forwarded_slot(body, params[signatures[index]], signatures[index])
+        if slot is None:
+            return None
+        slots.append(slot)
+    exports = sections[_EXPORT]
+    called = {}
+    for _ in range(exports.number()):
+        name = exports.name()
+        kind, index = exports.byte(), exports.number()
+        if kind == 0:
+            called[name] = slots[index]
+        elif kind != 1:
+            return None
+    return _Shim(called, table.number())
+
+
+def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
+    if body.number() != 0:  # locals
+        return None
+    for index in range(params):
+        if body.byte() != _LOCAL_GET or body.number() != index:
+            return None
+    if body.byte() != _I32_CONST:
+        return None
+    # Signed: one byte holds numbers below 64, two those below 8192.
+    start = body.at
+    slot = body.number()
+    if slot >> (7 * (body.at - start) - 1):
+        return None
+    if body.byte() != _CALL_INDIRECT or body.number() != signature or body.number() != 0 or body.byte() != _END:
+        return None
+    return slot if body.at == len(body.code) else None
+
+
+def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
+    """For each slot of the table that a fixup fills the position of the import that it puts there."""
+    sections = _sections(code, frozenset({_TYPE, _IMPORT, _ELEMENT}))
+    if sections is None:
+        return None
+    functions = [position for position, wanted in enumerate(module.imports) if wanted.kind == "func"]
+    if len(functions) != len(module.imports) - 1:
+        return None
+    elements = sections[_ELEMENT]
+    if elements.number() != 1:
+        return None
+    form = elements.number()
+    if form == 2 and elements.number() != 0:
+        return None
+    if form not in (0, 2) or elements.byte() != _I32_CONST or elements.number() != 0 or elements.byte() != _END:
+        return None
+    if form == 2 and elements.byte() != 0:
+        return None
+    indices = [elements.number() for _ in range(elements.number())]
+    return [functions[index] for index in indices]
