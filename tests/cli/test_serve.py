@@ -90,6 +90,7 @@ OPTIONS: list[tuple[list[str], str, Any]] = [
     (["--max-egress-connections", "9"], "max_egress_connections", 9),
     (["--egress-proxy-from-env"], "client.proxies.http", Proxy("proxy", 3128)),
     (["--max-memory-size", "1MiB"], "store_limits.memory_size", 1 << 20),
+    (["--max-memory-size", "64M"], "store_limits.memory_size", 64 << 20),
     (["--max-request-body", "10k"], "wire_limits.body", 10240),
     (["--env", "A=1", "--env", "B=", "--env", "C=a=b", "--env", "A=2"], "env", {"A": "2", "B": "", "C": "a=b"}),
     (["--env", "PRESENT", "--env", "ABSENT"], "env", {"PRESENT": "of the server"}),
@@ -200,6 +201,7 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["--env", "=x"], "write NAME=VALUE"),
         (["--timeout", "soon"], "is no duration"),
         (["--shutdown-addr", "localhost"], "write HOST:PORT"),
+        (["--shutdown-addr", "8081"], "write HOST:PORT, as in 127.0.0.1:8081, [::1]:8081 or :8081 (all addresses)"),
         (["--max-instance-reuse-count", "0"], "0 is not in the range"),
         (["--idle-instance-timeout", "-1s"], "is no duration"),
         (["-H", "x"], "there is no colon"),
@@ -213,6 +215,7 @@ def test_headers_from_a_file(setups: list[Setup], tmp_path: Path) -> None:
         (["-H", "host: a", "-H", "Host: b"], "only one Host"),
         (["-H", "@no-such-file"], "no-such-file: No such file or directory"),
         (["--max-memory-size", "much"], "is no size"),
+        (["--max-memory-size", "64MB"], "is no size: write 4096, 64KiB, 64MiB, 1GiB (or 64K, 64M, 1G)"),
         (["--allow-egress", "example.com", "--allow-egress", "127.1"], "'127.1' is no egress rule: an IPv4 address is"),
         (["--allow-egress", "10.1.0.0/8"], "'10.1.0.0/8' is no egress rule: the network of this address is 10.0.0.0/8"),
         (["--allow-egress", "ftp://example.com"], "the scheme is http or https"),
@@ -354,6 +357,26 @@ def test_a_url_is_no_file(command: str, url: str) -> None:
     assert f"{url!r} is a URL: download it" in result.stderr
 
 
+NO_COMMANDS = [
+    (["app.wasm"], "No such command 'app.wasm': to serve the file, write wasi-http serve app.wasm"),
+    (["no/such.wat", "--addr", ":80"], "to serve the file, write wasi-http serve no/such.wat"),
+    ([str(HELLO.parents[1] / "README.md")], "to serve the file, write wasi-http serve "),
+    (["run", "app.wasm"], "No such command 'run': the commands are compile and serve"),
+    (["--addr", ":80", "app.wasm"], "No such option: --addr: write wasi-http serve --addr …"),
+    (["--portable", "app.wasm"], "No such option: --portable: write wasi-http compile --portable …"),
+    (["--nothing"], "No such option"),
+    (["x" * 9999], "the commands are compile and serve"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "said"), NO_COMMANDS, ids=[arguments[0][:20] for arguments, _ in NO_COMMANDS])
+def test_what_is_no_command(arguments: list[str], said: str) -> None:
+    result = CliRunner().invoke(commands, arguments, prog_name="wasi-http")
+    assert result.exit_code == 2
+    assert said in result.stderr
+    assert len(result.stderr) < 1000
+
+
 def test_the_version() -> None:
     assert CliRunner().invoke(commands, ["--version"]).stdout == f"wasi-http, version {wasi_http.__version__}\n"
     with (HELLO.parents[1] / "pyproject.toml").open("rb") as file:
@@ -377,14 +400,18 @@ def busy() -> Iterator[int]:
 def test_a_busy_port(busy: int, workers: int) -> None:
     result = invoke(HELLO, "--addr", f"127.0.0.1:{busy}", "--workers", workers)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert beside_compiling(result.stderr) == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+    assert beside_compiling(result.stderr) == (
+        f"error: cannot listen on 127.0.0.1:{busy}: Address already in use; stop what listens there, or write --addr "
+        "HOST:PORT with another port, 0 for a free one\n"
+    )
 
 
 def test_a_port_that_other_workers_share() -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as listener:
         port = listener.getsockname()[1]
         result = invoke(HELLO, "--addr", f"127.0.0.1:{port}", "--workers", 2)
-    assert beside_compiling(result.stderr) == f"error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    said = beside_compiling(result.stderr)
+    assert said.startswith(f"error: cannot listen on 127.0.0.1:{port}: Address already in use; stop what listens there")
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -392,15 +419,22 @@ def test_a_busy_port_for_the_shutdown(busy: int, workers: int) -> None:
     shutdown = f"127.0.0.1:{busy}"
     result = invoke(HELLO, "--addr", "127.0.0.1:0", "--workers", workers, "--shutdown-addr", shutdown)
     assert (result.exit_code, result.stdout) == (1, "")
-    assert beside_compiling(result.stderr) == f"error: cannot listen on {shutdown}: Address already in use\n"
+    assert beside_compiling(result.stderr) == (
+        f"error: cannot listen on {shutdown}: Address already in use; stop what listens there, or write "
+        "--shutdown-addr HOST:PORT with another port, 0 for a free one\n"
+    )
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "a..b", "x" * 64])
-def test_an_address_that_is_not_here(host: str) -> None:
+@pytest.mark.parametrize(
+    ("host", "cure"),
+    [("192.0.2.1", "; the machine does not have this address, write --addr :PORT "), ("a..b", ""), ("x" * 64, "")],
+)
+def test_an_address_that_is_not_here(host: str, cure: str) -> None:
     result = invoke(HELLO, "--addr", f"{host}:80")
     assert result.exit_code == 1
     said = beside_compiling(result.stderr)
     assert said.startswith(f"error: cannot listen on {host}:80: ")
+    assert cure in said
     assert len(said.splitlines()) == 1
 
 
@@ -409,7 +443,10 @@ def test_the_process(busy: int, tmp_path: Path) -> None:
         [*COMMAND, "serve", str(HELLO), "--addr", f"127.0.0.1:{busy}"], capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert beside_compiling(done.stderr) == f"error: cannot listen on 127.0.0.1:{busy}: Address already in use\n"
+    assert beside_compiling(done.stderr) == (
+        f"error: cannot listen on 127.0.0.1:{busy}: Address already in use; stop what listens there, or write --addr "
+        "HOST:PORT with another port, 0 for a free one\n"
+    )
 
 
 # ---- what is said of compilation ------------------------------------------------------------------------------------

@@ -37,7 +37,8 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
         return None
     found = _ADDRESS(value)
     if found is None:
-        forms = "write HOST:PORT, as in 127.0.0.1:8080, [::1]:8080 or :8080 (all addresses)"
+        port = value if value.isdecimal() and len(value) < 6 else "8080"
+        forms = f"write HOST:PORT, as in 127.0.0.1:{port}, [::1]:{port} or :{port} (all addresses)"
         raise click.BadParameter(f"{value[:300]!r} is no address: {forms}")
     if int(found["port"]) > 65535:
         raise click.BadParameter(f"{value!r}: the port is 0 to 65535")
@@ -146,7 +147,7 @@ def _text(value: str) -> str:
 @click.option("--idle-instance-timeout", default="1s", show_default=True, type=DURATION, metavar="DURATION",
               help="How long an instance waits for another request.")
 @click.option("--max-memory-size", default="256MiB", show_default=True, type=MEMORY_SIZE, metavar="SIZE",
-              help="The largest linear memory of a guest.")
+              help="The largest linear memory of a guest, as in 64MiB, 64M or 1GiB.")
 @click.option("--max-resources", default=20_000, show_default=True, type=click.IntRange(1, _MAX_HANDLES),
               help="Handles that a guest may hold.")
 @click.option("--max-request-body", type=SIZE, metavar="SIZE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -46,6 +47,14 @@ _WORKER_DESCRIPTORS: Final = 4
 _COLLECTIONS: Final = (10_000, 2, 1000)
 _COLLECT_EVERY: Final = 60.0
 _FEW_REQUESTS: Final = 500
+
+
+# What to do about an address that cannot be had, by the error number.
+_CURES: Final[dict[int | None, str]] = {
+    errno.EADDRINUSE: "; stop what listens there, or write {} HOST:PORT with another port, 0 for a free one",
+    errno.EACCES: "; write {} HOST:PORT with a port from 1024 on, those below need privileges",
+    errno.EADDRNOTAVAIL: "; the machine does not have this address, write {} :PORT for all that it has",
+}
 
 
 class ServeError(Exception):
@@ -102,11 +111,11 @@ def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
     with _failures(), contextlib.ExitStack() as stack:
         doors: list[socket.socket] = []
         if setup.shutdown_address is not None:
-            with _bad_address(*setup.shutdown_address):
+            with _bad_address(*setup.shutdown_address, "--shutdown-addr"):
                 doors = listen(*setup.shutdown_address, 1)
             for door in doors:
                 stack.enter_context(door)
-        with _bad_address(*setup.address):
+        with _bad_address(*setup.address, "--addr"):
             addresses = resolve(*setup.address)
             if shared and setup.address[1]:
                 # Those who share a port do not notice that somebody else does, too.
@@ -160,12 +169,13 @@ def _failures() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _bad_address(host: str, port: int) -> Iterator[None]:
+def _bad_address(host: str, port: int, option: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeError) as error:
         where = getattr(error, "filename", None) or f"{host}:{port}"
-        raise ServeError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}") from None
+        cure = _CURES.get(getattr(error, "errno", None), "").format(option)
+        raise ServeError(f"cannot listen on {where}: {getattr(error, 'strerror', None) or error}{cure}") from None
 
 
 def _watch(doors: Iterable[socket.socket], shut_down: Callable[[], None]) -> None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from wasi_http.component.decode.foreign import advise
@@ -19,12 +22,12 @@ FOREIGN = [
     (b"<?xml version='1.0'?><Error/>", ".wasm", "download the component"),
     (b"from wit_world import exports", ".py", "componentize-py"),
     (b"#!/usr/bin/env python3", ".py", "componentize-py"),
-    (b"addEventListener('fetch', () => {})", ".js", "jco componentize"),
-    (b"(function () {})()", ".js", "jco componentize"),
-    (b"export const x = 1", ".mjs", "jco componentize"),
+    (b"addEventListener('fetch', () => {})", ".js", "componentize-js"),
+    (b"(function () {})()", ".js", "componentize-js"),
+    (b"export const x = 1", ".mjs", "componentize-js"),
     (b"const x: number = 1", ".ts", "compile it to JavaScript"),
     (b"fn main() {}", ".rs", "wasm32-wasip2"),
-    (b"package main", ".go", "tinygo"),
+    (b"package main", ".go", "-wit-world that exports wasi:http"),
     (b"package a:b; world w {}", ".WIT", "has no code"),
     (b"hello", "", "neither binary WebAssembly"),
     (b"\xff\xfe(\0", ".wat", "neither binary WebAssembly"),
@@ -35,6 +38,14 @@ FOREIGN = [
 def test_what_is_no_component(data: bytes, suffix: str, what: str) -> None:
     assert what in (advise(data, suffix) or "")
     assert what in (advise(memoryview(data + bytes(1 << 20)), suffix) or "")
+
+
+@pytest.mark.parametrize("suffix", [".py", ".js", ".ts", ".rs"])
+def test_the_readme_says_how(suffix: str) -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    commands = re.findall("`(.*?)`", advise(b"x", suffix) or "")
+    assert commands
+    assert not [command for command in commands if command not in readme]
 
 
 MAYBE = [

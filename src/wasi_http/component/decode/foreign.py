@@ -26,11 +26,12 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 _PAGES = (b"<!doctype", b"<html", b"<?xml")
 
 _SUFFIXES = {
-    ".py": "Python source: make a component of it with `componentize-py componentize`",
-    ".js": "JavaScript: make a component of it with `jco componentize` (componentize-js)",
-    ".ts": "TypeScript: compile it to JavaScript, and make a component of that with `jco componentize`",
-    ".rs": "Rust source: build it with `cargo build --target wasm32-wasip2`",
-    ".go": "Go source: build it with `tinygo build -target=wasip2`",
+    ".py": "Python source: make a component of it with "
+    "`componentize-py -d wit -w wasi:http/proxy@0.2.12 componentize app -o app.wasm`",
+    ".js": "JavaScript: make a component of it with `npx componentize-js` (npm's @bytecodealliance/componentize-js)",
+    ".ts": "TypeScript: compile it to JavaScript, and make a component of that with `npx componentize-js`",
+    ".rs": "Rust source: build it with `cargo build --release --target wasm32-wasip2`",
+    ".go": "Go source: build it with `tinygo build -target=wasip2`, with a -wit-world that exports wasi:http",
     ".c": "C source: compile it with wasi-sdk for wasm32-wasip2",
     ".wit": "a description of interfaces in WIT, which has no code: give the component that implements them",
 }
