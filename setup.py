@@ -6,6 +6,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 COMPILED = [
+    "engine.library",
     "engine.engine",
     "engine.module",
     "engine.turns",

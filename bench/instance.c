@@ -12,6 +12,8 @@
 
 #include "libwasmtime.h"
 
+static libwasmtime_t lib;
+
 #define KIB 1024
 #define MAX_IMPORTS 64
 
@@ -25,8 +27,8 @@ static void fail(const char *what) {
 static void check(const char *what, wasmtime_error_t *error, wasm_trap_t *trap) {
     wasm_byte_vec_t text;
     if (!error && !trap) return;
-    if (error) wasmtime_error_message(error, &text);
-    else wasm_trap_message(trap, &text);
+    if (error) lib.wasmtime_error_message(error, &text);
+    else lib.wasm_trap_message(trap, &text);
     fprintf(stderr, "%s: %.*s\n", what, (int)text.size, text.data);
     exit(1);
 }
@@ -46,15 +48,15 @@ static wasm_trap_t *host(void *calls, wasmtime_caller_t *caller, wasmtime_val_ra
 
 static wasm_engine_t *make_engine(void) {
     /* As EngineConfig has it. */
-    wasm_config_t *config = wasm_config_new();
-    wasmtime_pooling_allocation_config_t *pool = wasmtime_pooling_allocation_config_new();
-    wasmtime_config_epoch_interruption_set(config, true);
-    wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, 128 * KIB);
-    wasmtime_pooling_allocation_config_table_keep_resident_set(pool, 64 * KIB);
-    wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, 64 * KIB);
-    wasmtime_pooling_allocation_strategy_set(config, pool);
-    wasmtime_pooling_allocation_config_delete(pool);
-    return wasm_engine_new_with_config(config);
+    wasm_config_t *config = lib.wasm_config_new();
+    wasmtime_pooling_allocation_config_t *pool = lib.wasmtime_pooling_allocation_config_new();
+    lib.wasmtime_config_epoch_interruption_set(config, true);
+    lib.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, 128 * KIB);
+    lib.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, 64 * KIB);
+    lib.wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, 64 * KIB);
+    lib.wasmtime_pooling_allocation_strategy_set(config, pool);
+    lib.wasmtime_pooling_allocation_config_delete(pool);
+    return lib.wasm_engine_new_with_config(config);
 }
 
 static wasmtime_module_t *load_module(wasm_engine_t *engine, const char *path) {
@@ -64,7 +66,7 @@ static wasmtime_module_t *load_module(wasm_engine_t *engine, const char *path) {
     if (!file) fail("cannot read the module");
     size_t size = fread(wasm, 1, sizeof wasm, file);
     fclose(file);
-    check("module", wasmtime_module_new(engine, wasm, size, &module), NULL);
+    check("module", lib.wasmtime_module_new(engine, wasm, size, &module), NULL);
     return module;
 }
 
@@ -76,46 +78,46 @@ static void once(wasm_engine_t *engine, wasmtime_linker_t *linker, wasmtime_modu
     wasm_trap_t *trap = NULL;
     wasmtime_error_t *error = NULL;
 
-    wasmtime_store_t *store = wasmtime_store_new(engine, NULL, NULL);
-    wasmtime_context_t *context = wasmtime_store_context(store);
-    wasmtime_context_set_epoch_deadline(context, 1000);
+    wasmtime_store_t *store = lib.wasmtime_store_new(engine, NULL, NULL);
+    wasmtime_context_t *context = lib.wasmtime_store_context(store);
+    lib.wasmtime_context_set_epoch_deadline(context, 1000);
     for (size_t i = 0; i < imports->size; i++) {
-        const wasm_byte_vec_t *from = wasm_importtype_module(imports->data[i]);
-        const wasm_byte_vec_t *name = wasm_importtype_name(imports->data[i]);
-        if (!wasmtime_linker_get(linker, context, from->data, from->size, name->data, name->size, &externs[i]))
+        const wasm_byte_vec_t *from = lib.wasm_importtype_module(imports->data[i]);
+        const wasm_byte_vec_t *name = lib.wasm_importtype_name(imports->data[i]);
+        if (!lib.wasmtime_linker_get(linker, context, from->data, from->size, name->data, name->size, &externs[i]))
             fail("an import is not defined");
     }
-    error = wasmtime_instance_new(context, module, externs, imports->size, &instance, &trap);
+    error = lib.wasmtime_instance_new(context, module, externs, imports->size, &instance, &trap);
     check("instance", error, trap);
     /* Only now: wasmtime refuses to instantiate synchronously once a store may yield. */
-    wasmtime_context_epoch_deadline_async_yield_and_update(context, 1);
-    if (!wasmtime_instance_export_get(context, &instance, HANDLE, sizeof HANDLE - 1, &handle)) fail("no handler");
+    lib.wasmtime_context_epoch_deadline_async_yield_and_update(context, 1);
+    if (!lib.wasmtime_instance_export_get(context, &instance, HANDLE, sizeof HANDLE - 1, &handle)) fail("no handler");
     wasmtime_call_future_t *call =
-        wasmtime_func_call_async(context, &handle.of.func, arguments, 2, NULL, 0, &trap, &error);
-    while (!wasmtime_call_future_poll(call)) continue;
-    wasmtime_call_future_delete(call);
+        lib.wasmtime_func_call_async(context, &handle.of.func, arguments, 2, NULL, 0, &trap, &error);
+    while (!lib.wasmtime_call_future_poll(call)) continue;
+    lib.wasmtime_call_future_delete(call);
     check("call", error, trap);
-    wasmtime_store_delete(store);
+    lib.wasmtime_store_delete(store);
 }
 
 int main(int count, char **arguments) {
     wasm_importtype_vec_t imports;
     long calls = 0;
     if (count != 4) fail("usage: instance LIBRARY MODULE ITERATIONS");
-    const char *missing = load_libwasmtime(arguments[1]);
+    const char *missing = load_libwasmtime(arguments[1], &lib);
     if (missing) fail(missing);
     int iterations = atoi(arguments[3]);
 
     wasm_engine_t *engine = make_engine();
     wasmtime_module_t *module = load_module(engine, arguments[2]);
-    wasmtime_linker_t *linker = wasmtime_linker_new(engine);
-    wasmtime_module_imports(module, &imports);
+    wasmtime_linker_t *linker = lib.wasmtime_linker_new(engine);
+    lib.wasmtime_module_imports(module, &imports);
     if (imports.size > MAX_IMPORTS) fail("too many imports");
     for (size_t i = 0; i < imports.size; i++) {
-        const wasm_byte_vec_t *from = wasm_importtype_module(imports.data[i]);
-        const wasm_byte_vec_t *name = wasm_importtype_name(imports.data[i]);
-        const wasm_functype_t *type = wasm_externtype_as_functype_const(wasm_importtype_type(imports.data[i]));
-        check("import", wasmtime_linker_define_func_unchecked(linker, from->data, from->size, name->data, name->size,
+        const wasm_byte_vec_t *from = lib.wasm_importtype_module(imports.data[i]);
+        const wasm_byte_vec_t *name = lib.wasm_importtype_name(imports.data[i]);
+        const wasm_functype_t *type = lib.wasm_externtype_as_functype_const(lib.wasm_importtype_type(imports.data[i]));
+        check("import", lib.wasmtime_linker_define_func_unchecked(linker, from->data, from->size, name->data, name->size,
                                                               type, host, &calls, NULL), NULL);
     }
 

@@ -11,28 +11,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import cython
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.libc.stdlib import calloc, free
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
+from cython.cimports.wasi_http.engine.library import lib, take_message
 from cython.cimports.wasi_http.engine.module import Module
 from cython.cimports.wasi_http.engine.store import Func, HostFunc, Memory, Store, host_callback, raise_wasm
 
 from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
-from wasi_http.engine.library import library_path
 from wasi_http.engine.module import C_KINDS
 
 __all__ = ["Assembly"]
 
-
-@cython.cfunc
-def _load():
-    path: bytes = str(library_path()).encode()
-    if C.load_libwasmtime(path) != cython.NULL:
-        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
-
-
-_load()
 
 # Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
 _NAMESPACE = cython.declare(bytes, b"host functions by their position")
@@ -81,7 +72,7 @@ class Assembly:
         self.functions = list(functions)
         self.modules = [module for module, _ in steps]
         self.steps = len(self.modules)
-        self.linker = C.wasmtime_linker_new(engine.pointer)
+        self.linker = lib.wasmtime_linker_new(engine.pointer)
         position: cython.int
         self.function_count = len(self.functions)
         self.label_names = [b"%032d" % position for position in range(self.function_count)]
@@ -154,15 +145,15 @@ class Assembly:
     @cython.exceptval(-1, check=False)
     def _prepare(self, module: Module, sources: Sequence[int]) -> cython.int:
         # A linker of its own: the names are the guest's.
-        linker = C.wasmtime_linker_new(self.engine.pointer)
+        linker = lib.wasmtime_linker_new(self.engine.pointer)
         try:
             for wanted, source in dict(zip(module.imports, sources, strict=True)).items():
                 _define(linker, wanted.module.encode(), wanted.name.encode(), self.functions[source])
-            error = C.wasmtime_linker_instantiate_pre(linker, module.pointer, cython.address(self.pre))
+            error = lib.wasmtime_linker_instantiate_pre(linker, module.pointer, cython.address(self.pre))
         finally:
-            C.wasmtime_linker_delete(linker)
+            lib.wasmtime_linker_delete(linker)
         if error != cython.NULL:
-            raise InvalidModule(_message(error))
+            raise InvalidModule(take_message(error))
         return 0
 
     def run(self, store: Store) -> cython.int:
@@ -191,7 +182,7 @@ class Assembly:
             )
         store.assembly = self
         store.items = [None] * (self.item_count + (self.entry >= 0))
-        C.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
+        lib.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
         try:
             self.instantiate_in(store, externs, passed)
         except BaseException as failure:
@@ -231,7 +222,7 @@ class Assembly:
             trap = cython.NULL
             if self.pre != cython.NULL:
                 with cython.nogil:
-                    error = C.wasmtime_instance_pre_instantiate(
+                    error = lib.wasmtime_instance_pre_instantiate(
                         self.pre, context, cython.address(instance), cython.address(trap)
                     )
             else:
@@ -241,7 +232,7 @@ class Assembly:
                     passed[i] = externs[self.imports[self.import_starts[step] + i]]
                 module = self.pointers[step]
                 with cython.nogil:
-                    error = C.wasmtime_instance_new(
+                    error = lib.wasmtime_instance_new(
                         context, module, passed, count, cython.address(instance), cython.address(trap)
                     )
             if trap != cython.NULL:
@@ -250,7 +241,7 @@ class Assembly:
                 _raise_instantiation(store, error)
             for i in range(self.take_starts[step], self.take_starts[step + 1]):
                 take = self.takes[i]
-                C.wasmtime_instance_export_get(
+                lib.wasmtime_instance_export_get(
                     context, cython.address(instance), take.name, take.length, cython.address(externs[take.slot])
                 )
             for i in range(self.want_starts[step], self.want_starts[step + 1]):
@@ -276,7 +267,7 @@ class Assembly:
         for i in range(self.fetch_starts[step], self.fetch_starts[step + 1]):
             position: cython.int = self.fetches[i]
             label = self.labels[position]
-            C.wasmtime_linker_get(
+            lib.wasmtime_linker_get(
                 self.linker,
                 context,
                 PyBytes_AS_STRING(_NAMESPACE),
@@ -288,9 +279,9 @@ class Assembly:
 
     def __dealloc__(self):
         if self.pre != cython.NULL:
-            C.wasmtime_instance_pre_delete(self.pre)
+            lib.wasmtime_instance_pre_delete(self.pre)
         if self.linker != cython.NULL:
-            C.wasmtime_linker_delete(self.linker)
+            lib.wasmtime_linker_delete(self.linker)
         free(self.pointers)
         free(self.import_starts)
         free(self.imports)
@@ -310,8 +301,8 @@ def _define(linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: by
     results: C.wasm_valtype_vec_t
     _fill(cython.address(params), function.type.params)
     _fill(cython.address(results), function.type.results)
-    signature = C.wasm_functype_new(cython.address(params), cython.address(results))
-    error = C.wasmtime_linker_define_func_unchecked(
+    signature = lib.wasm_functype_new(cython.address(params), cython.address(results))
+    error = lib.wasmtime_linker_define_func_unchecked(
         linker,
         PyBytes_AS_STRING(module),
         len(module),
@@ -322,9 +313,9 @@ def _define(linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: by
         cython.cast(cython.p_void, function),
         cython.NULL,
     )
-    C.wasm_functype_delete(signature)
+    lib.wasm_functype_delete(signature)
     if error != cython.NULL:
-        C.wasmtime_error_delete(error)
+        lib.wasmtime_error_delete(error)
         raise RuntimeError(f"cannot define the host function {function.name}")
     return 0
 
@@ -333,9 +324,9 @@ def _define(linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: by
 @cython.exceptval(-1, check=False)
 def _fill(vector: cython.pointer(C.wasm_valtype_vec_t), kinds: tuple) -> cython.int:
     i: cython.size_t
-    C.wasm_valtype_vec_new_uninitialized(vector, len(kinds))
+    lib.wasm_valtype_vec_new_uninitialized(vector, len(kinds))
     for i in range(len(kinds)):
-        vector.data[i] = C.wasm_valtype_new(C_KINDS[kinds[i]])
+        vector.data[i] = lib.wasm_valtype_new(C_KINDS[kinds[i]])
     return 0
 
 
@@ -380,20 +371,10 @@ def _item(store: Store, extern: cython.pointer(C.wasmtime_extern_t)) -> object:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _raise_instantiation(store: Store, error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
-    message = _message(error)
+    message = take_message(error)
     failure, store.failure = store.failure, None
     if failure is not None:
         raise failure
     if "incompatible import type" in message or "expected" in message:
         raise InvalidModule(message)
     raise Trap(message)
-
-
-@cython.cfunc
-def _message(error: cython.pointer(C.wasmtime_error_t)) -> str:
-    text: C.wasm_byte_vec_t
-    C.wasmtime_error_message(error, cython.address(text))
-    C.wasmtime_error_delete(error)
-    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace")
-    C.wasm_byte_vec_delete(cython.address(text))
-    return message

@@ -20,25 +20,15 @@ from cython.cimports.wasi_http.engine.engine import (
     PyThread_release_lock,
     __sync_synchronize,
 )
+from cython.cimports.wasi_http.engine.library import lib
 
 from wasi_http.engine.config import HOST_STACK, EngineConfig
 from wasi_http.engine.errors import UnsupportedWasmtime, expect
-from wasi_http.engine.library import library_path
 
 __all__ = ["Clock", "Engine"]
 
 _log = logging.getLogger("wasi_http.engine")
 
-
-@cython.cfunc
-def _load():
-    path: bytes = str(library_path()).encode()
-    missing: cython.p_const_char = C.load_libwasmtime(path)
-    if missing != cython.NULL:
-        raise UnsupportedWasmtime(f"wasmtime's library lacks {missing.decode()}: reinstall the package 'wasmtime'")
-
-
-_load()
 
 # Address space of one pooled linear memory: the 4 GiB that a 32-bit index can reach and a guard behind them, so that
 # no bounds check need be compiled into guest code.
@@ -119,7 +109,7 @@ class Clock:
             if idle < _IDLE_TICKS:
                 usleep(self.slice)
                 if self.running > 0:
-                    C.wasmtime_engine_increment_epoch(self.engine)
+                    lib.wasmtime_engine_increment_epoch(self.engine)
                     self.ticks += 1
                     idle = 0
                 else:
@@ -145,7 +135,7 @@ class Clock:
 
     def __dealloc__(self):
         if self.engine != cython.NULL:
-            C.wasm_engine_delete(self.engine)
+            lib.wasm_engine_delete(self.engine)
         PyThread_free_lock(self.bell)
 
 
@@ -199,10 +189,10 @@ class Engine:
                 config.max_instances,
                 space >> 30,
             )
-        self.pointer = C.wasm_engine_new_with_config(_settings(config, self.pooling, self.guarded))
+        self.pointer = lib.wasm_engine_new_with_config(_settings(config, self.pooling, self.guarded))
         self.suspender = _define_suspend(self.pointer)
         self.clock = Clock(config.time_slice)
-        self.clock.engine = C.wasmtime_engine_clone(self.pointer)
+        self.clock.engine = lib.wasmtime_engine_clone(self.pointer)
         _engines.add(self)
         threading.Thread(target=self.clock.run, daemon=True, name="wasi-http-clock").start()
 
@@ -216,22 +206,22 @@ class Engine:
 
     def __dealloc__(self):
         if self.suspender != cython.NULL:
-            C.wasmtime_linker_delete(self.suspender)
+            lib.wasmtime_linker_delete(self.suspender)
         if self.pointer != cython.NULL:
-            C.wasm_engine_delete(self.pointer)
+            lib.wasm_engine_delete(self.pointer)
 
 
 @cython.cfunc
 def _define_suspend(engine: cython.pointer(C.wasm_engine_t)) -> cython.pointer(C.wasmtime_linker_t):
     params: C.wasm_valtype_vec_t
     results: C.wasm_valtype_vec_t
-    C.wasm_valtype_vec_new_uninitialized(cython.address(params), 1)
-    params.data[0] = C.wasm_valtype_new(1)  # i64
-    C.wasm_valtype_vec_new_empty(cython.address(results))
-    signature = C.wasm_functype_new(cython.address(params), cython.address(results))
-    linker = C.wasmtime_linker_new(engine)
-    C.wasmtime_linker_define_async_func(linker, b"", 0, b"suspend", 7, signature, _suspend, cython.NULL, cython.NULL)
-    C.wasm_functype_delete(signature)
+    lib.wasm_valtype_vec_new_uninitialized(cython.address(params), 1)
+    params.data[0] = lib.wasm_valtype_new(1)  # i64
+    lib.wasm_valtype_vec_new_empty(cython.address(results))
+    signature = lib.wasm_functype_new(cython.address(params), cython.address(results))
+    linker = lib.wasmtime_linker_new(engine)
+    lib.wasmtime_linker_define_async_func(linker, b"", 0, b"suspend", 7, signature, _suspend, cython.NULL, cython.NULL)
+    lib.wasm_functype_delete(signature)
     return linker
 
 
@@ -256,49 +246,51 @@ def _target() -> str:
 @cython.cfunc
 @cython.exceptval(check=True)
 def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cython.pointer(C.wasm_config_t):
-    settings = C.wasm_config_new()
+    settings = lib.wasm_config_new()
     if not guarded:
-        C.wasmtime_config_memory_reservation_set(settings, 0)
-        C.wasmtime_config_memory_reservation_for_growth_set(settings, _GROWTH)
-        C.wasmtime_config_memory_guard_size_set(settings, 1 << 16)
-        C.wasmtime_config_memory_may_move_set(settings, True)
-    C.wasmtime_config_epoch_interruption_set(settings, config.interruptible)
-    C.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
-    C.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
+        lib.wasmtime_config_memory_reservation_set(settings, 0)
+        lib.wasmtime_config_memory_reservation_for_growth_set(settings, _GROWTH)
+        lib.wasmtime_config_memory_guard_size_set(settings, 1 << 16)
+        lib.wasmtime_config_memory_may_move_set(settings, True)
+    lib.wasmtime_config_epoch_interruption_set(settings, config.interruptible)
+    lib.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
+    lib.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
     if config.portable:
         # With a target that is named nothing is assumed of the processor but its architecture.
         target: bytes = _target().encode()
-        error = C.wasmtime_config_target_set(settings, target)
+        error = lib.wasmtime_config_target_set(settings, target)
         if error != cython.NULL:
-            C.wasmtime_error_delete(error)
+            lib.wasmtime_error_delete(error)
             raise UnsupportedWasmtime(f"wasmtime cannot compile for {_target()} (EngineConfig.portable)")
-    C.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)
+    lib.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)
     # What WASIp2 guests have no business with; published flaws cluster in these features.
-    C.wasmtime_config_wasm_threads_set(settings, False)
-    C.wasmtime_config_shared_memory_set(settings, False)
-    C.wasmtime_config_wasm_gc_set(settings, False)
-    C.wasmtime_config_wasm_function_references_set(settings, False)
-    C.wasmtime_config_wasm_exceptions_set(settings, False)
-    C.wasmtime_config_gc_support_set(settings, False)
-    C.wasmtime_config_wasm_memory64_set(settings, False)
-    C.wasmtime_config_wasm_stack_switching_set(settings, False)
-    C.wasmtime_config_wasm_component_model_async_set(settings, False)
-    C.wasmtime_config_wasm_wide_arithmetic_set(settings, False)
-    C.wasmtime_config_wasm_custom_page_sizes_set(settings, False)
+    lib.wasmtime_config_wasm_threads_set(settings, False)
+    lib.wasmtime_config_shared_memory_set(settings, False)
+    lib.wasmtime_config_wasm_gc_set(settings, False)
+    lib.wasmtime_config_wasm_function_references_set(settings, False)
+    lib.wasmtime_config_wasm_exceptions_set(settings, False)
+    lib.wasmtime_config_gc_support_set(settings, False)
+    lib.wasmtime_config_wasm_memory64_set(settings, False)
+    lib.wasmtime_config_wasm_stack_switching_set(settings, False)
+    lib.wasmtime_config_wasm_component_model_async_set(settings, False)
+    lib.wasmtime_config_wasm_wide_arithmetic_set(settings, False)
+    lib.wasmtime_config_wasm_custom_page_sizes_set(settings, False)
     if pooling:
-        pool = C.wasmtime_pooling_allocation_config_new()
+        pool = lib.wasmtime_pooling_allocation_config_new()
         count: cython.uint = config.max_instances
-        C.wasmtime_pooling_allocation_config_total_stacks_set(pool, count)
-        C.wasmtime_pooling_allocation_config_total_core_instances_set(pool, count * config.core_instances_per_instance)
-        C.wasmtime_pooling_allocation_config_total_memories_set(pool, count * config.memories_per_instance)
-        C.wasmtime_pooling_allocation_config_total_tables_set(pool, count * config.tables_per_instance)
-        C.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, config.tables_per_instance)
-        C.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, config.memories_per_instance)
-        C.wasmtime_pooling_allocation_config_table_elements_set(pool, config.table_elements)
-        C.wasmtime_pooling_allocation_config_max_memory_size_set(pool, config.max_memory_size)
-        C.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, config.memory_keep_resident)
-        C.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, config.table_keep_resident)
-        C.wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, config.stack_keep_resident)
-        C.wasmtime_pooling_allocation_strategy_set(settings, pool)
-        C.wasmtime_pooling_allocation_config_delete(pool)
+        lib.wasmtime_pooling_allocation_config_total_stacks_set(pool, count)
+        lib.wasmtime_pooling_allocation_config_total_core_instances_set(
+            pool, count * config.core_instances_per_instance
+        )
+        lib.wasmtime_pooling_allocation_config_total_memories_set(pool, count * config.memories_per_instance)
+        lib.wasmtime_pooling_allocation_config_total_tables_set(pool, count * config.tables_per_instance)
+        lib.wasmtime_pooling_allocation_config_max_tables_per_module_set(pool, config.tables_per_instance)
+        lib.wasmtime_pooling_allocation_config_max_memories_per_module_set(pool, config.memories_per_instance)
+        lib.wasmtime_pooling_allocation_config_table_elements_set(pool, config.table_elements)
+        lib.wasmtime_pooling_allocation_config_max_memory_size_set(pool, config.max_memory_size)
+        lib.wasmtime_pooling_allocation_config_linear_memory_keep_resident_set(pool, config.memory_keep_resident)
+        lib.wasmtime_pooling_allocation_config_table_keep_resident_set(pool, config.table_keep_resident)
+        lib.wasmtime_pooling_allocation_config_async_stack_keep_resident_set(pool, config.stack_keep_resident)
+        lib.wasmtime_pooling_allocation_strategy_set(settings, pool)
+        lib.wasmtime_pooling_allocation_config_delete(pool)
     return settings

@@ -1,4 +1,4 @@
-"""Finds the shared library that the ``wasmtime`` wheel ships, without importing its Python package.
+"""Loads the shared library that the ``wasmtime`` wheel ships, without importing its Python package.
 
 Only releases whose C layouts stand in ``libwasmtime.h`` are accepted: with any other release a call could corrupt
 memory, so a clear error at import is the kind answer.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 from pathlib import Path
+
+import cython
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.library import lib
 
 from wasi_http.engine.errors import UnsupportedWasmtime
 
@@ -45,3 +50,24 @@ def library_path() -> Path:
             if path.is_file():
                 return path
     raise UnsupportedWasmtime(f"the installed package 'wasmtime' has no {name}: reinstall it")
+
+
+def take_message(error: cython.pointer(C.wasmtime_error_t)) -> str:
+    """What an error says, which ends with it."""
+    text: C.wasm_byte_vec_t
+    lib.wasmtime_error_message(error, cython.address(text))
+    lib.wasmtime_error_delete(error)
+    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace")
+    lib.wasm_byte_vec_delete(cython.address(text))
+    return message
+
+
+@cython.cfunc
+def _load():
+    path: bytes = str(library_path()).encode()
+    missing = C.load_libwasmtime(path, cython.address(lib))
+    if missing != cython.NULL:
+        raise UnsupportedWasmtime(f"wasmtime's library lacks {missing.decode()}: reinstall the package 'wasmtime'")
+
+
+_load()

@@ -1,9 +1,8 @@
 /* What we use of the C API of wasmtime 50: layouts and signatures, and a loader.
  *
  * The functions are pointers that load_libwasmtime() fills from the shared library of the `wasmtime` wheel, so that
- * building needs no header and no library of wasmtime. Each compiled module that includes this file has pointers of
- * its own and loads them when it is imported. The layouts are those of the releases that
- * library.py accepts; their sizes are asserted below.
+ * building needs no header and no library of wasmtime. The layouts are those of the releases that library.py accepts;
+ * their sizes are asserted below.
  */
 #ifndef WASI_HTTP_LIBWASMTIME_H
 #define WASI_HTTP_LIBWASMTIME_H
@@ -89,7 +88,6 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
 
 #define LIBWASMTIME(F) \
     F(wasm_config_t *, wasm_config_new, (void)) \
-    F(void, wasm_config_delete, (wasm_config_t *)) \
     F(wasm_engine_t *, wasm_engine_new_with_config, (wasm_config_t *)) \
     F(void, wasm_engine_delete, (wasm_engine_t *)) \
     F(wasm_engine_t *, wasmtime_engine_clone, (const wasm_engine_t *)) \
@@ -99,29 +97,23 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasmtime_config_async_stack_size_set, (wasm_config_t *, size_t)) \
     F(void, wasmtime_config_shared_memory_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_threads_set, (wasm_config_t *, bool)) \
-    F(void, wasmtime_config_wasm_tail_call_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_function_references_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_gc_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_memory64_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_exceptions_set, (wasm_config_t *, bool)) \
-    F(void, wasmtime_config_wasm_relaxed_simd_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_wide_arithmetic_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_custom_page_sizes_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_stack_switching_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_wasm_component_model_async_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_gc_support_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_parallel_compilation_set, (wasm_config_t *, bool)) \
-    F(void, wasmtime_config_native_unwind_info_set, (wasm_config_t *, bool)) \
     F(wasmtime_error_t *, wasmtime_config_target_set, (wasm_config_t *, const char *)) \
-    F(void, wasmtime_config_cranelift_opt_level_set, (wasm_config_t *, uint8_t)) \
     F(void, wasmtime_config_memory_reservation_set, (wasm_config_t *, uint64_t)) \
     F(void, wasmtime_config_memory_reservation_for_growth_set, (wasm_config_t *, uint64_t)) \
     F(void, wasmtime_config_memory_may_move_set, (wasm_config_t *, bool)) \
     F(void, wasmtime_config_memory_guard_size_set, (wasm_config_t *, uint64_t)) \
     F(wasmtime_pooling_allocation_config_t *, wasmtime_pooling_allocation_config_new, (void)) \
     F(void, wasmtime_pooling_allocation_config_delete, (wasmtime_pooling_allocation_config_t *)) \
-    F(void, wasmtime_pooling_allocation_config_max_unused_warm_slots_set, \
-      (wasmtime_pooling_allocation_config_t *, uint32_t)) \
     F(void, wasmtime_pooling_allocation_config_linear_memory_keep_resident_set, \
       (wasmtime_pooling_allocation_config_t *, size_t)) \
     F(void, wasmtime_pooling_allocation_config_table_keep_resident_set, \
@@ -130,8 +122,6 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
       (wasmtime_pooling_allocation_config_t *, size_t)) \
     F(void, wasmtime_pooling_allocation_config_total_core_instances_set, \
       (wasmtime_pooling_allocation_config_t *, uint32_t)) \
-    F(void, wasmtime_pooling_allocation_config_max_core_instance_size_set, \
-      (wasmtime_pooling_allocation_config_t *, size_t)) \
     F(void, wasmtime_pooling_allocation_config_total_memories_set, (wasmtime_pooling_allocation_config_t *, uint32_t)) \
     F(void, wasmtime_pooling_allocation_config_total_tables_set, (wasmtime_pooling_allocation_config_t *, uint32_t)) \
     F(void, wasmtime_pooling_allocation_config_total_stacks_set, (wasmtime_pooling_allocation_config_t *, uint32_t)) \
@@ -181,7 +171,6 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(void, wasm_trap_delete, (wasm_trap_t *)) \
     F(void, wasm_trap_message, (const wasm_trap_t *, wasm_byte_vec_t *)) \
     F(void, wasm_trap_trace, (const wasm_trap_t *, wasm_frame_vec_t *)) \
-    F(bool, wasmtime_trap_code, (const wasm_trap_t *, uint8_t *)) \
     F(uint32_t, wasm_frame_func_index, (const wasm_frame_t *)) \
     F(size_t, wasm_frame_module_offset, (const wasm_frame_t *)) \
     F(const wasm_byte_vec_t *, wasmtime_frame_func_name, (const wasm_frame_t *)) \
@@ -229,12 +218,12 @@ _Static_assert(sizeof(wasmtime_val_raw_t) == 16 && sizeof(wasmtime_memory_t) == 
     F(uint8_t *, wasmtime_memory_data, (wasmtime_context_t *, const wasmtime_memory_t *)) \
     F(size_t, wasmtime_memory_data_size, (const wasmtime_context_t *, const wasmtime_memory_t *))
 
-#define DECLARE(result, name, parameters) static result(*name) parameters;
-LIBWASMTIME(DECLARE)
-#undef DECLARE
+#define MEMBER(result, name, parameters) result(*name) parameters;
+typedef struct { LIBWASMTIME(MEMBER) } libwasmtime_t;
+#undef MEMBER
 
 /* Fills the pointers from the library at `path`; returns NULL, or the name of what is missing. */
-static const char *load_libwasmtime(const char *path) {
+static const char *load_libwasmtime(const char *path, libwasmtime_t *functions) {
 #ifdef _WIN32
     HMODULE library = LoadLibraryA(path);
 #define FIND(name) (void *)GetProcAddress(library, name)
@@ -244,8 +233,8 @@ static const char *load_libwasmtime(const char *path) {
 #endif
     if (!library) return path;
 #define LOAD(result, name, parameters) \
-    *(void **)&name = FIND(#name); \
-    if (!name) return #name;
+    *(void **)&functions->name = FIND(#name); \
+    if (!functions->name) return #name;
     LIBWASMTIME(LOAD)
 #undef LOAD
 #undef FIND

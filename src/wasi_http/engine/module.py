@@ -11,21 +11,12 @@ from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdint import uint8_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
+from cython.cimports.wasi_http.engine.library import lib, take_message
 
 from wasi_http.engine.errors import CompileError, InvalidModule, UnsupportedWasmtime
-from wasi_http.engine.library import library_path
 
 __all__ = ["C_KINDS", "VALUES", "CoreType", "Export", "Import", "Module", "wat_to_wasm"]
 
-
-@cython.cfunc
-def _load():
-    path: bytes = str(library_path()).encode()
-    if C.load_libwasmtime(path) != cython.NULL:
-        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
-
-
-_load()
 
 #: Names of core value types by their codes in binaries (core specification 5.3), as far as the engine knows them.
 VALUES = {
@@ -42,7 +33,7 @@ VALUES = {
 C_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 # wasmtime aborts the process when it is asked for the kind of this one.
-_V128 = cython.declare(cython.pointer(C.wasm_valtype_t), C.wasmtime_wasm_valtype_v128())
+_V128 = cython.declare(cython.pointer(C.wasm_valtype_t), lib.wasmtime_wasm_valtype_v128())
 
 # In two forms, of which names that the module chose can imitate the second.
 _OFFSET_AT_END = re.compile(r"\(at offset 0x([0-9a-f]{1,8})\)\Z")
@@ -88,13 +79,11 @@ class Module:
         """Validates and compiles; the interpreter is free meanwhile. Raises `InvalidModule`."""
         module: Module = Module.__new__(Module)
         module.engine = engine
-        data: cython.const[cython.uchar][:] = wasm
-        size: cython.size_t = data.shape[0]
-        start: cython.pointer(uint8_t) = cython.NULL
-        if size:
-            start = cython.cast(cython.pointer(uint8_t), cython.address(data[0]))
+        view: cython.const[cython.uchar][::1] = wasm
+        start = _start(view)
+        size: cython.size_t = view.shape[0]
         with cython.nogil:
-            error = C.wasmtime_module_new(engine.pointer, start, size, cython.address(module.pointer))
+            error = lib.wasmtime_module_new(engine.pointer, start, size, cython.address(module.pointer))
         if error != cython.NULL:
             _raise_invalid(error)
         _describe(module)
@@ -103,13 +92,11 @@ class Module:
     @staticmethod
     def validate(engine: Engine, wasm: bytes | memoryview) -> None:
         """Validates without compiling. Raises `InvalidModule`."""
-        data: cython.const[cython.uchar][:] = wasm
-        size: cython.size_t = data.shape[0]
-        start: cython.pointer(uint8_t) = cython.NULL
-        if size:
-            start = cython.cast(cython.pointer(uint8_t), cython.address(data[0]))
+        view: cython.const[cython.uchar][::1] = wasm
+        start = _start(view)
+        size: cython.size_t = view.shape[0]
         with cython.nogil:
-            error = C.wasmtime_module_validate(engine.pointer, start, size)
+            error = lib.wasmtime_module_validate(engine.pointer, start, size)
         if error != cython.NULL:
             _raise_invalid(error)
 
@@ -124,7 +111,7 @@ class Module:
         name: bytes = os.fsencode(path)
         place: cython.p_char = name
         with cython.nogil:
-            error = C.wasmtime_module_deserialize_file(engine.pointer, place, cython.address(module.pointer))
+            error = lib.wasmtime_module_deserialize_file(engine.pointer, place, cython.address(module.pointer))
         if error != cython.NULL:
             _raise_invalid(error)
         _describe(module)
@@ -135,13 +122,11 @@ class Module:
         """`load` for what lies in memory, which is copied."""
         module: Module = Module.__new__(Module)
         module.engine = engine
-        view: cython.const[cython.uchar][:] = data
+        view: cython.const[cython.uchar][::1] = data
+        start = _start(view)
         size: cython.size_t = view.shape[0]
-        start: cython.pointer(uint8_t) = cython.NULL
-        if size:
-            start = cython.cast(cython.pointer(uint8_t), cython.address(view[0]))
         with cython.nogil:
-            error = C.wasmtime_module_deserialize(engine.pointer, start, size, cython.address(module.pointer))
+            error = lib.wasmtime_module_deserialize(engine.pointer, start, size, cython.address(module.pointer))
         if error != cython.NULL:
             _raise_invalid(error)
         _describe(module)
@@ -150,11 +135,11 @@ class Module:
     def serialize(self) -> bytes:
         """The compiled form, for `load` and `deserialize`."""
         data: C.wasm_byte_vec_t
-        error = C.wasmtime_module_serialize(self.pointer, cython.address(data))
+        error = lib.wasmtime_module_serialize(self.pointer, cython.address(data))
         if error != cython.NULL:
             _raise_invalid(error)
         serialized = PyBytes_FromStringAndSize(data.data, data.size)
-        C.wasm_byte_vec_delete(cython.address(data))
+        lib.wasm_byte_vec_delete(cython.address(data))
         return serialized
 
     def __repr__(self) -> str:
@@ -162,7 +147,7 @@ class Module:
 
     def __dealloc__(self):
         if self.pointer != cython.NULL:
-            C.wasmtime_module_delete(self.pointer)
+            lib.wasmtime_module_delete(self.pointer)
 
 
 def wat_to_wasm(text: str) -> bytes:
@@ -175,22 +160,24 @@ def wat_to_wasm(text: str) -> bytes:
     size: cython.size_t = len(source)
     data: C.wasm_byte_vec_t
     with cython.nogil:
-        error = C.wasmtime_wat2wasm(start, size, cython.address(data))
+        error = lib.wasmtime_wat2wasm(start, size, cython.address(data))
     if error != cython.NULL:
         _raise_invalid(error)
     wasm = PyBytes_FromStringAndSize(data.data, data.size)
-    C.wasm_byte_vec_delete(cython.address(data))
+    lib.wasm_byte_vec_delete(cython.address(data))
     return wasm
+
+
+@cython.cfunc
+@cython.exceptval(check=False)
+def _start(view: cython.const[cython.uchar][::1]) -> cython.pointer(cython.const[uint8_t]):
+    return cython.address(view[0]) if view.shape[0] else cython.NULL
 
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
-    text: C.wasm_byte_vec_t
-    C.wasmtime_error_message(error, cython.address(text))
-    C.wasmtime_error_delete(error)
-    message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").strip()
-    C.wasm_byte_vec_delete(cython.address(text))
+    message = take_message(error).strip()
     if "failed to make memory executable" in message:
         raise CompileError(
             "this process may not make memory executable, and so cannot run WebAssembly: "
@@ -217,19 +204,19 @@ def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
     i: cython.size_t
     kinds: list = []
     for i in range(types.size):
-        if C.wasmtime_wasm_valtype_equal(types.data[i], _V128):
+        if lib.wasmtime_wasm_valtype_equal(types.data[i], _V128):
             kinds.append("v128")
         else:
-            kinds.append(_NAMES.get(C.wasm_valtype_kind(types.data[i]), "other"))
+            kinds.append(_NAMES.get(lib.wasm_valtype_kind(types.data[i]), "other"))
     return tuple(kinds)
 
 
 @cython.cfunc
 def _signature(type_: cython.pointer(cython.const[C.wasm_externtype_t])) -> object:
-    function = C.wasm_externtype_as_functype_const(type_)
+    function = lib.wasm_externtype_as_functype_const(type_)
     if function == cython.NULL:
         return None
-    return CoreType(_values(C.wasm_functype_params(function)), _values(C.wasm_functype_results(function)))
+    return CoreType(_values(lib.wasm_functype_params(function)), _values(lib.wasm_functype_results(function)))
 
 
 @cython.cfunc
@@ -238,29 +225,31 @@ def _describe(module: Module) -> cython.int:
     i: cython.size_t
     imports: C.wasm_importtype_vec_t
     exports: C.wasm_exporttype_vec_t
-    C.wasmtime_module_imports(module.pointer, cython.address(imports))
+    lib.wasmtime_module_imports(module.pointer, cython.address(imports))
     described: list = []
     for i in range(imports.size):
         item = imports.data[i]
-        type_ = C.wasm_importtype_type(item)
+        type_ = lib.wasm_importtype_type(item)
         described.append(
             Import(
-                _text(C.wasm_importtype_module(item)),
-                _text(C.wasm_importtype_name(item)),
-                _KINDS[C.wasm_externtype_kind(type_)],
+                _text(lib.wasm_importtype_module(item)),
+                _text(lib.wasm_importtype_name(item)),
+                _KINDS[lib.wasm_externtype_kind(type_)],
                 _signature(type_),
             )
         )
-    C.wasm_importtype_vec_delete(cython.address(imports))
+    lib.wasm_importtype_vec_delete(cython.address(imports))
     module.imports = tuple(described)
-    C.wasmtime_module_exports(module.pointer, cython.address(exports))
+    lib.wasmtime_module_exports(module.pointer, cython.address(exports))
     described = []
     for i in range(exports.size):
         exported = exports.data[i]
-        type_ = C.wasm_exporttype_type(exported)
+        type_ = lib.wasm_exporttype_type(exported)
         described.append(
-            Export(_text(C.wasm_exporttype_name(exported)), _KINDS[C.wasm_externtype_kind(type_)], _signature(type_))
+            Export(
+                _text(lib.wasm_exporttype_name(exported)), _KINDS[lib.wasm_externtype_kind(type_)], _signature(type_)
+            )
         )
-    C.wasm_exporttype_vec_delete(cython.address(exports))
+    lib.wasm_exporttype_vec_delete(cython.address(exports))
     module.exports = tuple(described)
     return 0

@@ -35,6 +35,7 @@ from cython.cimports.wasi_http.engine.engine import (
     PyThread_release_lock,
     PyThread_type_lock,
 )
+from cython.cimports.wasi_http.engine.library import lib
 from cython.cimports.wasi_http.engine.store import (
     PYTHREAD_INVALID_THREAD_ID,
     Departure,
@@ -54,7 +55,6 @@ from cython.cimports.wasi_http.engine.turns import Turns, turns_of
 
 from wasi_http.engine.config import StoreLimits
 from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, Trap, UnsupportedWasmtime, excerpt
-from wasi_http.engine.library import library_path
 from wasi_http.engine.module import C_KINDS, CoreType
 
 __all__ = [
@@ -71,15 +71,6 @@ __all__ = [
     "live_stores",
 ]
 
-
-@cython.cfunc
-def _load():
-    path: bytes = str(library_path()).encode()
-    if C.load_libwasmtime(path) != cython.NULL:
-        raise UnsupportedWasmtime("wasmtime's library cannot be loaded: reinstall the package 'wasmtime'")
-
-
-_load()
 
 _live_stores = cython.declare(int64_t, 0)
 _live_fibers = cython.declare(int64_t, 0)
@@ -115,7 +106,7 @@ def _delete(_: cython.p_void) -> cython.void:
             return
         _departures = departure.next
         PyThread_release_lock(_lock)
-        C.wasmtime_store_delete(departure.store)
+        lib.wasmtime_store_delete(departure.store)
         free(departure)
         __sync_add_and_fetch(cython.address(_leaving), -1)
 
@@ -182,7 +173,7 @@ def _expire(
     delta: cython.pointer(uint64_t),
     kind: cython.pointer(uint8_t),
 ) -> cython.pointer(C.wasmtime_error_t):
-    return C.wasmtime_error_new(b"what a host function has the guest do takes too long")
+    return lib.wasmtime_error_new(b"what a host function has the guest do takes too long")
 
 
 @cython.cclass
@@ -207,11 +198,11 @@ class Store:
             with cython.nogil:
                 while _leaving > 0 and _live_stores + _leaving > self.engine.max_instances:
                     usleep(_PAUSE)
-        self.pointer = C.wasmtime_store_new(engine.pointer, cython.cast(cython.p_void, self), cython.NULL)
-        self.context = C.wasmtime_store_context(self.pointer)
+        self.pointer = lib.wasmtime_store_new(engine.pointer, cython.cast(cython.p_void, self), cython.NULL)
+        self.context = lib.wasmtime_store_context(self.pointer)
         if limits is None:
             limits = _DEFAULT_LIMITS
-        C.wasmtime_store_limiter(
+        lib.wasmtime_store_limiter(
             self.pointer, limits.memory_size, limits.table_elements, limits.instances, limits.tables, limits.memories
         )
 
@@ -294,7 +285,7 @@ class Store:
         self.future = cython.NULL
         outer = swap_running_store(cython.cast(cython.p_void, self))
         state = PyEval_SaveThread()
-        C.wasmtime_call_future_delete(future)
+        lib.wasmtime_call_future_delete(future)
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
         swap_running_store(outer)
@@ -318,7 +309,7 @@ class Store:
         # Only now: wasmtime refuses to instantiate synchronously once a store may yield.
         if not self.on_fiber:
             self.on_fiber = True
-            C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
+            lib.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
         return 0
 
     def stack_left(self) -> cython.size_t:
@@ -339,16 +330,16 @@ class Store:
         Python's frames may not be left behind on a fiber that is suspended.
         """
         if self.on_fiber:
-            C.wasmtime_store_epoch_deadline_callback(self.pointer, _expire, cython.NULL, cython.NULL)
-        C.wasmtime_context_set_epoch_deadline(self.context, 2)
+            lib.wasmtime_store_epoch_deadline_callback(self.pointer, _expire, cython.NULL, cython.NULL)
+        lib.wasmtime_context_set_epoch_deadline(self.context, 2)
         self.pinned = True
         try:
             function.call_raw(raw, n)
         finally:
             self.pinned = False
             if self.on_fiber:
-                C.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
-                C.wasmtime_context_set_epoch_deadline(self.context, 2)
+                lib.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
+                lib.wasmtime_context_set_epoch_deadline(self.context, 2)
         return 0
 
     def suspend(self) -> object:
@@ -371,7 +362,7 @@ class Store:
             self.discard_pending()
             raise Trap(_EXHAUSTED)
         if not self.has_suspend:
-            C.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
+            lib.wasmtime_linker_get(self.engine.suspender, self.context, b"", 0, b"suspend", 7, cython.address(item))
             self.suspend_function = item.of.func
             self.has_suspend = True
         rechecks: cython.bint = isinstance(self.pending, Recheck)
@@ -379,17 +370,17 @@ class Store:
             self.resumed = False
             raw[0].i64 = cython.cast(int64_t, cython.cast(uintptr_t, cython.address(self.resumed)))
             with cython.nogil:
-                error = C.wasmtime_func_call_unchecked(
+                error = lib.wasmtime_func_call_unchecked(
                     self.context, cython.address(self.suspend_function), raw, 1, cython.address(trap)
                 )
             if error != cython.NULL or trap != cython.NULL:
                 if error != cython.NULL:
-                    C.wasmtime_error_delete(error)
+                    lib.wasmtime_error_delete(error)
                 if trap != cython.NULL:
-                    C.wasm_trap_delete(trap)
+                    lib.wasm_trap_delete(trap)
                 raise GuestCancelled
             # It has waited, so it has a slice again.
-            C.wasmtime_context_set_epoch_deadline(self.context, 2)
+            lib.wasmtime_context_set_epoch_deadline(self.context, 2)
             if not rechecks:
                 break
         answer, self.answer = self.answer, None
@@ -435,7 +426,7 @@ class Store:
         if room and self.is_large() and not self.engine.forked:
             departure = cython.cast(cython.pointer(Departure), malloc(cython.sizeof(Departure)))
         if departure == cython.NULL:
-            C.wasmtime_store_delete(pointer)
+            lib.wasmtime_store_delete(pointer)
             return False
         departure.store = pointer
         __sync_add_and_fetch(cython.address(_leaving), 1)
@@ -460,7 +451,7 @@ class Store:
             for item in self.items:
                 if isinstance(item, Memory):
                     memory = cython.address(cython.cast(Memory, item).memory)
-                    size = max(size, C.wasmtime_memory_data_size(self.context, memory))
+                    size = max(size, lib.wasmtime_memory_data_size(self.context, memory))
         return size
 
     @property
@@ -473,7 +464,7 @@ class Store:
         _live_stores -= 1
         _disown(self.items)
         if self.pointer != cython.NULL:
-            C.wasmtime_store_delete(self.pointer)
+            lib.wasmtime_store_delete(self.pointer)
 
 
 @cython.cfunc
@@ -542,7 +533,7 @@ def host_callback(
     count: cython.size_t,
 ) -> cython.pointer(C.wasm_trap_t):
     # Borrowed, as on a fiber's stack everything is while it is suspended.
-    store: cython.p_void = C.wasmtime_context_get_data(C.wasmtime_caller_context(caller))
+    store: cython.p_void = lib.wasmtime_context_get_data(lib.wasmtime_caller_context(caller))
     if cython.cast(Store, store).stack_end == 0 and cython.cast(Store, store).future != cython.NULL:
         # Called first, from a guest that may have used up its share.
         cython.cast(Store, store).stack_end = stack_pointer() - cython.cast(Store, store).engine.fiber_stack
@@ -553,7 +544,7 @@ def host_callback(
         # The first failure is the cause; later ones come from frames that are being unwound.
         if cython.cast(Store, store).failure is None:
             cython.cast(Store, store).failure = failure
-        return C.wasmtime_trap_new(b"host", 4)
+        return lib.wasmtime_trap_new(b"host", 4)
     return cython.NULL
 
 
@@ -565,15 +556,15 @@ class Memory:
         context = self.context
         if context == cython.NULL:
             raise RuntimeError("the store is closed")
-        size: uint64_t = C.wasmtime_memory_data_size(context, cython.address(self.memory))
+        size: uint64_t = lib.wasmtime_memory_data_size(context, cython.address(self.memory))
         if pointer > size or length > size - pointer:
             raise Trap(f"pointer out of bounds: {length} bytes at {pointer} in a memory of {size}")
-        return C.wasmtime_memory_data(context, cython.address(self.memory)) + pointer
+        return lib.wasmtime_memory_data(context, cython.address(self.memory)) + pointer
 
     def __len__(self) -> int:
         if self.context == cython.NULL:
             raise RuntimeError("the store is closed")
-        return C.wasmtime_memory_data_size(self.context, cython.address(self.memory))
+        return lib.wasmtime_memory_data_size(self.context, cython.address(self.memory))
 
     def read(self, pointer: int, length: int) -> bytes:
         """A copy of ``length`` bytes from ``pointer`` on; raises `Trap` out of bounds."""
@@ -597,7 +588,7 @@ class Func:
             raise Trap(_EXHAUSTED)
         # The GIL must be free: the nested guest may be suspended, and then the main stack takes it.
         with cython.nogil:
-            error = C.wasmtime_func_call_unchecked(
+            error = lib.wasmtime_func_call_unchecked(
                 context, cython.address(self.function), args_and_results, n, cython.address(trap)
             )
         if error != cython.NULL or trap != cython.NULL:
@@ -661,10 +652,10 @@ class Fiber:
         # Without time slices the first one may be long: other threads need the interpreter meanwhile.
         self.begun = not store.engine.interruptible
         # One tick may come at once: two make sure that a short call is not interrupted.
-        C.wasmtime_context_set_epoch_deadline(store.context, 2)
+        lib.wasmtime_context_set_epoch_deadline(store.context, 2)
         store.thread = PyThread_get_thread_ident()
         store.stack_end = 0
-        store.future = C.wasmtime_func_call_async(
+        store.future = lib.wasmtime_func_call_async(
             store.context,
             cython.address(function.function),
             self.arguments,
@@ -692,7 +683,7 @@ class Fiber:
             state = PyThreadState_Get()
         ticks: int64_t = store.clock.ticks
         outer = swap_running_store(cython.cast(cython.p_void, store))
-        done = C.wasmtime_call_future_poll(future)
+        done = lib.wasmtime_call_future_poll(future)
         swap_running_store(outer)
         if not PyGILState_Check():
             PyEval_RestoreThread(state)
@@ -705,7 +696,7 @@ class Fiber:
             store.spun += 1
         else:
             self.done = True
-            C.wasmtime_call_future_delete(store.future)
+            lib.wasmtime_call_future_delete(store.future)
             store.future = cython.NULL
             if self.trap != cython.NULL or self.error != cython.NULL:
                 store.spent = True
@@ -788,9 +779,9 @@ class Fiber:
         global _live_fibers
         _live_fibers -= 1
         if self.trap != cython.NULL:
-            C.wasm_trap_delete(self.trap)
+            lib.wasm_trap_delete(self.trap)
         if self.error != cython.NULL:
-            C.wasmtime_error_delete(self.error)
+            lib.wasmtime_error_delete(self.error)
 
 
 def raise_wasm(
@@ -803,25 +794,25 @@ def raise_wasm(
     if failure is not None and _is_traced(failure):
         # It comes up through guests and host functions by turns: the first backtrace has them all.
         if trap != cython.NULL:
-            C.wasm_trap_delete(trap)
+            lib.wasm_trap_delete(trap)
         if error != cython.NULL:
-            C.wasmtime_error_delete(error)
+            lib.wasmtime_error_delete(error)
         raise failure
     if trap != cython.NULL:
-        C.wasm_trap_message(trap, cython.address(text))
-        C.wasm_trap_trace(trap, cython.address(frames))
+        lib.wasm_trap_message(trap, cython.address(text))
+        lib.wasm_trap_trace(trap, cython.address(frames))
     else:
-        C.wasmtime_error_message(error, cython.address(text))
-        C.wasmtime_error_wasm_trace(error, cython.address(frames))
+        lib.wasmtime_error_message(error, cython.address(text))
+        lib.wasmtime_error_wasm_trace(error, cython.address(frames))
     message = PyBytes_FromStringAndSize(text.data, text.size).decode(errors="replace").rstrip("\0")
-    C.wasm_byte_vec_delete(cython.address(text))
+    lib.wasm_byte_vec_delete(cython.address(text))
     backtrace = _backtrace(cython.address(frames))
-    C.wasm_frame_vec_delete(cython.address(frames))
+    lib.wasm_frame_vec_delete(cython.address(frames))
     # Frames point into what they came from: that goes last.
     if trap != cython.NULL:
-        C.wasm_trap_delete(trap)
+        lib.wasm_trap_delete(trap)
     if error != cython.NULL:
-        C.wasmtime_error_delete(error)
+        lib.wasmtime_error_delete(error)
     if failure is None:
         raise Trap(_cause(message), backtrace)
     if isinstance(failure, Trap):
@@ -851,12 +842,12 @@ def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
     lines: list = []
     for i in range(min(frames.size, cython.cast(cython.size_t, MAX_FRAMES))):
         frame = frames.data[i]
-        name = C.wasmtime_frame_func_name(frame)
-        module = C.wasmtime_frame_module_name(frame)
-        index: cython.uint = C.wasm_frame_func_index(frame)
+        name = lib.wasmtime_frame_func_name(frame)
+        module = lib.wasmtime_frame_module_name(frame)
+        index: cython.uint = lib.wasm_frame_func_index(frame)
         what = f"<wasm function {index}>" if name == cython.NULL else _name(name)
         where = "" if module == cython.NULL else _name(module) + "!"
-        lines.append(f"  {i}: {where}{what} at offset {C.wasm_frame_module_offset(frame):#x}")
+        lines.append(f"  {i}: {where}{what} at offset {lib.wasm_frame_module_offset(frame):#x}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,6 @@
+from pathlib import Path
+
+TESTED: frozenset[str]
+
+def library_version() -> str: ...
+def library_path() -> Path: ...
