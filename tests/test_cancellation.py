@@ -33,8 +33,9 @@ from wasi_http import (
     add_to_linker_async,
 )
 from wasi_http.bindings.http.types import Scheme
-from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Borrow, func, u32
+from wasi_http.http.send import Client
 from wasi_http.io import serve_connection
 from wasi_http.wasi.io.poll import Poll, Pollable
 

@@ -10,7 +10,8 @@ import pytest
 
 PREAMBLE = """
 import asyncio, builtins, sys, threading, time
-from wasi_http.client import Client, ClientRequest, OutgoingRequestConfig
+from wasi_http.http.send import Client
+from wasi_http.client import ClientRequest, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.component.handles import HandleTable
 from wasi_http.component.model.types import ResourceType

@@ -123,8 +123,7 @@ def needs() -> dict[str, set[str]]:
         found.setdefault(mine, set()).update(
             other
             for other in (part(source, taken) for source, taken in imports(path))
-            # The client raises wasi:http's errors still.
-            if other in ROOMS and other != mine and (mine, other) != ("client", "http")
+            if other in ROOMS and other != mine
         )
     return found
 

@@ -5,19 +5,17 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from wasi_http.client import (
-        Client,
         ClientConfig,
         ClientRequest,
         ClientResponse,
         OutgoingRequestConfig,
         Proxies,
         TlsConfig,
-        default_send_request,
     )
     from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
     from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
     from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
-    from wasi_http.http.egress import Egress, EgressDenied, EgressRule
+    from wasi_http.http.egress import Egress, EgressDenied
     from wasi_http.http.errors import HttpError, HttpResult, NoResponse
     from wasi_http.http.linking import (
         add_only_http_to_linker_async,
@@ -26,8 +24,10 @@ if TYPE_CHECKING:
         add_to_linker_sync,
     )
     from wasi_http.http.message import Body, Request, Response
+    from wasi_http.http.send import Client, default_send_request
     from wasi_http.http.view import WasiHttpView
     from wasi_http.io import serve_connection
+    from wasi_http.net import EgressRule
     from wasi_http.service.proxy import Proxy, ProxyPre
     from wasi_http.wasi.context import WasiCtx, WasiView
 
@@ -77,6 +77,7 @@ __all__ = [
     "serve_connection",
 ]
 
+# Of one name the last one counts: `Client` is the one that fails with HttpError.
 _HOMES = (
     "client",
     "component",
@@ -86,8 +87,10 @@ _HOMES = (
     "http.errors",
     "http.linking",
     "http.message",
+    "http.send",
     "http.view",
     "io",
+    "net",
     "service.proxy",
     "wasi.context",
 )

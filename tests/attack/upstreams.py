@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 from tests.attack.campaign import Attack, Field, Round
 from tests.client.peers import LOOPS, Peer, Script, ask, get, ok, pipe_of, run, serving, until, using
-from wasi_http.client import Client, ClientConfig
+from wasi_http.client import ClientConfig
 from wasi_http.http.errors import HttpError
+from wasi_http.http.send import Client
 
 __all__ = ["ATTACK"]
 

@@ -21,7 +21,7 @@ import wasi_http
 from tests.server.processes import COMMAND
 from wasi_http.cli.commands import commands
 from wasi_http.cli.serve import serve
-from wasi_http.client.proxy import Proxy
+from wasi_http.client.proxies import Proxy
 from wasi_http.engine import EngineConfig, wat_to_wasm
 from wasi_http.http.egress import Egress
 from wasi_http.server import process

@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.message import Body
+from wasi_http.http.send import Client
 
 T = TypeVar("T")
 

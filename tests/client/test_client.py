@@ -13,14 +13,15 @@ from typing import Any
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ClientConfig, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.exchange import Exchange
-from wasi_http.client.origin import Origin
 from wasi_http.client.pool import Place
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.message import Body
+from wasi_http.http.send import Client
 from wasi_http.http1.limits import Limits
+from wasi_http.net.authority import Origin
 
 from .conftest import Authority
 from .peers import (

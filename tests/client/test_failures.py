@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from wasi_http.client import (
-    Client,
     ClientConfig,
     ClientRequest,
     ClientResponse,
@@ -23,6 +22,7 @@ from wasi_http.client import (
     OutgoingRequestConfig,
 )
 from wasi_http.client.connection import Connection
+from wasi_http.client.errors import WriteTimeout
 from wasi_http.client.exchange import Exchange
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import (
@@ -33,6 +33,7 @@ from wasi_http.http.errors import (
     TlsAlertReceivedPayload,
     error_code_of,
 )
+from wasi_http.http.send import Client
 from wasi_http.http1.errors import BodyLengthError, Reason, RemoteProtocolError
 from wasi_http.http1.limits import Limits
 
@@ -510,7 +511,7 @@ def test_a_guest_that_does_not_read_costs_no_time(loop: str, timeout: float) -> 
         transport = connection.transport = FullTransport()  # type: ignore[assignment]
         outcomes: list[object] = []
         config = OutgoingRequestConfig(between_bytes_timeout=timeout)
-        exchange = Exchange(connection, get("a.example"), config, Limits(), outcomes.append)
+        exchange = Exchange(connection, get("a.example"), config, Limits(), outcomes.append, HttpError.of)
         exchange.start(b"/", b"a.example", [])
         transport.unsent = 0
         connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(300_000))
@@ -613,7 +614,7 @@ def test_a_server_that_takes_little_by_little(loop: str) -> None:
         transport = connection.transport = FullTransport()  # type: ignore[assignment]
         outcomes: list[object] = []
         request = get("a.example", method="POST", body=pipe_of([bytes(100_000)]))
-        exchange = Exchange(connection, request, OutgoingRequestConfig(), Limits(), outcomes.append)
+        exchange = Exchange(connection, request, OutgoingRequestConfig(), Limits(), outcomes.append, HttpError.of)
         exchange.start(b"/", b"a.example", [])
         connection.pause_writing()
         for _ in range(3):
@@ -622,8 +623,8 @@ def test_a_server_that_takes_little_by_little(loop: str) -> None:
             assert (outcomes, transport.aborted) == ([], False)
             assert connection.due > connection.loop.time() + 100
         exchange.expired(connection.loop.time())
-        assert isinstance(outcomes[0], HttpError)
-        assert outcomes[0].code is ErrorCode.ConnectionWriteTimeout
+        assert isinstance(outcomes[0], WriteTimeout)
+        assert error_code_of(outcomes[0]) is ErrorCode.ConnectionWriteTimeout
         assert transport.aborted
 
     run(loop, main())

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, ConnectionQuota, OutgoingRequestConfig, lookup
+from wasi_http.client import ClientConfig, ConnectionQuota, OutgoingRequestConfig, lookup
 from wasi_http.client.lookup import Lookups
 from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError
+from wasi_http.http.send import Client
 
 from .peers import PATIENCE, ask, forever, get, run, serving, until, using
 

@@ -7,8 +7,9 @@ import random
 from collections import Counter
 from typing import Any
 
-from wasi_http.client import Client, ClientConfig, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ClientConfig, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.pool import Pool
+from wasi_http.http.send import Client
 
 from .peers import Peer, ask, get, ok, read, run, serving, until, using
 

@@ -15,9 +15,10 @@ import pytest
 import trustme
 import truststore
 
-from wasi_http.client import Client, ClientConfig, TlsConfig
+from wasi_http.client import ClientConfig, TlsConfig
 from wasi_http.client.tls import context_of
 from wasi_http.http.errors import ErrorCode, HttpError, TlsAlertReceivedPayload
+from wasi_http.http.send import Client
 
 from .conftest import Authority
 from .peers import PATIENCE, Peer, ask, forever, get, run, serving, using

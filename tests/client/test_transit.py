@@ -15,12 +15,13 @@ from typing import cast
 
 import pytest
 
-from wasi_http.client import Client, ClientConfig, OutgoingRequestConfig, connection, tls_transport
+from wasi_http.client import ClientConfig, OutgoingRequestConfig, connection, tls_transport
 from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.message import Body
+from wasi_http.http.send import Client
 
 from .conftest import Authority
 from .peers import PATIENCE, Peer, get, received, run, serving, until, using

@@ -8,7 +8,6 @@ from collections.abc import Callable
 import pytest
 
 from wasi_http.client import (
-    Client,
     ClientConfig,
     ClientRequest,
     ClientResponse,
@@ -16,9 +15,10 @@ from wasi_http.client import (
     Proxies,
     TlsConfig,
 )
-from wasi_http.client.proxy import Proxy
+from wasi_http.client.proxies import Proxy
 from wasi_http.http.egress import Egress, EgressDenied
 from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.send import Client
 
 from .conftest import Authority
 from .peers import Peer, ask, forever, get, ok, run, serving, using

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from wasi_http.client import errors
 from wasi_http.http.errors import (
     DnsErrorPayload,
     ErrorCode,
@@ -30,6 +31,37 @@ def tls(reason: str, text: str = "something") -> ssl.SSLError:
     error = ssl.SSLError(1, f"[SSL: {reason}] {text} (_ssl.c:1)")
     error.reason = reason
     return error
+
+
+CLIENT: dict[str, ErrorCode] = {
+    "ConfigurationError": ErrorCode.ConfigurationError,
+    "ConnectionClosed": ErrorCode.ConnectionTerminated,
+    "ConnectionDropped": ErrorCode.ConnectionTerminated,
+    "IncompleteResponse": ErrorCode.HttpResponseIncomplete,
+    "InvalidMethod": ErrorCode.HttpRequestMethodInvalid,
+    "InvalidName": ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)),
+    "InvalidTarget": ErrorCode.HttpRequestUriInvalid,
+    "LookupTimeout": ErrorCode.DnsTimeout,
+    "ProxyDenied": ErrorCode.HttpRequestDenied,
+    "ProxyFailed": ErrorCode.DestinationUnavailable,
+    "ReadTimeout": ErrorCode.ConnectionReadTimeout,
+    "ResponseTimeout": ErrorCode.HttpResponseTimeout,
+    "TooManyConnections": ErrorCode.ConnectionLimitReached,
+    "WriteTimeout": ErrorCode.ConnectionWriteTimeout,
+}
+
+
+def test_every_error_of_the_client_has_a_code() -> None:
+    assert {*CLIENT, "ClientError", "ProtocolFailure"} == set(errors.__all__)
+    for name, code in CLIENT.items():
+        error = getattr(errors, name)("why")
+        assert isinstance(error, errors.ClientError)
+        assert error_code_of(error) == code
+        assert str(HttpError.of(error)) == "why"
+    failure = errors.ProtocolFailure(RemoteProtocolError(Reason.UPGRADE, "how"))
+    assert error_code_of(failure) is ErrorCode.HttpUpgradeFailed
+    assert str(failure) == "how"
+    assert error_code_of(errors.ProtocolFailure(BodyLengthError(1, 2), "why")) == ErrorCode.HttpRequestBodySize(2)
 
 
 UNREACHABLE = OSError(errno.EHOSTUNREACH, "No route to host")

@@ -13,20 +13,19 @@ import pytest
 from tests.client.peers import LOOPS, PATIENCE, Peer, Server, forever, ok, run, serving
 from wasi_http.client import (
     DEFAULT_TIMEOUT,
-    Client,
     ClientRequest,
     ClientResponse,
     OutgoingRequestConfig,
-    default_send_request,
 )
-from wasi_http.client import client as client_module
 from wasi_http.component import Err, Ok, ResourceTable
 from wasi_http.flow.pipe import Pipe
+from wasi_http.http import send
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.fields import Fields
 from wasi_http.http.outgoing import OutgoingHandler
+from wasi_http.http.send import Client, default_send_request
 from wasi_http.http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
 from wasi_http.http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
@@ -186,7 +185,7 @@ def test_timeouts_are_enforced(loop: str, nanoseconds: int) -> None:
 
 
 async def close_default() -> None:
-    await client_module._client.close()
+    await send._client.close()
 
 
 def test_failures_reach_the_guest_and_its_body(loop: str) -> None:

@@ -26,11 +26,11 @@ from wasi_http import (
     WasiHttpCtx,
 )
 from wasi_http.bindings.http.types import ErrorCode, Scheme
-from wasi_http.client import default_send_request
 from wasi_http.component import Err
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.fields import Fields
 from wasi_http.http.outgoing import OutgoingHandler
+from wasi_http.http.send import default_send_request
 from wasi_http.http.types import OutgoingRequest, OutgoingResponse
 
 _handle = OutgoingHandler().functions()["handle"].call

@@ -58,9 +58,7 @@ def test_max_concurrent_requests(guests: Guests, loop: str) -> None:
     serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=2), test)
 
 
-def test_requests_wait_while_large_guests_leave(
-    guests: Guests, loop: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_wait_while_large_guests_leave(guests: Guests, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = SPARE_INSTANCES // 2 + 3
     monkeypatch.setattr("wasi_http.server.server.leaving_stores", lambda: leaving)
 

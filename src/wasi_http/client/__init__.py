@@ -1,9 +1,9 @@
 """The client behind outgoing requests: HTTP/1.1 over TCP and TLS, with a pool of connections, limits and proxies."""
 
-from wasi_http.client.client import Client, default_send_request
+from wasi_http.client.client import Client
 from wasi_http.client.config import ClientConfig
-from wasi_http.client.origin import Admit
-from wasi_http.client.proxy import Proxies
+from wasi_http.client.errors import ClientError
+from wasi_http.client.proxies import Proxies
 from wasi_http.client.request import (
     DEFAULT_TIMEOUT,
     LONGEST,
@@ -17,14 +17,13 @@ from wasi_http.client.tls import TlsConfig
 __all__ = [
     "DEFAULT_TIMEOUT",
     "LONGEST",
-    "Admit",
     "Client",
     "ClientConfig",
+    "ClientError",
     "ClientRequest",
     "ClientResponse",
     "ConnectionQuota",
     "OutgoingRequestConfig",
     "Proxies",
     "TlsConfig",
-    "default_send_request",
 ]

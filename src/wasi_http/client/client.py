@@ -13,16 +13,17 @@ from typing import Any, Final
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.dial import dial
-from wasi_http.client.exchange import Exchange, Receiver, Stale
+from wasi_http.client.errors import ConnectionDropped, InvalidName, InvalidTarget, TooManyConnections
+from wasi_http.client.exchange import Exchange, Receiver
 from wasi_http.client.lookup import Lookups
-from wasi_http.client.origin import Admit, Origin
 from wasi_http.client.pool import Place, Pool
 from wasi_http.client.request import LONGEST, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
-from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http1.fieldsection import Field
+from wasi_http.net.authority import InvalidAuthority, InvalidHost, Origin
+from wasi_http.net.policy import AddressPolicy
 
-__all__ = ["Client", "default_send_request"]
+__all__ = ["Client"]
 
 # How many authorities are remembered in the form that they mean.
 _MAX_ROUTES: Final = 1024
@@ -34,7 +35,12 @@ class _Route:
     __slots__ = ("headers", "host", "origin", "prefix")
 
     def __init__(self, config: ClientConfig, authority: str, tls: bool) -> None:
-        self.origin = Origin.parse(authority, tls)
+        try:
+            self.origin = Origin.parse(authority, tls)
+        except InvalidHost as error:
+            raise InvalidName(str(error)) from error
+        except InvalidAuthority as error:
+            raise InvalidTarget(str(error)) from error
         self.host = authority.encode()
         self.prefix = b""
         self.headers: list[Field] = []
@@ -52,6 +58,11 @@ class Client:
     `asyncio.run` does at its end.
     """
 
+    @staticmethod
+    def failure(error: OSError) -> OSError:
+        """What callers are given in place of an error: subclasses translate."""
+        return error
+
     def __init__(self, config: ClientConfig | None = None) -> None:
         """Raises OSError for files of `TlsConfig` that cannot be used."""
         self.config = config if config is not None else ClientConfig()
@@ -64,21 +75,21 @@ class Client:
         self._lock = threading.Lock()
 
     def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig, *, admit: Admit | None = None
+        self, request: ClientRequest, config: OutgoingRequestConfig, *, admit: AddressPolicy | None = None
     ) -> asyncio.Future[ClientResponse]:
         """The response, as soon as its head is there; its body follows, and so does what is left of the request's.
 
         ``admit`` is asked for each address that the authority leads to, and before a connection that is open already is
         used, unless the same ``admit`` let requests have it before. Only what it admits is connected to.
 
-        Raises HttpError when it is awaited. When the future is cancelled, so is the exchange.
+        Raises OSError when it is awaited, see `client.errors`. When the future is cancelled, so is the exchange.
         """
         loop = asyncio.get_running_loop()
         reply = _Reply(self, loop, request, config, admit)
         try:
             exchange = self._start(loop, request, config, admit, reply.receive)
-        except HttpError as error:
-            reply.set_exception(error)
+        except OSError as error:
+            reply.set_exception(self.failure(error))
             return reply
         if exchange is None:
             reply.send()
@@ -91,13 +102,13 @@ class Client:
         loop: asyncio.AbstractEventLoop,
         request: ClientRequest,
         config: OutgoingRequestConfig,
-        admit: Admit | None,
+        admit: AddressPolicy | None,
         receiver: Receiver,
     ) -> Exchange | None:
         """Sends a request at once if an idle connection is there for it, and gives None if not.
 
-        ``receiver`` is called as `Exchange` says, and with `Stale` if the request has to be sent by other means. Raises
-        HttpError for a request that cannot be sent anywhere.
+        ``receiver`` is called as `Exchange` says, and with `ConnectionDropped` if the request has to be sent by other
+        means. Raises ClientError for a request that cannot be sent anywhere.
         """
         route = self._route(request, config)
         _check(config.quota)
@@ -112,7 +123,7 @@ class Client:
         loop: asyncio.AbstractEventLoop,
         request: ClientRequest,
         config: OutgoingRequestConfig,
-        admit: Admit | None,
+        admit: AddressPolicy | None,
         again: bool,
     ) -> ClientResponse:
         """Sends a request on a new connection, or one that becomes idle while there may be no new ones.
@@ -120,9 +131,9 @@ class Client:
         ``again``: it was sent before, and will not be once more.
         """
         while True:
-            reply: asyncio.Future[ClientResponse | HttpError] = loop.create_future()
+            reply: asyncio.Future[ClientResponse | OSError] = loop.create_future()
 
-            def deliver(outcome: ClientResponse | HttpError, reply: asyncio.Future[Any] = reply) -> None:
+            def deliver(outcome: ClientResponse | OSError, reply: asyncio.Future[Any] = reply) -> None:
                 if not reply.done():
                     reply.set_result(outcome)
 
@@ -134,7 +145,7 @@ class Client:
                 raise
             if isinstance(outcome, ClientResponse):
                 return outcome
-            if again or not isinstance(outcome, Stale):
+            if again or not isinstance(outcome, ConnectionDropped):
                 raise outcome
             again = True
             self._flush(loop, request, config)
@@ -155,13 +166,13 @@ class Client:
             target = request.path.encode("utf-8", "surrogatepass")
             if not target.startswith(b"/") and target != b"*":
                 # Behind the authority, as a proxy is sent it, anything else would make another one.
-                raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{request.path!r} is no path")
+                raise InvalidTarget(f"{request.path!r} is not a path")
             if route.prefix:
                 target = route.prefix + target if target != b"*" else route.prefix
             host, headers = _host(request, route.host)
             if route.headers:
                 headers = [*headers, *route.headers]
-            exchange = Exchange(connection, request, config, self.config.wire_limits, receiver)
+            exchange = Exchange(connection, request, config, self.config.wire_limits, receiver, self.failure)
             exchange.start(target, host, headers)
         except BaseException:
             # Nothing was sent.
@@ -176,12 +187,12 @@ class Client:
         loop: asyncio.AbstractEventLoop,
         request: ClientRequest,
         config: OutgoingRequestConfig,
-        admit: Admit | None,
+        admit: AddressPolicy | None,
         receiver: Receiver,
     ) -> Exchange:
         route = self._route(request, config)
         if config.connect_timeout <= 0:
-            raise HttpError(ErrorCode.ConnectionTimeout, "no time to connect")
+            raise TimeoutError("no time to connect")
         deadline = loop.time() + min(config.connect_timeout, LONGEST)
         pool = self._pool(loop)
         quota = config.quota
@@ -278,7 +289,7 @@ def _is_fit(connection: Connection) -> bool:
 
 def _check(quota: ConnectionQuota | None) -> None:
     if quota is not None and quota.used >= quota.limit:
-        raise HttpError(ErrorCode.ConnectionLimitReached, f"the guest has {quota.used} connections already")
+        raise TooManyConnections(f"the guest has {quota.used} connections already")
 
 
 def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
@@ -299,7 +310,7 @@ class _Reply(asyncio.Future[ClientResponse]):
         loop: asyncio.AbstractEventLoop,
         request: ClientRequest,
         config: OutgoingRequestConfig,
-        admit: Admit | None,
+        admit: AddressPolicy | None,
     ) -> None:
         super().__init__(loop=loop)
         self._client = client
@@ -313,19 +324,19 @@ class _Reply(asyncio.Future[ClientResponse]):
         task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments, again))
         task.add_done_callback(self._take)
 
-    def receive(self, outcome: ClientResponse | HttpError) -> None:
+    def receive(self, outcome: ClientResponse | OSError) -> None:
         """What became of the exchange."""
         self.under_way = None
         if self.done():
             return
         if isinstance(outcome, ClientResponse):
             self.set_result(outcome)
-        elif isinstance(outcome, Stale):
+        elif isinstance(outcome, ConnectionDropped):
             # What else is idle may be as dead as this one was.
             self._client._flush(self.get_loop(), *self._arguments[:2])
             self.send(again=True)
         else:
-            self.set_exception(outcome)
+            self.set_exception(self._client.failure(outcome))
 
     def _take(self, task: asyncio.Task[ClientResponse]) -> None:
         self.under_way = None
@@ -334,7 +345,7 @@ class _Reply(asyncio.Future[ClientResponse]):
         elif self.done():
             _discard(task)
         elif (error := task.exception()) is not None:
-            self.set_exception(error)
+            self.set_exception(self._client.failure(error) if isinstance(error, OSError) else error)
         else:
             self.set_result(task.result())
 
@@ -369,16 +380,3 @@ def _discard(reply: asyncio.Future[ClientResponse]) -> None:
     """Nobody will read the response, if it is one."""
     if not reply.cancelled() and reply.exception() is None:
         reply.result().body.cancel()
-
-
-_client: Final = Client()
-
-
-def default_send_request(
-    request: ClientRequest, config: OutgoingRequestConfig, *, admit: Admit | None = None
-) -> asyncio.Future[ClientResponse]:
-    """`Client.send_request` of a client with the default settings, which all callers share.
-
-    There is no policy here, unless ``admit`` is one.
-    """
-    return _client.send_request(request, config, admit=admit)

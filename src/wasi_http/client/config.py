@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from wasi_http.client.proxy import Proxies
+from wasi_http.client.proxies import Proxies
 from wasi_http.client.tls import TlsConfig
 from wasi_http.http1.limits import Limits
 

@@ -12,11 +12,12 @@ import select
 import socket
 from typing import Final, Protocol, cast
 
+from wasi_http.client.errors import ConnectionClosed
 from wasi_http.client.exchange import Exchange
-from wasi_http.client.origin import Address, Admit
 from wasi_http.client.request import LONGEST, ConnectionQuota
 from wasi_http.client.tls_transport import TlsTransport, unread
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.net.authority import Address
+from wasi_http.net.policy import AddressPolicy
 
 __all__ = ["Connection", "Owner"]
 
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
         self.guest: ConnectionQuota | None = None
         self.address: Address | None = None
         self.port = 0
-        self._admitted_by: Admit | None = None
+        self._admitted_by: AddressPolicy | None = None
         self._poll: select.poll | None = None
         #: What arrived before the first exchange, None afterwards.
         self._early: list[bytes] | None = []
@@ -100,10 +101,7 @@ class Connection(asyncio.Protocol):
                     exchange.feed(data)
                     if exchange.over or not exchange.wants_more():
                         break
-            if error is None:
-                exchange.fail(HttpError(ErrorCode.ConnectionTerminated))
-            else:
-                exchange.fail(HttpError.of(error))
+            exchange.fail(error if isinstance(error, OSError) else ConnectionClosed("the connection was closed"))
         self._stop_timer()
         if self.owner is not None:
             self.owner.lost(self)
@@ -168,13 +166,13 @@ class Connection(asyncio.Protocol):
         if self.closed and self.exchange is not None:
             self.exchange.feed_eof()
 
-    def is_admitted(self, admit: Admit | None) -> bool:
+    def is_admitted(self, admit: AddressPolicy | None) -> bool:
         """Whether a policy lets requests have this connection; one that did once is not asked again."""
         if admit is None or admit is self._admitted_by or self.address is None:
             return True
         try:
             admit(self.address, self.port)
-        except HttpError:
+        except OSError:
             return False
         self._admitted_by = admit
         return True

@@ -14,13 +14,21 @@ import socket
 
 from wasi_http.client.config import ClientConfig, Resolver
 from wasi_http.client.connection import Connection
-from wasi_http.client.origin import Address, Admit, Origin
-from wasi_http.client.proxy import Proxy
+from wasi_http.client.errors import (
+    ConfigurationError,
+    InvalidName,
+    LookupTimeout,
+    ProtocolFailure,
+    ProxyDenied,
+    ProxyFailed,
+)
+from wasi_http.client.proxies import Proxy
 from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
-from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError, error_code_of
 from wasi_http.http1.errors import RemoteProtocolError
 from wasi_http.http1.response import ResponseHead, ResponseParser
+from wasi_http.net.authority import Address, Origin
+from wasi_http.net.policy import AddressPolicy
 
 __all__ = ["dial"]
 
@@ -31,9 +39,9 @@ async def dial(
     origin: Origin,
     protocol: Connection,
     deadline: float,
-    admit: Admit | None,
+    admit: AddressPolicy | None,
 ) -> tuple[socket.socket, Address | None]:
-    """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises HttpError.
+    """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises OSError.
 
     ``resolve`` looks names up. Gives the socket, which belongs to the protocol's transport, and the address; None if a
     proxy looks up the name.
@@ -45,27 +53,22 @@ async def dial(
         async with asyncio.timeout_at(deadline):
             addresses = await _resolve(resolve, target)
     except TimeoutError as error:
-        raise HttpError(ErrorCode.DnsTimeout, f"looking up {target.host} took too long") from error
-    except OSError as error:
-        raise HttpError.of(error) from error
+        raise LookupTimeout(f"looking up {target.host} took too long") from error
     if proxy is None:
         addresses = _admitted(addresses, origin.port, admit)
     elif origin.address is not None:
         _admitted([origin.address], origin.port, admit)
-    try:
-        async with asyncio.timeout_at(deadline):
-            sock = await _connect(addresses, target.port, config.attempt_delay)
-            try:
-                if proxy is not None and origin.tls:
-                    await _open_tunnel(sock, origin, proxy)
-            except BaseException:
-                sock.close()
-                raise
-            address = origin.address if proxy is not None else _peer(sock)
-            await _attach(config, origin, protocol, sock)
-            return sock, address
-    except OSError as error:  # time's end is one, too
-        raise HttpError.of(error) from error
+    async with asyncio.timeout_at(deadline):
+        sock = await _connect(addresses, target.port, config.attempt_delay)
+        try:
+            if proxy is not None and origin.tls:
+                await _open_tunnel(sock, origin, proxy)
+        except BaseException:
+            sock.close()
+            raise
+        address = origin.address if proxy is not None else _peer(sock)
+        await _attach(config, origin, protocol, sock)
+        return sock, address
 
 
 # Addresses
@@ -77,7 +80,7 @@ async def _resolve(resolve: Resolver, origin: Origin) -> list[Address]:
     try:
         found = await resolve(origin.host)
     except UnicodeError as error:
-        raise HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), str(error)) from error
+        raise InvalidName(str(error)) from error
     addresses = [ipaddress.ip_address(text) for text in dict.fromkeys(found)]
     if not addresses:
         raise socket.gaierror(socket.EAI_NONAME, f"{origin.host} has no address")
@@ -89,16 +92,16 @@ async def _resolve(resolve: Resolver, origin: Origin) -> list[Address]:
     return [address for turn in turns for address in turn if address is not None]
 
 
-def _admitted(addresses: list[Address], port: int, admit: Admit | None) -> list[Address]:
+def _admitted(addresses: list[Address], port: int, admit: AddressPolicy | None) -> list[Address]:
     """The addresses that may be connected to; raises what the policy says of the first if none may."""
     if admit is None:
         return addresses
     admitted = []
-    denied: HttpError | None = None
+    denied: OSError | None = None
     for address in addresses:
         try:
             admit(_without_zone(address), port)
-        except HttpError as error:
+        except OSError as error:
             denied = denied or error
         else:
             admitted.append(address)
@@ -169,7 +172,7 @@ async def _attach(config: ClientConfig, origin: Origin, protocol: Connection, so
         context = context_of(config.tls)
     except OSError as error:
         sock.close()
-        raise HttpError(ErrorCode.ConfigurationError, f"TLS: {error}") from error
+        raise ConfigurationError(f"TLS: {error}") from error
     # For an address the host says whom to expect, but is not sent.
     transport = TlsTransport(loop, context, origin.host, sock, protocol)
     await loop.create_connection(lambda: transport, sock=sock)
@@ -217,8 +220,7 @@ async def _open_tunnel(sock: socket.socket, origin: Origin, proxy: Proxy) -> Non
                 parser.feed_eof()  # raises
             parser.feed(data)
     except RemoteProtocolError as error:
-        raise HttpError(error_code_of(error), f"the proxy: {error}") from error
+        raise ProtocolFailure(error, f"the proxy: {error}") from error
     if not 200 <= answer.status < 300 or parser.pending:
-        denied = answer.status in (403, 407)
-        code = ErrorCode.HttpRequestDenied if denied else ErrorCode.DestinationUnavailable
-        raise HttpError(code, f"the proxy answered {answer.status} to CONNECT {origin}")
+        kind = ProxyDenied if answer.status in (403, 407) else ProxyFailed
+        raise kind(f"the proxy answered {answer.status} to CONNECT {origin}")

@@ -15,20 +15,30 @@ import re
 from collections.abc import Callable
 from typing import Final, Protocol
 
+from wasi_http.client.errors import (
+    ConnectionClosed,
+    ConnectionDropped,
+    IncompleteResponse,
+    InvalidMethod,
+    InvalidTarget,
+    ProtocolFailure,
+    ReadTimeout,
+    ResponseTimeout,
+    WriteTimeout,
+)
 from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode, HttpError, error_code_of
 from wasi_http.http1.abnf import is_token_text
-from wasi_http.http1.errors import BodyLengthError, ProtocolError
+from wasi_http.http1.errors import BodyLengthError, ProtocolError, Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field
 from wasi_http.http1.limits import Limits
 from wasi_http.http1.response import ResponseHead, ResponseParser
 from wasi_http.http1.writer import RequestWriter
 
-__all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Receiver", "Stale"]
+__all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Receiver"]
 
 #: What is told the outcome of an exchange.
-Receiver = Callable[[ClientResponse | HttpError], None]
+Receiver = Callable[[ClientResponse | OSError], None]
 
 #: The methods of requests that may be sent twice (RFC 9110 §9.2.2).
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -37,10 +47,6 @@ _VISIBLE: Final = re.compile("[!-~\x80-\ud7ff\ue000-\U0010ffff]+").fullmatch
 
 # How much of a body is moved at once.
 _PIECE: Final = 256 * 1024
-
-
-class Stale(HttpError):
-    """The server had closed a connection before the request reached it: the request may be sent on another."""
 
 
 class Carrier(Protocol):
@@ -71,7 +77,10 @@ class Carrier(Protocol):
 
 
 class Exchange:
-    """``receiver`` is called once, with the response when its head is there, or with what went wrong before."""
+    """``receiver`` is called once, with the response when its head is there, or with what went wrong before.
+
+    ``failure`` makes of an error what those who hold the bodies are to see.
+    """
 
     __slots__ = (
         "_body",
@@ -83,6 +92,7 @@ class Exchange:
         "_watching",
         "between_bytes",
         "ended",
+        "failure",
         "first_byte",
         "heard",
         "over",
@@ -102,10 +112,12 @@ class Exchange:
         config: OutgoingRequestConfig,
         limits: Limits,
         receiver: Receiver,
+        failure: Callable[[OSError], OSError],
     ) -> None:
         method = request.method.encode("utf-8", "surrogatepass")
         self.request = request
         self.receiver = receiver
+        self.failure = failure
         self.parser = ResponseParser(method, self, limits)
         self.writer = RequestWriter(method)
         self.first_byte = config.first_byte_timeout
@@ -128,10 +140,10 @@ class Exchange:
     # The request
 
     def start(self, target: bytes, host: bytes, headers: list[Field]) -> None:
-        """Sends what there is of the request. Raises HttpError for one that cannot be sent; then nothing was."""
+        """Sends what there is of the request. Raises OSError for one that cannot be sent; then nothing was."""
         source, writer, connection = self._source, self.writer, self._connection
         if self.first_byte <= 0:
-            raise HttpError(ErrorCode.ConnectionReadTimeout, "no time to answer")
+            raise ReadTimeout("no time to answer")
         try:
             if source is None:
                 data = writer.head(target, host, headers)
@@ -188,7 +200,7 @@ class Exchange:
             # The guest's body failed: the server gets what came before, and must not take that for the whole.
             if parts:
                 connection.transport.write(b"".join(parts))
-            self.fail(HttpError.of(error), flush=True)
+            self.fail(error if isinstance(error, OSError) else ProtocolFailure(error), flush=True)
             return
         finally:
             self._sending = False
@@ -221,7 +233,7 @@ class Exchange:
         try:
             self.parser.feed(data)
         except ProtocolError as error:
-            self.fail(HttpError.of(error))
+            self.fail(ProtocolFailure(error))
             return
         if self.over:
             return
@@ -239,8 +251,9 @@ class Exchange:
     def feed_eof(self) -> None:
         try:
             self.parser.feed_eof()
-        except ProtocolError as error:
-            self.fail(HttpError.of(error))
+        except RemoteProtocolError as error:
+            none = error.reason is Reason.NO_RESPONSE
+            self.fail(ConnectionClosed(str(error)) if none else ProtocolFailure(error))
         else:
             if self.ended and not self.over:
                 self._connection.finished(self)
@@ -248,7 +261,7 @@ class Exchange:
     def cut_off(self) -> None:
         """The connection ended, and whether by the server's will is not known: only framing can tell the whole."""
         if self.responded:
-            self.fail(HttpError(ErrorCode.HttpResponseIncomplete, "the TLS connection was cut off"))
+            self.fail(IncompleteResponse("the TLS connection was cut off"))
         else:
             self.feed_eof()
 
@@ -301,18 +314,18 @@ class Exchange:
             self.stalled = unsent
             connection.set_due(now + min(self.between_bytes, self.first_byte))
         elif unsent and not self.ended:
-            self.fail(HttpError(ErrorCode.ConnectionWriteTimeout, "the server does not take the request"))
+            self.fail(WriteTimeout("the server does not take the request"))
         elif not connection.reading or not (self.sent or self.responded or self.writer.full):
             # It is the guest that takes its time: the server's begins when it reads or sends.
             connection.due = math.inf
         elif self.responded:
-            self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server sends nothing more of the response"))
+            self.fail(ReadTimeout("the server sends nothing more of the response"))
         elif self.heard:
-            self.fail(HttpError(ErrorCode.HttpResponseTimeout, "the head of the response took too long"))
+            self.fail(ResponseTimeout("the head of the response took too long"))
         else:
-            self.fail(HttpError(ErrorCode.ConnectionReadTimeout, "the server does not answer"))
+            self.fail(ReadTimeout("the server does not answer"))
 
-    def fail(self, error: HttpError, again: bool = True, flush: bool = False) -> None:
+    def fail(self, error: OSError, again: bool = True, flush: bool = False) -> None:
         """``again``: the request may be sent on another connection, if it can be. ``flush``: what is written leaves."""
         if self.over:
             return
@@ -323,18 +336,18 @@ class Exchange:
             self._connection.abort()
         if (
             again
-            and error.code is ErrorCode.ConnectionTerminated
+            and isinstance(error, ConnectionError)
             and self._connection.served
             and not self.heard
             and not self._taken
             and self.request.method in IDEMPOTENT
         ):
-            self.receiver(Stale(error.code, str(error)))
+            self.receiver(ConnectionDropped(str(error)))
             return
         if self._source is not None and not self.sent:
-            self._source.cancel(error)
+            self._source.cancel(self.failure(error))
         if self._body is not None:
-            self._body.fail(error)
+            self._body.fail(self.failure(error))
         if not self.responded:
             self.receiver(error)
 
@@ -346,7 +359,7 @@ class Exchange:
             self.stop_sending()
             if self._body is not None:
                 # Whoever looks at it later must not wait.
-                self._body.cancel(HttpError(ErrorCode.ConnectionTerminated, "the response was given up"))
+                self._body.cancel(self.failure(ConnectionClosed("the response was given up")))
 
     def stop_sending(self) -> None:
         if self._source is not None and not self.sent:
@@ -366,13 +379,11 @@ class Exchange:
             self._source.readable.remove(self._resume)
 
 
-def _unsendable(request: ClientRequest, error: ProtocolError) -> HttpError:
+def _unsendable(request: ClientRequest, error: ProtocolError) -> OSError:
     """What is wrong with a request that the writer refuses."""
-    code = error_code_of(error)
-    if isinstance(error, BodyLengthError):
-        pass
-    elif not is_token_text(request.method):
-        code = ErrorCode.HttpRequestMethodInvalid
-    elif _VISIBLE(request.path) is None:
-        code = ErrorCode.HttpRequestUriInvalid
-    return HttpError(code, str(error))
+    if not isinstance(error, BodyLengthError):
+        if not is_token_text(request.method):
+            return InvalidMethod(str(error))
+        if _VISIBLE(request.path) is None:
+            return InvalidTarget(str(error))
+    return ProtocolFailure(error)

@@ -11,9 +11,10 @@ import asyncio
 
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
-from wasi_http.client.origin import Admit, Origin
+from wasi_http.client.errors import ConnectionClosed, TooManyConnections
 from wasi_http.client.request import ConnectionQuota
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.net.authority import Origin
+from wasi_http.net.policy import AddressPolicy
 
 __all__ = ["Place", "Pool"]
 
@@ -23,7 +24,7 @@ class _Waiter:
 
     __slots__ = ("admit", "found")
 
-    def __init__(self, admit: Admit | None) -> None:
+    def __init__(self, admit: AddressPolicy | None) -> None:
         self.admit = admit
         self.found: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
 
@@ -61,7 +62,7 @@ class Pool:
         self.idle = 0
 
     def take(
-        self, origin: Origin, admit: Admit | None = None, guest: ConnectionQuota | None = None
+        self, origin: Origin, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
     ) -> Connection | None:
         """An idle connection that ``admit`` lets a request have, of those the one that was used last."""
         place = self._places.get(origin.key)
@@ -80,12 +81,12 @@ class Pool:
         return None
 
     async def acquire(
-        self, origin: Origin, deadline: float, admit: Admit | None = None, guest: ConnectionQuota | None = None
+        self, origin: Origin, deadline: float, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
     ) -> Connection | Place:
         """An idle connection, or a place for a new one, as soon as the limits and shares allow it.
 
-        A place is given back with `vacate` or filled with `occupy`. Raises HttpError with connection-limit-reached at
-        the deadline (in the loop's time).
+        A place is given back with `vacate` or filled with `occupy`. Raises TooManyConnections at the
+        deadline (in the loop's time).
         """
         connection = self.take(origin, admit, guest)
         if connection is not None:
@@ -110,7 +111,7 @@ class Pool:
                 else:
                     self.release(served)
             if isinstance(error, TimeoutError):
-                raise HttpError(ErrorCode.ConnectionLimitReached, f"no connection to {origin} became free") from error
+                raise TooManyConnections(f"no connection to {origin} became free") from error
             raise
         finally:
             self._dequeue(place, guest, waiter)
@@ -277,7 +278,7 @@ class Pool:
         One that is still being made serves its request and is closed then.
         """
         self._closed = True
-        error = HttpError(ErrorCode.ConnectionTerminated, "the client was closed")
+        error = ConnectionClosed("the client was closed")
         for connection in tuple(self._connections):
             if connection.exchange is not None:
                 connection.exchange.fail(error, again=False)

@@ -12,9 +12,9 @@ from typing import Final
 import httpx2
 
 from wasi_http.client import ClientRequest, OutgoingRequestConfig
-from wasi_http.client.origin import Origin
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.message import Body, Response
+from wasi_http.net.authority import InvalidAuthority, Origin
 
 __all__ = ["HttpxTarget"]
 
@@ -44,7 +44,10 @@ class HttpxTarget:
 
     async def __call__(self, request: ClientRequest, config: OutgoingRequestConfig | None = None) -> Response:
         """The response, as soon as its head is there. Raises HttpError."""
-        Origin.parse(request.authority, request.scheme == "https")  # nothing but a host and a port
+        try:
+            Origin.parse(request.authority, request.scheme == "https")  # nothing but a host and a port
+        except InvalidAuthority as error:
+            raise HttpError.of(error) from error
         timeouts = config if config is not None else OutgoingRequestConfig()
         extensions: dict[str, object] = {
             "timeout": {

@@ -1,83 +1,21 @@
-"""Where guests may send requests: rules for hosts, ports, schemes and networks, and the check of what is connected to.
-
-A request passes twice. Its target, the authority that the guest wrote, must be named by a rule; then the very address
-that is connected to must be one that the rules let it have. Names say nothing about addresses: whoever owns a name
-can let it lead into the operator's network, today or with the next answer (DNS rebinding). So
-
-- a request to a name needs a rule for that name (or ``all``);
-- a request to an address needs a rule for that address or its network (or ``all``, if the address is public);
-- an address that is not public needs, in both cases, a rule for it or its network, whatever rule the name has.
-  The one exception: rules for ``localhost`` and names below it let them lead to loopback addresses.
-"""
+"""Where guests may send requests: the rules of `net.policy`, put before the client of the hook ``send_request``."""
 
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
-from wasi_http.client import Admit, Client, ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
-from wasi_http.client.origin import Address, Origin, canonical_host, is_numeric
+from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.send import default_send_request
+from wasi_http.net.authority import Address, InvalidAuthority, Origin
+from wasi_http.net.policy import AddressPolicy, Denied, EgressRule, policy_of
 
-__all__ = ["Egress", "EgressDenied", "EgressRule", "is_public"]
+__all__ = ["Egress", "EgressDenied"]
 
-Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-# Not from `ipaddress`: what is_global and the like answer depends on the version of Python.
-_IPV4_SPECIAL: Final = [
-    ipaddress.IPv4Network(network)
-    for network in (
-        "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for loopback
-        "10.0.0.0/8",
-        "100.64.0.0/10",  # shared by carriers
-        "127.0.0.0/8",
-        "168.63.129.16/32",  # the platform of Azure's machines, though the address is public
-        "169.254.0.0/16",  # link-local: metadata of cloud machines
-        "172.16.0.0/12",
-        "192.0.0.0/24",
-        "192.0.2.0/24",  # documentation, as 198.51.100.0/24 and 203.0.113.0/24
-        "192.88.99.0/24",  # relays of 6to4
-        "192.168.0.0/16",
-        "198.18.0.0/15",  # benchmarks
-        "198.51.100.0/24",
-        "203.0.113.0/24",
-        "224.0.0.0/4",
-        "240.0.0.0/4",  # reserved, and broadcast
-    )
-]
-# All else in IPv6 is local, reserved, or leads to an IPv4 address (mapped, compatible, NAT64).
-_IPV6_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
-_IPV6_SPECIAL: Final = [
-    ipaddress.IPv6Network(network)
-    for network in (
-        "2001::/23",  # protocols: Teredo, ORCHID, benchmarks
-        "2001:db8::/32",  # documentation, as 3fff::/20
-        "2002::/16",  # 6to4
-        "3fff::/20",
-    )
-]
 # How many targets are remembered with what they may connect to.
 _MAX_CHECKED: Final = 1024
-
-_LOOPBACK: Final = (ipaddress.IPv4Network("127.0.0.0/8"), ipaddress.IPv6Network("::1/128"))
-
-_RULE: Final = re.compile(
-    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]+)\]|(?P<host>[^\[\]:/]+))(?:/(?P<prefix>[0-9]{1,3}))?(?::(?P<port>[0-9]{1,5}))?"
-).fullmatch
-_BARE_IPV6: Final = re.compile(
-    r"(?P<ipv6>[0-9A-Fa-f.]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)(?:/(?P<prefix>[0-9]{1,3}))?"
-).fullmatch
-
-
-def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, and to nothing that is reached through it."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return not any(address in network for network in _IPV4_SPECIAL)
-    return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_SPECIAL)
 
 
 class EgressDenied(HttpError):
@@ -91,97 +29,6 @@ class EgressDenied(HttpError):
         return type(self), (self.code, str(self), self.rule)
 
 
-@dataclass(frozen=True, slots=True)
-class EgressRule:
-    """One rule; what is None does not matter to it. ``name`` and ``network`` exclude each other."""
-
-    name: str | None = None
-    #: Whether the names below ``name`` are meant, and not the name itself.
-    subdomains: bool = False
-    network: Network | None = None
-    port: int | None = None
-    scheme: str | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> EgressRule:
-        """Raises ValueError for what is no rule; see `Egress.parse`."""
-        before, separator, rest = text.rpartition("://")
-        scheme = before.lower() if separator else None
-        if scheme not in (None, "http", "https"):
-            raise _wrong(text, "the scheme is http or https")
-        found = _BARE_IPV6(rest) or _RULE(rest)
-        if found is None:
-            raise _wrong(text, _FORMS)
-        parts = found.groupdict()
-        port = int(parts["port"]) if parts.get("port") is not None else None
-        if port is not None and not 0 < port < 65536:
-            raise _wrong(text, "the port is 1 to 65535")
-        host, prefix = parts["ipv6"] or parts["host"], parts["prefix"]
-        if parts["ipv6"] or prefix is not None or _is_address(host):
-            network = _network(text, host, prefix)
-            if parts["ipv6"] and network.version == 4:
-                raise _wrong(text, "brackets are for IPv6")
-            return cls(network=network, port=port, scheme=scheme)
-        if host.lower() in ("all", "*"):
-            return cls(port=port, scheme=scheme)
-        try:
-            name, address = canonical_host(host.removeprefix("*."))
-        except HttpError:
-            numeric = "an IPv4 address is four decimal numbers, as in 127.0.0.1"
-            raise _wrong(text, numeric if is_numeric(host.removesuffix(".")) else _FORMS) from None
-        if address is not None:
-            raise _wrong(text, _FORMS)  # there is nothing below an address
-        return cls(name, host.startswith("*."), port=port, scheme=scheme)
-
-    def __str__(self) -> str:
-        """The rule as `parse` takes it."""
-        if self.network is not None:
-            address, prefix = str(self.network).split("/")
-            if self.network.version == 6 and self.port is not None:
-                address = f"[{address}]"
-            host = address if self.network.prefixlen == self.network.max_prefixlen else f"{address}/{prefix}"
-        else:
-            host = "all" if self.name is None else f"*.{self.name}" if self.subdomains else f"{self.name}"
-            if host == self.name == "all":
-                host = "all."
-        port = "" if self.port is None else f":{self.port}"
-        return f"{self.scheme}://{host}{port}" if self.scheme else f"{host}{port}"
-
-    @property
-    def anywhere(self) -> bool:
-        return self.name is None and self.network is None
-
-    def _names(self, name: str) -> bool:
-        if self.name is None:
-            return self.network is None
-        return name.endswith(f".{self.name}") if self.subdomains else name == self.name
-
-
-_FORMS: Final = "write all, HOST, HOST:PORT, *.DOMAIN, an address or a network, as in [::1]:8080 or 10.0.0.0/8"
-
-
-def _wrong(text: str, reason: str) -> ValueError:
-    return ValueError(f"{text!r} is no egress rule: {reason}")
-
-
-def _network(text: str, host: str, prefix: str | None) -> Network:
-    try:
-        network = ipaddress.ip_network(host if prefix is None else f"{host}/{prefix}", strict=False)
-    except ValueError:
-        raise _wrong(text, f"{host if prefix is None else f'{host}/{prefix}'} is no address or network") from None
-    if prefix is not None and network.network_address != ipaddress.ip_address(host):
-        raise _wrong(text, f"the network of this address is {network}")
-    return network
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
-
-
 class Egress:
     """A policy. It may be shared and pickled. Without rules nothing gets out."""
 
@@ -189,16 +36,11 @@ class Egress:
 
     def __init__(self, rules: Iterable[EgressRule] = ()) -> None:
         self.rules = tuple(rules)
-        self._checked: dict[tuple[str, bool], Admit] = {}
+        self._checked: dict[tuple[str, bool], AddressPolicy] = {}
 
     @classmethod
     def parse(cls, *texts: str) -> Egress:
-        """A policy of rules as text. Raises ValueError that names the first that is none.
-
-        ``all``; ``HOST``; ``*.DOMAIN`` for all names below a domain; an IPv4 or IPv6 address or network
-        (``10.0.0.0/8``, ``fd00::/8``); each with ``:PORT`` behind it (IPv6 in brackets then: ``[::1]:8080``,
-        ``[fd00::]/8:443``) and ``http://`` or ``https://`` before it. A rule without port is for all ports.
-        """
+        """A policy of rules as text, see `EgressRule.parse`. Raises ValueError that names the first that is none."""
         return cls(map(EgressRule.parse, texts))
 
     def __repr__(self) -> str:
@@ -213,7 +55,7 @@ class Egress:
     def __hash__(self) -> int:
         return hash(self.rules)
 
-    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> Admit:
+    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> AddressPolicy:
         """Whether a request may be sent: raises EgressDenied, or gives the check of what it may connect to.
 
         Whoever sends the request has to call that check, which raises as well, with each address and port, and to
@@ -228,30 +70,21 @@ class Egress:
             self._checked[key] = admit
         return admit
 
-    def _check(self, authority: str, use_tls: bool) -> Admit:
+    def _check(self, authority: str, use_tls: bool) -> AddressPolicy:
         try:
             target = Origin.parse(authority, use_tls)
-        except HttpError:
+            policy = policy_of(self.rules, target)
+        except InvalidAuthority:
             raise _denied(ErrorCode.HttpRequestDenied, authority, ": it names no host", None) from None
-        rules = [
-            rule for rule in self.rules if rule.port in (None, target.port) and rule.scheme in (None, target.scheme)
-        ]
-        networks = [rule.network for rule in rules if rule.network is not None]
-        anywhere = any(rule.anywhere for rule in rules)
-        if target.address is None:
-            named = [rule for rule in rules if rule._names(target.host)]
-            if not named:
-                raise _denied(ErrorCode.HttpRequestDenied, authority, "", _rule(target))
-            if _is_localhost(target.host) and any(rule.name is not None for rule in named):
-                networks.extend(_LOOPBACK)
-        elif not anywhere and not any(target.address in network for network in networks):
-            raise _denied(ErrorCode.HttpRequestDenied, authority, "", _rule(target))
+        except Denied as denied:
+            raise _denied(ErrorCode.HttpRequestDenied, authority, "", denied.rule) from None
 
         def admit(address: Address, port: int) -> None:
-            if port != target.port or target.address not in (None, address):
-                raise _prohibited(authority, target, address)
-            if not is_public(address) and not any(address in network for network in networks):
-                raise _prohibited(authority, target, address)
+            try:
+                policy(address, port)
+            except Denied as denied:
+                why = f", as it leads to {address}" if target.address is None else ""
+                raise _denied(ErrorCode.DestinationIpProhibited, authority, why, denied.rule) from None
 
         return admit
 
@@ -271,26 +104,3 @@ class Egress:
 def _denied(code: ErrorCode, authority: str, why: str, rule: str | None) -> EgressDenied:
     shown = authority if len(authority) <= 300 else f"{authority[:300]}…"
     return EgressDenied(code, f"a guest's request to {shown!r} was denied{why}", rule)
-
-
-def _prohibited(authority: str, target: Origin, address: Address) -> EgressDenied:
-    name = target.host if target.address is None else ""
-    # A name for loopback often has two addresses, of which a server listens on one.
-    local = _is_localhost(name) and any(address in network for network in _LOOPBACK)
-    rule = _rule(target) if local else _rule(target, address)
-    why = f", as it leads to {address}" if name else ""
-    return _denied(ErrorCode.DestinationIpProhibited, authority, why, rule)
-
-
-def _rule(target: Origin, address: Address | None = None) -> str:
-    """A rule for the target, or for an address in its place; with the port, unless it is that of the scheme."""
-    address = address or target.address
-    port = None if target.port == (443 if target.tls else 80) else target.port
-    if address is None:
-        return str(EgressRule(target.host, port=port))
-    return str(EgressRule(network=ipaddress.ip_network(address), port=port))
-
-
-def _is_localhost(name: str) -> bool:
-    """RFC 6761, section 6.3."""
-    return name == "localhost" or name.endswith(".localhost")

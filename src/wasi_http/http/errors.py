@@ -10,9 +10,11 @@ import ssl
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
+from wasi_http.client import errors
 from wasi_http.component import Err, Ok, Variant, case, u8, u16, u32, u64
 from wasi_http.engine.errors import excerpt
 from wasi_http.http1.errors import BodyLengthError, LocalProtocolError, Reason, RemoteProtocolError
+from wasi_http.net.authority import InvalidAuthority, InvalidHost
 
 __all__ = [
     "ERROR_CODES",
@@ -205,6 +207,21 @@ ERROR_CODES: Final[dict[Reason | _Lookup | int | type[BaseException], ErrorCode]
     errno.ENFILE: ErrorCode.ConnectionLimitReached,
     ssl.SSLCertVerificationError: ErrorCode.TlsCertificateError,
     ssl.SSLError: ErrorCode.TlsProtocolError,
+    errors.InvalidMethod: ErrorCode.HttpRequestMethodInvalid,
+    errors.InvalidTarget: ErrorCode.HttpRequestUriInvalid,
+    errors.InvalidName: _dns_error("invalid host name"),
+    InvalidHost: _dns_error("invalid host name"),
+    InvalidAuthority: ErrorCode.HttpRequestUriInvalid,
+    errors.LookupTimeout: ErrorCode.DnsTimeout,
+    errors.TooManyConnections: ErrorCode.ConnectionLimitReached,
+    errors.ReadTimeout: ErrorCode.ConnectionReadTimeout,
+    errors.WriteTimeout: ErrorCode.ConnectionWriteTimeout,
+    errors.ResponseTimeout: ErrorCode.HttpResponseTimeout,
+    errors.ConnectionClosed: ErrorCode.ConnectionTerminated,
+    errors.IncompleteResponse: ErrorCode.HttpResponseIncomplete,
+    errors.ProxyDenied: ErrorCode.HttpRequestDenied,
+    errors.ProxyFailed: ErrorCode.DestinationUnavailable,
+    errors.ConfigurationError: ErrorCode.ConfigurationError,
     LocalProtocolError: ErrorCode.HttpProtocolError,
     EOFError: ErrorCode.HttpResponseIncomplete,
     TimeoutError: ErrorCode.ConnectionTimeout,
@@ -220,6 +237,8 @@ def error_code_of(error: BaseException) -> ErrorCode:
     match error:
         case HttpError():
             return error.code
+        case errors.ProtocolFailure():
+            return error_code_of(error.cause)
         case BodyLengthError():
             return ErrorCode.HttpRequestBodySize(error.actual)
         case RemoteProtocolError():

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig, default_send_request
+from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.http.errors import ErrorCode
 from wasi_http.http.message import Request, Response
+from wasi_http.http.send import default_send_request
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
 from wasi_http.wasi.context import WasiCtx
 

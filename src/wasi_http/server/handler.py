@@ -6,12 +6,13 @@ import asyncio
 import itertools
 from typing import Any, Final, Protocol
 
-from wasi_http.client import Client, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.engine import Engine, Store
 from wasi_http.engine.errors import visible
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import EgressDenied
+from wasi_http.http.send import Client
 from wasi_http.http.view import WasiHttpView
 from wasi_http.http1.request import RequestHead
 from wasi_http.server.access import AccessLog

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from wasi_http.client.origin import Origin
-from wasi_http.client.proxy import Proxies, Proxy
+from wasi_http.client.proxies import Proxies, Proxy
+from wasi_http.net.authority import Origin
 
 HTTP, HTTPS, ALL = Proxy("h", 1), Proxy("s", 2), Proxy("a", 3)
 

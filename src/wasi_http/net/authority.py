@@ -1,4 +1,4 @@
-"""Origins: where a request goes, in the one form that policies, pools and certificates compare.
+"""Authorities: where something goes, in the one form that policies, pools and certificates compare.
 
 A name can be written in many ways: in capitals, with a dot at its end, in Unicode. Whatever compares hosts compares
 what `Origin.parse` made of them. What parsers disagree about leads nowhere: IPv4 addresses in octal, in hexadecimal, as
@@ -9,22 +9,24 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable
 from typing import Final
 
-from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError
-
-__all__ = ["Address", "Admit", "Origin", "canonical_host", "is_numeric"]
+__all__ = ["Address", "InvalidAuthority", "InvalidHost", "Origin", "canonical_host", "is_numeric", "join"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
-#: A policy: it raises `HttpError` to forbid connections to an address and port.
-Admit = Callable[[Address, int], None]
 
 _AUTHORITY: Final = re.compile(r"(?:\[([^\[\]]*)\]|([^\[\]:@/?#\\\s]+))(?::([0-9]{1,5}))?").fullmatch
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"(?!.{{254}})(?:{_LABEL}\.)*{_LABEL}").fullmatch
 _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+").fullmatch
+
+
+class InvalidAuthority(ValueError):
+    """A text is not an authority."""
+
+
+class InvalidHost(InvalidAuthority):
+    """A text is neither a host name nor an IPv4 address."""
 
 
 class Origin:
@@ -41,8 +43,8 @@ class Origin:
 
     @classmethod
     def parse(cls, authority: str, tls: bool) -> Origin:
-        """Of ``host[:port]``. Raises HttpError: HTTP-request-URI-invalid, or DNS-error for an impossible name."""
-        # No longer than any name is, brackets and port included; on the wire other alphabets are punycode
+        """Of ``host[:port]``. Raises InvalidAuthority, InvalidHost for an impossible name."""
+        # No longer than any name is, brackets and port included; in messages other alphabets are punycode
         # (RFC 3986, section 3.2.2).
         found = _AUTHORITY(authority) if len(authority) <= 300 and authority.isascii() else None
         authority = authority[:300]
@@ -50,13 +52,13 @@ class Origin:
         if found is not None and found[3]:
             port = int(found[3])
         if found is None or port > 65535:
-            raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{authority!r} is no host[:port]")
+            raise InvalidAuthority(f"{authority!r} is not host[:port]")
         if found[1] is not None:
             try:
                 # Zones are this machine's business: a guest has no use for them.
                 address: Address | None = ipaddress.IPv6Address(found[1] if "%" not in found[1] else "")
             except ValueError:
-                raise HttpError(ErrorCode.HttpRequestUriInvalid, f"{authority!r} has no IPv6 address") from None
+                raise InvalidAuthority(f"{authority!r} has no IPv6 address") from None
             host = str(address)
         else:
             host, address = canonical_host(found[2])
@@ -68,13 +70,18 @@ class Origin:
 
     def __str__(self) -> str:
         """``host:port``"""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return join(self.host, self.port)
+
+
+def join(host: str, port: int) -> str:
+    """``host:port``, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def canonical_host(text: str) -> tuple[str, Address | None]:
     """A name in lower-case ASCII without a dot at its end, or an IPv4 address as text and as an address.
 
-    Raises HttpError with DNS-error for what is neither.
+    Raises InvalidHost for what is neither.
     """
     if is_numeric(text):
         try:
@@ -98,5 +105,5 @@ def is_numeric(host: str) -> bool:
     return _NUMBER(host.rpartition(".")[2]) is not None
 
 
-def _invalid(text: str) -> HttpError:
-    return HttpError(ErrorCode.DnsError(DnsErrorPayload("invalid host name", None)), f"{text!r} is no host name")
+def _invalid(text: str) -> InvalidHost:
+    return InvalidHost(f"{text!r} is not a host name")

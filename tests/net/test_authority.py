@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasi_http.client.origin import Origin, canonical_host
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import DnsErrorPayload, ErrorCode, error_code_of
+from wasi_http.net.authority import InvalidAuthority, InvalidHost, Origin, canonical_host
 
 INVALID = "invalid host name"
 
@@ -73,9 +73,10 @@ def test_origins(authority: str, tls: bool, host: str, port: int, is_address: bo
     ],
 )
 def test_no_authority(authority: str) -> None:
-    with pytest.raises(HttpError) as raised:
+    with pytest.raises(InvalidAuthority) as raised:
         Origin.parse(authority, False)
-    assert raised.value.code is ErrorCode.HttpRequestUriInvalid
+    assert not isinstance(raised.value, InvalidHost)
+    assert error_code_of(raised.value) is ErrorCode.HttpRequestUriInvalid
 
 
 @pytest.mark.parametrize(
@@ -112,17 +113,16 @@ def test_no_authority(authority: str) -> None:
     ],
 )
 def test_impossible_names(authority: str) -> None:
-    with pytest.raises(HttpError) as raised:
+    with pytest.raises(InvalidHost) as raised:
         Origin.parse(authority, False)
-    assert isinstance(raised.value.code, ErrorCode.DnsError)
-    assert raised.value.code.value.rcode == INVALID
+    assert error_code_of(raised.value) == ErrorCode.DnsError(DnsErrorPayload(INVALID, None))
 
 
 @given(st.text(max_size=40))
 def test_any_text_has_one_form_or_none(text: str) -> None:
     try:
         host, address = canonical_host(text)
-    except HttpError:
+    except InvalidHost:
         return
     assert host.isascii()
     assert host == host.lower()
@@ -147,5 +147,5 @@ def test_hosts_that_people_write(text: str, host: str) -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["{0}", "0x{0:x}", "0{0:o}"]))
 def test_a_number_is_no_host(number: int, form: str) -> None:
     assert canonical_host(str(ipaddress.IPv4Address(number)))[1] == ipaddress.IPv4Address(number)
-    with pytest.raises(HttpError):
+    with pytest.raises(InvalidHost):
         canonical_host(form.format(number))

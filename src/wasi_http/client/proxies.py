@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from wasi_http.client.origin import Origin, canonical_host
-from wasi_http.http.errors import HttpError
+from wasi_http.net.authority import InvalidHost, Origin, canonical_host, join
 
 __all__ = ["Proxies", "Proxy"]
 
@@ -36,8 +35,8 @@ class Proxy:
 
     @property
     def origin(self) -> Origin:
-        """Where the proxy is; raises HttpError."""
-        return Origin.parse(f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}", False)
+        """Where the proxy is; raises InvalidAuthority."""
+        return Origin.parse(join(self.host, self.port), False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +89,6 @@ def _excludes(entry: str, origin: Origin) -> bool:
         return False
     try:
         name, _ = canonical_host(name.removeprefix("*").removeprefix("."))
-    except HttpError:
+    except InvalidHost:
         return False
     return origin.host == name or (origin.address is None and origin.host.endswith(f".{name}"))

@@ -1,0 +1,15 @@
+"""Names and addresses: authorities, what may be connected to, and sockets. Nothing here knows of HTTP or WASI."""
+
+from wasi_http.net.authority import Address, InvalidAuthority, InvalidHost, Origin, canonical_host
+from wasi_http.net.policy import AddressPolicy, EgressRule, is_public
+
+__all__ = [
+    "Address",
+    "AddressPolicy",
+    "EgressRule",
+    "InvalidAuthority",
+    "InvalidHost",
+    "Origin",
+    "canonical_host",
+    "is_public",
+]
