@@ -3,7 +3,10 @@ from wasi_http.component.abi.signature cimport Context, Signature
 from wasi_http.component.handles cimport HandleTable
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.assembly cimport Assembly
-from wasi_http.engine.store cimport Fiber, Func, HostFunc, Store
+from wasi_http.engine.fiber cimport Fiber
+from wasi_http.engine.func cimport Func
+from wasi_http.engine.host cimport HostFunc
+from wasi_http.engine.store cimport Store
 
 
 cdef class Lifted

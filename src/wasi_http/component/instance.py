@@ -11,7 +11,10 @@ from cython.cimports.wasi_http.component.abi.signature import Context, Signature
 from cython.cimports.wasi_http.component.handles import HandleTable
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.assembly import Assembly
-from cython.cimports.wasi_http.engine.store import Fiber, Func, HostFunc, Store
+from cython.cimports.wasi_http.engine.fiber import Fiber
+from cython.cimports.wasi_http.engine.func import Func
+from cython.cimports.wasi_http.engine.host import HostFunc
+from cython.cimports.wasi_http.engine.store import Store
 
 from wasi_http.component.handles import Resource, ResourceTable
 from wasi_http.component.model.types import ResourceType
@@ -38,8 +41,8 @@ class State:
         if cx is None or cx.memory is None:
             memory, realloc, encoding = self.specs[index]
             cx = Context(
-                store.items[memory] if memory >= 0 else None,
-                store.items[realloc] if realloc >= 0 else None,
+                store.captured[memory] if memory >= 0 else None,
+                store.captured[realloc] if realloc >= 0 else None,
                 self.handles,
                 encoding,
             )
@@ -157,7 +160,7 @@ class Dropper(HostFunc):
         elif self.destructor >= 0:
             raw[0].i32 = rep
             state = rep = None
-            cython.cast(Func, store.items[self.destructor]).call_raw(raw, 1)
+            cython.cast(Func, store.captured[self.destructor]).call_raw(raw, 1)
         return 0
 
 
@@ -182,7 +185,7 @@ class Destructor:
         store: Store = cython.cast(Store, self.function.store)
         if store.executing:
             raw[0].i32 = rep
-            store.call_pinned(self.function, raw, 1)
+            self.function.call_pinned(raw, 1)
             return None
         if store.spent:
             return None
@@ -245,14 +248,14 @@ class Entry(HostFunc):
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         values: C.wasmtime_val_raw_t[16]
         core: cython.int = _pass(store, values)
-        cython.cast(Func, store.items[core]).call_raw(values, 16)
+        cython.cast(Func, store.captured[core]).call_raw(values, 16)
         flat: C.wasmtime_val_raw_t = values[0]
         post_return: cython.int = _return(store, values)
         if post_return >= 0:
             values[0] = flat
             _state(store).handles.may_leave = False
             try:
-                cython.cast(Func, store.items[post_return]).call_raw(values, 1)
+                cython.cast(Func, store.captured[post_return]).call_raw(values, 1)
             finally:
                 _state(store).handles.may_leave = True
         return 0
@@ -329,14 +332,14 @@ class Lifted:
             passage.function = self
             passage.arguments = arguments
             call.passage = state.passage = passage
-            fiber.start(store.items[self.entry], 0, 0)
+            fiber.start(store.captured[self.entry], 0, 0)
             return call
         self.signature.lower_params(state.context(store, self.context), raw, arguments)
         kinds: list = self.kinds
         for i in range(len(kinds)):
             fiber.arguments[i].kind = kinds[i]
             fiber.arguments[i].of.i64 = raw[i].i64
-        fiber.start(store.items[self.core], len(kinds), self.results)
+        fiber.start(store.captured[self.core], len(kinds), self.results)
         return call
 
     async def __call__(self, store: Store, *arguments: Any) -> Any:
@@ -436,5 +439,5 @@ class Prepared:
         self.assembly.run(store)
         if self.resources:
             for resource, position in self.resources:
-                destructor = Destructor(store.items[position]) if position >= 0 else None
+                destructor = Destructor(store.captured[position]) if position >= 0 else None
                 state.handles.define(resource, destructor)

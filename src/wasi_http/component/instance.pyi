@@ -4,7 +4,8 @@ from typing import Any
 from wasi_http.component.abi.signature import Signature
 from wasi_http.component.model.types import ResourceType
 from wasi_http.engine.assembly import Assembly
-from wasi_http.engine.store import HostFunc, Store
+from wasi_http.engine.host import HostFunc
+from wasi_http.engine.store import Store
 
 class Lowered(HostFunc):
     def __init__(

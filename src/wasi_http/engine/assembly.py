@@ -15,9 +15,13 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.libc.stdlib import calloc, free
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
+from cython.cimports.wasi_http.engine.func import Func
+from cython.cimports.wasi_http.engine.host import HostFunc, host_callback
 from cython.cimports.wasi_http.engine.library import lib, take_message
+from cython.cimports.wasi_http.engine.memory import Memory
 from cython.cimports.wasi_http.engine.module import Module
-from cython.cimports.wasi_http.engine.store import Func, HostFunc, Memory, Store, host_callback, raise_wasm
+from cython.cimports.wasi_http.engine.store import Store
+from cython.cimports.wasi_http.engine.traps import raise_wasm
 
 from wasi_http.engine.errors import InvalidModule, Trap, UnsupportedWasmtime
 from wasi_http.engine.module import C_KINDS
@@ -181,7 +185,7 @@ class Assembly:
                 cython.pointer(C.wasmtime_extern_t), calloc(self.widest, cython.sizeof(C.wasmtime_extern_t))
             )
         store.assembly = self
-        store.items = [None] * (self.item_count + (self.entry >= 0))
+        store.captured = [None] * (self.item_count + (self.entry >= 0))
         lib.wasmtime_context_set_epoch_deadline(store.context, store.engine.start_ticks)
         try:
             self.instantiate_in(store, externs, passed)
@@ -245,12 +249,12 @@ class Assembly:
                     context, cython.address(instance), take.name, take.length, cython.address(externs[take.slot])
                 )
             for i in range(self.want_starts[step], self.want_starts[step + 1]):
-                store.items[self.wants[2 * i + 1]] = _item(store, cython.address(externs[self.wants[2 * i]]))
+                store.captured[self.wants[2 * i + 1]] = _item(store, cython.address(externs[self.wants[2 * i]]))
         if self.entry >= 0:
             self.fetch(context, self.steps, externs)
-            store.items[self.item_count] = _item(store, cython.address(externs[self.entry]))
+            store.captured[self.item_count] = _item(store, cython.address(externs[self.entry]))
         if self.start >= 0:
-            cython.cast(Func, store.items[self.start]).call_raw(nothing, 1)
+            cython.cast(Func, store.captured[self.start]).call_raw(nothing, 1)
         return 0
 
     @cython.cfunc

@@ -1,8 +1,9 @@
 from collections.abc import Sequence
 
 from wasi_http.engine.engine import Engine
+from wasi_http.engine.host import HostFunc
 from wasi_http.engine.module import Module
-from wasi_http.engine.store import HostFunc, Store
+from wasi_http.engine.store import Store
 
 class Assembly:
     engine: Engine

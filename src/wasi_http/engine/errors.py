@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 __all__ = [
+    "CLOSED",
+    "EXHAUSTED",
     "MAX_EXCERPT",
     "MAX_FRAMES",
     "MAX_FRAME_NAME",
+    "SPENT",
     "CompileError",
+    "GuestCancelled",
     "InvalidModule",
     "Trap",
     "UnsupportedWasmtime",
@@ -14,6 +18,11 @@ __all__ = [
     "expect",
     "visible",
 ]
+
+#: What is said of a store in several places.
+CLOSED = "the store is closed"
+SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
+EXHAUSTED = "call stack exhausted"
 
 MAX_EXCERPT = 1000
 """Characters of foreign text in a message: names and types of a component, what wasmtime says of a module."""
@@ -65,6 +74,10 @@ class Trap(Exception):
 
     def __str__(self) -> str:
         return f"{self.message}\nguest backtrace:\n{self.backtrace}" if self.backtrace else self.message
+
+
+class GuestCancelled(BaseException):
+    """Raised inside a host function when the guest's call was dropped while the function waited."""
 
 
 class InvalidModule(ValueError):

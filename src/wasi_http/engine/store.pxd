@@ -1,5 +1,5 @@
 # cython: language_level=3
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t
 
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.engine cimport Clock, Engine
@@ -31,7 +31,9 @@ cdef struct Departure:
     Departure* next
 
 
-cdef class Func
+cdef class Captured:
+    cdef void disown(self) noexcept
+    cdef size_t size(self) noexcept
 
 
 cdef class Recheck:
@@ -48,11 +50,11 @@ cdef class Store:
     cdef public int spun                   # time slices in a row that the guest has ended without a call of the host
     cdef public object instance            # what the floor above keeps for the guests of this store
     cdef object assembly                   # keeps the host functions' environments alive
-    cdef list items                        # Memory and Func objects that the assembly was asked for
+    cdef list captured                     # Memory and Func objects that the assembly was asked for
     cdef object failure                    # the exception of a host function, on its way to whoever awaits the call
     cdef object waiter                     # the task that awaits it
     cdef object pending                    # the awaitable that the suspended guest waits for
-    cdef object answer                     # its value, or with `answered_error` the exception that it raised
+    cdef object answer                     # its value, or with `answer_is_error` the exception that it raised
     cdef bint answer_is_error
     cdef bint resumed
     cdef bint on_fiber
@@ -70,7 +72,6 @@ cdef class Store:
     cdef object suspend(self)
     cdef bint look(self) except -1
     cdef int discard_pending(self) except -1
-    cdef int call_pinned(self, Func function, C.wasmtime_val_raw_t* raw, size_t n) except -1
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
     cdef void desert(self) noexcept
@@ -78,52 +79,9 @@ cdef class Store:
     cdef bint is_large(self) noexcept
     cdef size_t largest(self) noexcept
     cdef int enable_fibers(self) except -1
+    cdef void mark_stack(self) noexcept
     cdef size_t stack_left(self) noexcept
 
 
-cdef class HostFunc:
-    cdef readonly str name
-    cdef readonly object type
-
-    cdef int call(self, Store store, C.wasmtime_val_raw_t* raw) except -1
-
-
-cdef class CoreFunc(HostFunc):
-    cdef object function
-    cdef tuple kinds
-    cdef str result
-
-
-cdef class Memory:
-    cdef C.wasmtime_context_t* context     # of the store, which owns this object; NULL once the store is closed
-    cdef C.wasmtime_memory_t memory
-
-    cdef uint8_t* span(self, uint64_t pointer, uint64_t length) except NULL
-
-
-cdef class Func:
-    cdef void* store                       # borrowed: the store owns this object; NULL once the store is closed
-    cdef C.wasmtime_func_t function
-
-    cdef int call_raw(self, C.wasmtime_val_raw_t* args_and_results, size_t n) except -1
-
-
-cdef class Fiber:
-    cdef readonly Store store
-    cdef C.wasm_trap_t* trap
-    cdef C.wasmtime_error_t* error
-    cdef C.wasmtime_val_t arguments[16]
-    cdef C.wasmtime_val_t results[1]
-    cdef readonly bint done
-    cdef bint begun
-    cdef int64_t used                      # slices of the clock
-    cdef tuple result_kinds
-
-    cdef int start(self, Func function, size_t params, size_t results) except -1
-    cdef bint step(self) except -1
-
-
-cdef C.wasm_trap_t* host_callback(
-    void* environment, C.wasmtime_caller_t* caller, C.wasmtime_val_raw_t* raw, size_t count
-) noexcept with gil
-cdef int raise_wasm(Store store, C.wasm_trap_t* trap, C.wasmtime_error_t* error) except -1
+cdef void* swap_running(void* store) noexcept
+cdef _disown(list items)

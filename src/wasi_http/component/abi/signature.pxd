@@ -3,7 +3,8 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from wasi_http.component.handles cimport HandleTable
 from wasi_http.engine.libwasmtime cimport wasmtime_val_raw_t
-from wasi_http.engine.store cimport Func, Memory
+from wasi_http.engine.func cimport Func
+from wasi_http.engine.memory cimport Memory
 
 
 cdef enum Encoding:

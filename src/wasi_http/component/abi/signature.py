@@ -54,8 +54,10 @@ from cython.cimports.libc.stdint import (
 )
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.wasi_http.component.handles import GuestResource, HandleTable
+from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
-from cython.cimports.wasi_http.engine.store import Func, Memory, Store
+from cython.cimports.wasi_http.engine.memory import Memory
+from cython.cimports.wasi_http.engine.store import Store
 
 from wasi_http.component.abi.layout import (
     MAX_FLAT_PARAMS,
@@ -146,8 +148,8 @@ class Context:
     def of(store: Store, memory: int, realloc: int, handles: HandleTable, encoding: int) -> Context:
         """The context of a store whose ``memory``-th and ``realloc``-th items they are; -1 stands for none."""
         return Context(
-            store.items[memory] if memory >= 0 else None,
-            store.items[realloc] if realloc >= 0 else None,
+            store.captured[memory] if memory >= 0 else None,
+            store.captured[realloc] if realloc >= 0 else None,
             handles,
             encoding,
         )

@@ -5,8 +5,10 @@ from typing import Final
 
 from wasi_http.component.handles import HandleTable
 from wasi_http.component.model.types import FuncType, ValType
+from wasi_http.engine.func import Func
+from wasi_http.engine.memory import Memory
 from wasi_http.engine.module import CoreType
-from wasi_http.engine.store import Func, Memory, Store
+from wasi_http.engine.store import Store
 
 __all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "Context", "Signature", "codec_of"]
 

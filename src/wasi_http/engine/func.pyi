@@ -1,0 +1,3 @@
+from wasi_http.engine.store import Captured
+
+class Func(Captured): ...

@@ -1,0 +1,85 @@
+"""Functions of the host."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import cython
+from cython.cimports.libc.stdint import int32_t, int64_t
+from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.library import lib
+from cython.cimports.wasi_http.engine.store import Store
+
+from wasi_http.engine.errors import Trap
+from wasi_http.engine.module import CoreType
+
+__all__ = ["CoreFunc", "HostFunc"]
+
+
+@cython.cclass
+class HostFunc:
+    """A function that guests call; subclasses implement ``call`` over raw values. ``type`` is its `CoreType`."""
+
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        raise Trap(f"the host function {self.name} is not implemented")
+
+
+@cython.cclass
+class CoreFunc(HostFunc):
+    """A host function over core values: ``function(store, *numbers)`` returns a number, None, or an awaitable of it."""
+
+    def __init__(self, name: str, type: CoreType, function: Callable[..., Any]) -> None:
+        if len(type.results) > 1:
+            raise ValueError("a host function has one result at most")
+        self.name = name
+        self.type = type
+        self.function = function
+        self.kinds = type.params
+        self.result = type.results[0] if type.results else ""
+
+    def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
+        i: cython.Py_ssize_t
+        arguments: list | None = [store]
+        for i in range(len(self.kinds)):
+            arguments.append(core_number(self.kinds[i], raw[i].i32, raw[i].i64, raw[i].f32, raw[i].f64))
+        answer = self.function(*arguments)
+        if isinstance(answer, Awaitable):
+            store.pending = answer
+            arguments = answer = None
+            answer = store.suspend()
+        if self.result == "i32":
+            raw[0].i32 = answer
+        elif self.result == "i64":
+            raw[0].i64 = answer
+        elif self.result == "f32":
+            raw[0].f32 = answer
+        elif self.result == "f64":
+            raw[0].f64 = answer
+        return 0
+
+
+def core_number(kind: str, i32: int32_t, i64: int64_t, f32: cython.float, f64: cython.double) -> object:
+    return i32 if kind == "i32" else i64 if kind == "i64" else f32 if kind == "f32" else f64
+
+
+def host_callback(
+    environment: cython.p_void,
+    caller: cython.pointer(C.wasmtime_caller_t),
+    raw: cython.pointer(C.wasmtime_val_raw_t),
+    count: cython.size_t,
+) -> cython.pointer(C.wasm_trap_t):
+    # Borrowed, as on a fiber's stack everything is while it is suspended.
+    store: cython.p_void = lib.wasmtime_context_get_data(lib.wasmtime_caller_context(caller))
+    if cython.cast(Store, store).stack_end == 0 and cython.cast(Store, store).future != cython.NULL:
+        # Called first, from a guest that may have used up its share.
+        cython.cast(Store, store).mark_stack()
+    cython.cast(Store, store).spun = 0
+    try:
+        cython.cast(HostFunc, environment).call(cython.cast(Store, store), raw)
+    except BaseException as failure:
+        # The first failure is the cause; later ones come from frames that are being unwound.
+        if cython.cast(Store, store).failure is None:
+            cython.cast(Store, store).failure = failure
+        return lib.wasmtime_trap_new(b"host", 4)
+    return cython.NULL

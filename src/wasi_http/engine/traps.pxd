@@ -1,0 +1,5 @@
+# cython: language_level=3
+from wasi_http.engine cimport libwasmtime as C
+from wasi_http.engine.store cimport Store
+
+cdef int raise_wasm(Store store, C.wasm_trap_t* trap, C.wasmtime_error_t* error) except -1
