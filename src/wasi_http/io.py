@@ -11,12 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import select
-import socket
-import struct
-import sys
-import termios
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -31,8 +25,9 @@ from wasi_http.http1.errors import RemoteProtocolError
 from wasi_http.http1.limits import Limits
 from wasi_http.http1.request import RequestHead, RequestParser
 from wasi_http.http1.writer import Framing, ResponseWriter, render_informational, render_response
+from wasi_http.net.sockets import RESET_INTERVAL, hung_up, in_flight, reset
 
-__all__ = ["MAX_UNREAD_BODY", "RequestHandler", "hung_up", "in_flight", "serve_connection"]
+__all__ = ["MAX_UNREAD_BODY", "RequestHandler", "serve_connection"]
 
 #: What answers the requests of a connection.
 RequestHandler = Callable[[Request], Awaitable[Response]]
@@ -51,36 +46,7 @@ _LOOK: Final = 1.0
 # How long, in seconds, a client that sent nonsense may take to read what is said about it.
 _LINGER: Final = 2.0
 
-# Tells that a client has closed its side, also while nothing is read. Not every system knows it.
-_HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
-
-# How often, in seconds, a connection that is to be reset is looked at until the client has what was sent before.
-_RESET_INTERVAL: Final = 0.02
-
-# SO_LINGER: on, for no time at all.
-_RESET: Final = struct.pack("ii", 1, 0)
-
 _DATES: Final = DateCache()
-
-
-def hung_up(transport: asyncio.BaseTransport) -> bool:
-    """Whether a connection from which nothing is read at the moment is closed, by the client or on this side."""
-    sock = transport.get_extra_info("socket")
-    # What a closed transport says differs between event loops.
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), _HANG_UP)
-    return bool(poll.poll(0))
-
-
-def in_flight(transport: asyncio.WriteTransport) -> int:
-    """How many bytes the client's system has not acknowledged; 0 where the system does not tell."""
-    try:
-        count = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
-    except OSError:
-        return 0
-    return int.from_bytes(count, sys.byteorder)
 
 
 async def serve_connection(
@@ -379,7 +345,7 @@ class _Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._idle_timeout):
                 while transport.get_write_buffer_size() or in_flight(transport):  # noqa: ASYNC110
-                    await asyncio.sleep(_RESET_INTERVAL)
+                    await asyncio.sleep(RESET_INTERVAL)
         self.reset()
 
     async def _drain(self) -> None:
@@ -418,11 +384,7 @@ class _Connection:
 
     def reset(self) -> None:
         """Ends the connection so that the client can tell that something is missing, whatever the framing."""
-        sock = self._writer.get_extra_info("socket")
-        if sock is not None:
-            with contextlib.suppress(OSError):
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._writer.transport.abort()
+        reset(self._writer.transport)
 
 
 def _plain(status: int) -> Response:

@@ -19,10 +19,11 @@ import enum
 import itertools
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any, Final, Protocol, cast
 
-__all__ = ["Secured", "TlsTransport", "unread"]
+from wasi_http.net.sockets import unread
+
+__all__ = ["Secured", "TlsTransport"]
 
 # How many bytes of plain text are read at once: a record has no more.
 _RECORD: Final = 16384
@@ -58,15 +59,6 @@ class Secured(Protocol):
     def pause_writing(self) -> None: ...
 
     def resume_writing(self) -> None: ...
-
-
-def unread(sock: socket.socket | None) -> Iterator[bytes]:
-    """What has arrived on a socket whose connection is lost. A failed write does not take it away."""
-    try:
-        while sock is not None and sock.fileno() >= 0 and (data := sock.recv(65536)):
-            yield data
-    except OSError:
-        pass  # that was all
 
 
 class TlsTransport(asyncio.Protocol):

@@ -22,9 +22,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import select
-import socket
-import struct
 from typing import Final, Protocol, cast
 
 from wasi_http.http.fields import Field
@@ -32,7 +29,7 @@ from wasi_http.http.types import Scheme
 from wasi_http.http1.errors import RemoteProtocolError
 from wasi_http.http1.request import RequestHead, RequestParser
 from wasi_http.http1.writer import render_response
-from wasi_http.io import in_flight
+from wasi_http.net.sockets import RESET_INTERVAL, in_flight, lost, reset
 from wasi_http.server.exchange import Exchange
 from wasi_http.server.handler import Handler
 from wasi_http.server.instances import Instances
@@ -47,23 +44,6 @@ _MAX_PENDING: Final = 64 * 1024
 # How many requests are handled before other connections get their turn. They are counted over all that arrives: a loop
 # may deliver megabytes in one turn, in many pieces.
 _MAX_BURST: Final = 32
-
-# SO_LINGER: on, for no time at all.
-_RESET: Final = struct.pack("ii", 1, 0)
-
-# How often, in seconds, a connection that is to be reset is looked at until the client has what was sent before.
-_RESET_INTERVAL: Final = 0.02
-
-
-def _lost(transport: asyncio.Transport) -> bool:
-    """Whether a connection from which nothing is read is gone: reset by the client, timed out, or closed here."""
-    sock = transport.get_extra_info("socket")
-    # What a closed transport says differs between event loops.
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), 0)
-    return bool(poll.poll(0))
 
 
 class Owner(Protocol):
@@ -448,7 +428,7 @@ class Connection(asyncio.Protocol):
         if transport is None or self.closed:
             return
         if transport.get_write_buffer_size() or in_flight(transport):
-            self.loop.call_later(_RESET_INTERVAL, self._reset_when_sent)
+            self.loop.call_later(RESET_INTERVAL, self._reset_when_sent)
         else:
             self.abort()
 
@@ -468,9 +448,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         self.closed = True
-        with contextlib.suppress(OSError):
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        self._transport.abort()
+        reset(self._transport)
 
     def shut_down(self) -> None:
         """Closes as soon as no request is being handled."""
@@ -535,7 +513,7 @@ class Connection(asyncio.Protocol):
             elif now - self.since > config.idle_timeout:
                 self.close()
         elif self._eof or not self._reading:
-            if _lost(transport):
+            if lost(transport):
                 self.abort()
         elif receiving is None or receiving.awaited:
             # The client is waiting for the server.

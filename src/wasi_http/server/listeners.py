@@ -7,6 +7,8 @@ import socket
 from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
+from wasi_http.net.authority import join
+
 __all__ = ["Address", "authority", "bind", "listen", "resolve"]
 
 # What a listener hands on to its connections, in seconds: a client that has vanished is noticed within a minute, and
@@ -115,4 +117,4 @@ def authority(listener: socket.socket) -> str:
 
 def _authority(host: str, port: int) -> str:
     # RFC 6874, section 2: the sign before a zone is escaped.
-    return f"[{host.replace('%', '%25')}]:{port}" if ":" in host else f"{host}:{port}"
+    return join(host.replace("%", "%25"), port)
