@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from wasi_http.component import ResourceTable, Variant, case
-from wasi_http.component.abi.signature import ENCODINGS, Context, codec_of
+from wasi_http.component.abi.signature import ENCODINGS, LiftLowerContext, codec_of
 from wasi_http.component.handles import HandleTable, Resource
 from wasi_http.component.model.types import (
     BorrowType,
@@ -142,7 +142,7 @@ class Guest:
         self.store = Store(engine)
         module = Module.compile(engine, wat_to_wasm(GUEST))
         Assembly(engine, [], [(module, [])], [(0, 0), (0, 1)]).instantiate(self.store)
-        self.cx = Context.of(self.store, 0, 1, self.handles, ENCODINGS[encoding])
+        self.cx = LiftLowerContext.of(self.store, 0, 1, self.handles, ENCODINGS[encoding])
         self.cx.limit = CONFIG.value_limit
 
     def put(self, data: bytes) -> int:

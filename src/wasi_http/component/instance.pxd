@@ -1,5 +1,5 @@
 # cython: language_level=3
-from wasi_http.component.abi.signature cimport Context, Signature
+from wasi_http.component.abi.signature cimport LiftLowerContext, Signature
 from wasi_http.component.handles cimport HandleTable
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.assembly cimport Assembly
@@ -12,20 +12,20 @@ from wasi_http.engine.store cimport Store
 cdef class Lifted
 
 
-cdef class Passage:
+cdef class Task:
     cdef Lifted function
     cdef tuple arguments
     cdef object result
     cdef object error
 
 
-cdef class State:
+cdef class ComponentInstance:
     cdef tuple specs                       # per context: positions of memory and realloc (or -1), and the encoding
     cdef list contexts
     cdef HandleTable handles
-    cdef Passage passage                   # of the call that the entry function carries out
+    cdef Task task                      # of the call that the entry function carries out
 
-    cdef Context context(self, Store store, int index)
+    cdef LiftLowerContext context(self, Store store, int index)
 
 
 cdef class Lowered(HostFunc):
@@ -37,7 +37,7 @@ cdef class Lowered(HostFunc):
     cdef int count                         # of the Python function's arguments
 
 
-cdef class Dropper(HostFunc):
+cdef class ResourceDrop(HostFunc):
     cdef object resource
     cdef int destructor
 
@@ -46,15 +46,15 @@ cdef class Destructor:
     cdef Func function
 
 
-cdef class Maker(HostFunc):
+cdef class ResourceNew(HostFunc):
     cdef object resource
 
 
-cdef class Representer(HostFunc):
+cdef class ResourceRep(HostFunc):
     cdef object resource
 
 
-cdef class Entry(HostFunc):
+cdef class CallTrampoline(HostFunc):
     pass
 
 
@@ -79,7 +79,7 @@ cdef class Call:
     cdef readonly Store store
     cdef Lifted function
     cdef Fiber fiber
-    cdef Passage passage
+    cdef Task task
     cdef readonly object result
 
     cdef object finish(self)

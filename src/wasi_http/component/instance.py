@@ -7,7 +7,7 @@ from typing import Any
 
 import cython
 from cython.cimports.libc.stdint import uint32_t
-from cython.cimports.wasi_http.component.abi.signature import Context, Signature
+from cython.cimports.wasi_http.component.abi.signature import LiftLowerContext, Signature
 from cython.cimports.wasi_http.component.handles import HandleTable
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.assembly import Assembly
@@ -22,7 +22,7 @@ from wasi_http.component.model.values import Err
 from wasi_http.engine.errors import Trap
 from wasi_http.engine.module import CoreType
 
-__all__ = ["Call", "Dropper", "Entry", "Lifted", "Lowered", "Maker", "Prepared", "Representer"]
+__all__ = ["Call", "CallTrampoline", "Lifted", "Lowered", "Prepared", "ResourceDrop", "ResourceNew", "ResourceRep"]
 
 _KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
@@ -32,15 +32,15 @@ _AT_ONCE = cython.declare(frozenset, frozenset({type(None), bool, int, bytes, li
 
 @cython.final
 @cython.cclass
-class State:
+class ComponentInstance:
     """What the instance has in one store."""
 
-    def context(self, store: Store, index: cython.int) -> Context:
+    def context(self, store: Store, index: cython.int) -> LiftLowerContext:
         """The options of a canonical function. Memories come to life one after another, so they are looked up late."""
-        cx: Context | None = self.contexts[index]
+        cx: LiftLowerContext | None = self.contexts[index]
         if cx is None or cx.memory is None:
             memory, realloc, encoding = self.specs[index]
-            cx = Context(
+            cx = LiftLowerContext(
                 store.captured[memory] if memory >= 0 else None,
                 store.captured[realloc] if realloc >= 0 else None,
                 self.handles,
@@ -56,15 +56,15 @@ class State:
 
 @cython.cfunc
 @cython.inline
-def _state(store: Store) -> State:
-    return cython.cast(State, store.instance)
+def _instance(store: Store) -> ComponentInstance:
+    return cython.cast(ComponentInstance, store.instance)
 
 
 @cython.cfunc
 @cython.inline
 @cython.exceptval(-1, check=False)
-def _check_leave(state: State) -> cython.int:
-    if not state.handles.may_leave:
+def _check_leave(instance: ComponentInstance) -> cython.int:
+    if not instance.handles.may_leave:
         raise Trap("cannot leave the component instance: realloc and post-return may not call imports")
     return 0
 
@@ -95,9 +95,9 @@ class Lowered(HostFunc):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-        state: State | None = _state(store)
-        _check_leave(state)
-        cx: Context | None = state.context(store, self.context)
+        instance: ComponentInstance | None = _instance(store)
+        _check_leave(instance)
+        cx: LiftLowerContext | None = instance.context(store, self.context)
         signature: Signature = self.signature
         pointer: uint32_t = signature.result_pointer(raw)
         arguments: tuple | None = signature.lift_params(cx, raw)
@@ -120,7 +120,7 @@ class Lowered(HostFunc):
             if self.may_suspend and type(result) not in _AT_ONCE and isinstance(result, Awaitable):
                 # What holds them may lead to the task that waits for this guest.
                 store.pending = result
-                arguments = function = result = cx = state = None
+                arguments = function = result = cx = instance = None
                 result = store.suspend()
         except Err as error:
             if not signature.result_is_result:
@@ -128,7 +128,7 @@ class Lowered(HostFunc):
             failed = True
             result = error.value
         if cx is None:
-            cx = _state(store).context(store, self.context)
+            cx = _instance(store).context(store, self.context)
         # Not where the exception is handled: lowering may run the guest's realloc, and that may be suspended.
         if failed:
             return signature.lower_error(cx, raw, result, pointer)
@@ -137,7 +137,7 @@ class Lowered(HostFunc):
 
 @cython.final
 @cython.cclass
-class Dropper(HostFunc):
+class ResourceDrop(HostFunc):
     """``resource.drop``: of a host resource, or of the guest's own, whose destructor is then called."""
 
     def __init__(self, resource: ResourceType, destructor: int) -> None:
@@ -150,16 +150,16 @@ class Dropper(HostFunc):
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         own: cython.bint = False
-        state: State | None = _state(store)
-        _check_leave(state)
-        rep = state.handles.remove(raw[0].u32, cython.cast(cython.p_void, self.resource), cython.address(own))
+        instance: ComponentInstance | None = _instance(store)
+        _check_leave(instance)
+        rep = instance.handles.remove(raw[0].u32, cython.cast(cython.p_void, self.resource), cython.address(own))
         if not own:
             return 0
         if isinstance(rep, Resource):
             rep.release()
         elif self.destructor >= 0:
             raw[0].i32 = rep
-            state = rep = None
+            instance = rep = None
             cython.cast(Func, store.captured[self.destructor]).call_raw(raw, 1)
         return 0
 
@@ -198,7 +198,7 @@ class Destructor:
 
 @cython.final
 @cython.cclass
-class Maker(HostFunc):
+class ResourceNew(HostFunc):
     """``resource.new``."""
 
     def __init__(self, resource: ResourceType) -> None:
@@ -209,15 +209,15 @@ class Maker(HostFunc):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-        state: State = _state(store)
-        _check_leave(state)
-        raw[0].i64 = state.handles.insert(cython.cast(cython.p_void, self.resource), raw[0].i32, True)
+        instance: ComponentInstance = _instance(store)
+        _check_leave(instance)
+        raw[0].i64 = instance.handles.insert(cython.cast(cython.p_void, self.resource), raw[0].i32, True)
         return 0
 
 
 @cython.final
 @cython.cclass
-class Representer(HostFunc):
+class ResourceRep(HostFunc):
     """``resource.rep``."""
 
     def __init__(self, resource: ResourceType) -> None:
@@ -228,15 +228,15 @@ class Representer(HostFunc):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-        state: State = _state(store)
-        rep = state.handles.rep_of(raw[0].u32, cython.cast(cython.p_void, self.resource))
+        instance: ComponentInstance = _instance(store)
+        rep = instance.handles.rep_of(raw[0].u32, cython.cast(cython.p_void, self.resource))
         raw[0].i32 = rep
         return 0
 
 
 @cython.final
 @cython.cclass
-class Entry(HostFunc):
+class CallTrampoline(HostFunc):
     """Where a fiber starts when arguments or results pass through memory: realloc and post-return run on it too."""
 
     def __init__(self) -> None:
@@ -253,11 +253,11 @@ class Entry(HostFunc):
         post_return: cython.int = _return(store, values)
         if post_return >= 0:
             values[0] = flat
-            _state(store).handles.may_leave = False
+            _instance(store).handles.may_leave = False
             try:
                 cython.cast(Func, store.captured[post_return]).call_raw(values, 1)
             finally:
-                _state(store).handles.may_leave = True
+                _instance(store).handles.may_leave = True
         return 0
 
 
@@ -265,11 +265,11 @@ class Entry(HostFunc):
 @cython.exceptval(-1, check=False)
 def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
     """Lowers the arguments of the call that begins; gives the position of its function."""
-    state: State = _state(store)
-    passage: Passage = state.passage
-    function: Lifted = passage.function
-    arguments, passage.arguments = passage.arguments, None
-    function.signature.lower_params(state.context(store, function.context), values, arguments)
+    instance: ComponentInstance = _instance(store)
+    task: Task = instance.task
+    function: Lifted = task.function
+    arguments, task.arguments = task.arguments, None
+    function.signature.lower_params(instance.context(store, function.context), values, arguments)
     return function.core
 
 
@@ -277,23 +277,23 @@ def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.
 @cython.exceptval(-2, check=False)
 def _return(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
     """Lifts the result of the call that ends; gives the position of its post-return function, or -1."""
-    state: State = _state(store)
-    passage: Passage = state.passage
-    state.passage = None
-    function: Lifted = passage.function
-    if state.handles.borrows:
+    instance: ComponentInstance = _instance(store)
+    task: Task = instance.task
+    instance.task = None
+    function: Lifted = task.function
+    if instance.handles.borrows:
         raise Trap("borrow handles still remain at the end of the call")
     try:
-        passage.result = function.signature.lift_result(state.context(store, function.context), values)
+        task.result = function.signature.lift_result(instance.context(store, function.context), values)
     except Err as error:
         # The bad outcome is an answer and no failure: it is raised when the guest has finished.
-        passage.error = error
+        task.error = error
     return function.post_return
 
 
 @cython.final
 @cython.cclass
-class Passage:
+class Task:
     """What passes between a call and the entry function: on the guest's stack there may be no way to the `Call`."""
 
 
@@ -323,18 +323,18 @@ class Lifted:
         if store.future != cython.NULL:
             # Before anything is given to the guest, which has a call of its own under way.
             raise RuntimeError("the store is busy with another call")
-        state: State = _state(store)
+        instance: ComponentInstance = _instance(store)
         call.store = store
         call.function = self
         call.fiber = fiber
         if self.entry >= 0:
-            passage: Passage = Passage.__new__(Passage)
-            passage.function = self
-            passage.arguments = arguments
-            call.passage = state.passage = passage
+            task: Task = Task.__new__(Task)
+            task.function = self
+            task.arguments = arguments
+            call.task = instance.task = task
             fiber.start(store.captured[self.entry], 0, 0)
             return call
-        self.signature.lower_params(state.context(store, self.context), raw, arguments)
+        self.signature.lower_params(instance.context(store, self.context), raw, arguments)
         kinds: list = self.kinds
         for i in range(len(kinds)):
             fiber.arguments[i].kind = kinds[i]
@@ -377,17 +377,17 @@ class Call:
         raw: C.wasmtime_val_raw_t[1]
         function: Lifted = self.function
         if function.entry < 0:
-            state: State = _state(self.store)
-            if state.handles.borrows:
+            instance: ComponentInstance = _instance(self.store)
+            if instance.handles.borrows:
                 self.store.spent = True
                 raise Trap("borrow handles still remain at the end of the call")
             raw[0].i64 = self.fiber.results[0].of.i64
-            self.result = function.signature.lift_result(state.context(self.store, function.context), raw)
+            self.result = function.signature.lift_result(instance.context(self.store, function.context), raw)
         else:
-            passage: Passage = self.passage
-            if passage.error is not None:
-                raise passage.error
-            self.result = passage.result
+            task: Task = self.task
+            if task.error is not None:
+                raise task.error
+            self.result = task.result
         return self.result
 
     async def wait(self) -> Any:
@@ -431,13 +431,13 @@ class Prepared:
         account = getattr(store.data, "table", None)
         if not isinstance(account, ResourceTable):
             account = ResourceTable()
-        state: State = State.__new__(State)
-        state.handles = HandleTable(account)
-        state.specs = self.contexts
-        state.contexts = [None] * len(self.contexts)
-        store.instance = state
+        instance: ComponentInstance = ComponentInstance.__new__(ComponentInstance)
+        instance.handles = HandleTable(account)
+        instance.specs = self.contexts
+        instance.contexts = [None] * len(self.contexts)
+        store.instance = instance
         self.assembly.run(store)
         if self.resources:
             for resource, position in self.resources:
                 destructor = Destructor(store.captured[position]) if position >= 0 else None
-                state.handles.define(resource, destructor)
+                instance.handles.define(resource, destructor)

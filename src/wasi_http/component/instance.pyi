@@ -18,16 +18,16 @@ class Lowered(HostFunc):
         may_suspend: bool,
     ) -> None: ...
 
-class Dropper(HostFunc):
+class ResourceDrop(HostFunc):
     def __init__(self, resource: ResourceType, destructor: int) -> None: ...
 
-class Maker(HostFunc):
+class ResourceNew(HostFunc):
     def __init__(self, resource: ResourceType) -> None: ...
 
-class Representer(HostFunc):
+class ResourceRep(HostFunc):
     def __init__(self, resource: ResourceType) -> None: ...
 
-class Entry(HostFunc):
+class CallTrampoline(HostFunc):
     def __init__(self) -> None: ...
 
 class Lifted:

@@ -13,7 +13,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.component.strategies import values
-from wasi_http.component.abi.signature import DEFAULT_LIMIT, ENCODINGS, MAX_BYTE_LENGTH, Context, Signature, codec_of
+from wasi_http.component.abi.signature import (
+    DEFAULT_LIMIT,
+    ENCODINGS,
+    MAX_BYTE_LENGTH,
+    LiftLowerContext,
+    Signature,
+    codec_of,
+)
 from wasi_http.component.handles import GuestResource, HandleTable, Resource, ResourceTable
 from wasi_http.component.model.types import (
     BorrowType,
@@ -143,7 +150,7 @@ class Guest:
         self.handles = HandleTable(self.account)
         self.store = Store(engine)
         _assembly(engine).instantiate(self.store)
-        self.cx = Context.of(self.store, memory, realloc, self.handles, ENCODINGS[encoding])
+        self.cx = LiftLowerContext.of(self.store, memory, realloc, self.handles, ENCODINGS[encoding])
 
     def write(self, data: bytes, pointer: int = PLACE) -> None:
         for i, byte in enumerate(data):
@@ -414,7 +421,7 @@ def test_wrong_text_of_guests_traps(engine: Engine, encoding: str, data: bytes, 
             codec_of(STRING).lift_values(guest.cx, [PLACE, units])
         assert caught.value.message == message
         if encoding == "utf16":
-            both = Context.of(guest.store, 0, 1, guest.handles, ENCODINGS["latin1+utf16"])
+            both = LiftLowerContext.of(guest.store, 0, 1, guest.handles, ENCODINGS["latin1+utf16"])
             with pytest.raises(Trap, match="not UTF-16"):
                 codec_of(STRING).lift_values(both, [PLACE, units | 1 << 31])
 
@@ -522,9 +529,9 @@ def test_what_one_call_sends_is_limited(engine: Engine) -> None:
                 codec_of(type_).lift_values(guest.cx, [0, length])
         # All arguments of one call draw on the same budget.
         twice = Signature(FuncType((("a", ListType(U8)), ("b", ListType(U8)))))
-        assert len(twice.accept(guest.cx, [0, 4_000, 0, 4_000])) == 2
+        assert len(twice.lift_param_values(guest.cx, [0, 4_000, 0, 4_000])) == 2
         with pytest.raises(Trap, match="take more than"):
-            twice.accept(guest.cx, [0, 6_000, 0, 6_000])
+            twice.lift_param_values(guest.cx, [0, 6_000, 0, 6_000])
 
 
 def test_a_few_bytes_that_are_sent_many_times_are_counted_each_time(engine: Engine) -> None:
@@ -731,15 +738,15 @@ def func(*params: ValType, result: ValType | None = None) -> FuncType:
 def test_arguments_and_results_pass_flat(engine: Engine) -> None:
     with Guest(engine) as guest:
         signature = Signature(func(U8, F64, OptionType(S64), result=S8))
-        assert signature.accept(guest.cx, [0x101, bits64(0.5), 1, 2**64 - 1]) == (1, 0.5, -1)
-        assert signature.answer(guest.cx, [0, 0, 0, 0], -1) == [0xFFFFFFFF]
-        assert signature.send(guest.cx, 1, 0.5, None) == [1, bits64(0.5), 0, 0]
-        assert signature.receive(guest.cx, [0x80]) == -128
+        assert signature.lift_param_values(guest.cx, [0x101, bits64(0.5), 1, 2**64 - 1]) == (1, 0.5, -1)
+        assert signature.lower_result_values(guest.cx, [0, 0, 0, 0], -1) == [0xFFFFFFFF]
+        assert signature.lower_param_values(guest.cx, 1, 0.5, None) == [1, bits64(0.5), 0, 0]
+        assert signature.lift_result_values(guest.cx, [0x80]) == -128
         nothing = Signature(func())
-        assert nothing.accept(guest.cx, []) == ()
-        assert nothing.answer(guest.cx, [], None) == []
-        assert nothing.send(guest.cx) == []
-        assert nothing.receive(guest.cx, []) is None
+        assert nothing.lift_param_values(guest.cx, []) == ()
+        assert nothing.lower_result_values(guest.cx, [], None) == []
+        assert nothing.lower_param_values(guest.cx) == []
+        assert nothing.lift_result_values(guest.cx, []) is None
 
 
 def test_many_arguments_pass_through_memory(engine: Engine) -> None:
@@ -747,17 +754,17 @@ def test_many_arguments_pass_through_memory(engine: Engine) -> None:
     arguments = (1, 2, *[f"text {i}" for i in range(8)])
     with Guest(engine) as guest:
         signature = Signature(func(*types))
-        (pointer,) = signature.send(guest.cx, *arguments)
+        (pointer,) = signature.lower_param_values(guest.cx, *arguments)
         assert pointer % 8 == 0
         assert codec_of(TupleType(tuple(types))).load_from(guest.cx, pointer) == arguments
-        assert signature.accept(guest.cx, [pointer]) == arguments
+        assert signature.lift_param_values(guest.cx, [pointer]) == arguments
         with pytest.raises(Trap, match=f"pointer {pointer + 4} is not aligned to 8"):
-            signature.accept(guest.cx, [pointer + 4])
+            signature.lift_param_values(guest.cx, [pointer + 4])
         with pytest.raises(Trap, match="out of bounds: 80 bytes at 65528"):
-            signature.accept(guest.cx, [65528])
+            signature.lift_param_values(guest.cx, [65528])
         guest.misbehave(MISALIGNS)
         with pytest.raises(Trap, match="realloc returned 4097, which is not aligned to 8"):
-            signature.send(guest.cx, *arguments)
+            signature.lower_param_values(guest.cx, *arguments)
 
 
 @pytest.mark.parametrize("params", [(), (U8,), (U64,) * 16, (U64,) * 17])
@@ -766,52 +773,52 @@ def test_wide_results_pass_through_memory(engine: Engine, params: tuple[ValType,
     with Guest(engine) as guest:
         signature = Signature(func(*params, result=result))
         given = [0] * (len(params) if len(params) <= 16 else 1)
-        assert signature.answer(guest.cx, [*given, PLACE], (1, "a")) == []
+        assert signature.lower_result_values(guest.cx, [*given, PLACE], (1, "a")) == []
         assert codec_of(result).load_from(guest.cx, PLACE) == (1, "a")
-        assert signature.receive(guest.cx, [PLACE]) == (1, "a")
+        assert signature.lift_result_values(guest.cx, [PLACE]) == (1, "a")
         for pointer, message in ((PLACE + 2, "not aligned to 4"), (65536, "out of bounds: 12 bytes at 65536")):
             with pytest.raises(Trap, match=message):
-                signature.answer(guest.cx, [*given, pointer], (1, "a"))
+                signature.lower_result_values(guest.cx, [*given, pointer], (1, "a"))
             with pytest.raises(Trap, match=message):
-                signature.receive(guest.cx, [pointer])
+                signature.lift_result_values(guest.cx, [pointer])
 
 
 def test_results_are_returned_or_raised(engine: Engine) -> None:
     with Guest(engine) as guest:
         signature = Signature(func(result=ResultType(U64, STRING)))
         assert signature.result_is_result
-        signature.answer(guest.cx, [PLACE], 7)
-        assert signature.receive(guest.cx, [PLACE]) == 7
-        signature.answer(guest.cx, [PLACE], Err("no"))
+        signature.lower_result_values(guest.cx, [PLACE], 7)
+        assert signature.lift_result_values(guest.cx, [PLACE]) == 7
+        signature.lower_result_values(guest.cx, [PLACE], Err("no"))
         with pytest.raises(Err) as caught:
-            signature.receive(guest.cx, [PLACE])
+            signature.lift_result_values(guest.cx, [PLACE])
         assert caught.value == Err("no")
         with pytest.raises(TypeError, match=r"expected an int for u64, not Ok\(7\)"):
-            signature.answer(guest.cx, [PLACE], Ok(7))
+            signature.lower_result_values(guest.cx, [PLACE], Ok(7))
         bare = Signature(func(result=ResultType(None, None)))
-        assert bare.answer(guest.cx, [], None) == [0]
-        assert bare.answer(guest.cx, [], Err()) == [1]
-        assert bare.receive(guest.cx, [0]) is None
+        assert bare.lower_result_values(guest.cx, [], None) == [0]
+        assert bare.lower_result_values(guest.cx, [], Err()) == [1]
+        assert bare.lift_result_values(guest.cx, [0]) is None
         with pytest.raises(TypeError, match="has no payload in that case, but the function gave 7"):
-            bare.answer(guest.cx, [], 7)
+            bare.lower_result_values(guest.cx, [], 7)
         with pytest.raises(TypeError, match="has no payload in that case, but the function gave 7"):
-            bare.answer(guest.cx, [], Err(7))
+            bare.lower_result_values(guest.cx, [], Err(7))
         with pytest.raises(Trap, match="discriminant 2 is out of range for result"):
-            bare.receive(guest.cx, [2])
+            bare.lift_result_values(guest.cx, [2])
         nested = Signature(func(result=OptionType(ResultType(U8, None))))
         assert not nested.result_is_result
-        nested.answer(guest.cx, [PLACE], Err())
-        assert nested.receive(guest.cx, [PLACE]) == Err()
+        nested.lower_result_values(guest.cx, [PLACE], Err())
+        assert nested.lift_result_values(guest.cx, [PLACE]) == Err()
 
 
 def test_wrong_calls_of_hosts_are_errors(engine: Engine) -> None:
     with Guest(engine) as guest:
         with pytest.raises(TypeError, match="takes 1 arguments, not 2"):
-            Signature(func(U8)).send(guest.cx, 1, 2)
+            Signature(func(U8)).lower_param_values(guest.cx, 1, 2)
         with pytest.raises(TypeError, match="a function without a result returned 5"):
-            Signature(func()).answer(guest.cx, [], 5)
+            Signature(func()).lower_result_values(guest.cx, [], 5)
         with pytest.raises(TypeError, match="expected a str for string, not None"):
-            Signature(func(result=STRING)).answer(guest.cx, [PLACE], None)
+            Signature(func(result=STRING)).lower_result_values(guest.cx, [PLACE], None)
     assert repr(Signature(func(U8, result=STRING))) == "<Signature of func(p0: u8) -> string>"
 
 
@@ -822,11 +829,11 @@ def test_own_handles_change_hands(engine: Engine) -> None:
     thing = Thing()
     with Guest(engine) as guest:
         signature = Signature(func(OwnType(THING), result=OwnType(THING)))
-        (handle,) = signature.answer(guest.cx, [0], thing)
+        (handle,) = signature.lower_result_values(guest.cx, [0], thing)
         assert guest.handles.get(handle, THING) is thing
-        assert signature.accept(guest.cx, [handle]) == (thing,)
+        assert signature.lift_param_values(guest.cx, [handle]) == (thing,)
         with pytest.raises(Trap, match=f"unknown handle index {handle}"):
-            signature.accept(guest.cx, [handle])
+            signature.lift_param_values(guest.cx, [handle])
 
 
 def test_borrowed_handles_stay_with_the_guest(engine: Engine) -> None:
@@ -835,10 +842,10 @@ def test_borrowed_handles_stay_with_the_guest(engine: Engine) -> None:
         handle = guest.handles.add(THING, thing)
         signature = Signature(func(BorrowType(THING)))
         for _ in range(3):
-            assert signature.accept(guest.cx, [handle]) == (thing,)
+            assert signature.lift_param_values(guest.cx, [handle]) == (thing,)
             with pytest.raises(Trap, match=f"handle index {handle}: a call that is running has borrowed it"):
                 guest.handles.drop(handle, THING)
-            signature.answer(guest.cx, [handle], None)
+            signature.lower_result_values(guest.cx, [handle], None)
         guest.handles.drop(handle, THING)
 
 
@@ -856,7 +863,7 @@ def test_one_handle_cannot_be_given_and_lent_in_one_call(
     with Guest(engine) as guest:
         handle = guest.handles.add(THING, Thing())
         with pytest.raises(Trap, match=message):
-            Signature(func(*params)).accept(guest.cx, [handle, handle])
+            Signature(func(*params)).lift_param_values(guest.cx, [handle, handle])
 
 
 @pytest.mark.parametrize(
@@ -877,22 +884,22 @@ def test_every_answer_ends_what_was_lent(engine: Engine, result: ValType | None,
         handle = guest.handles.add(THING, Thing())
         guest.write(struct.pack("<I", handle) * 40)
         signature = Signature(func(OptionType(BorrowType(THING)), ListType(BorrowType(THING)), result=result))
-        assert len(signature.accept(guest.cx, [1, handle, PLACE, 40])[1]) == 40  # type: ignore[arg-type]
+        assert len(signature.lift_param_values(guest.cx, [1, handle, PLACE, 40])[1]) == 40  # type: ignore[arg-type]
         with pytest.raises(Trap, match="has borrowed it"):
             guest.handles.pop(handle, THING)
-        signature.answer(guest.cx, [1, handle, PLACE, 40, 1024], answer)
+        signature.lower_result_values(guest.cx, [1, handle, PLACE, 40, 1024], answer)
         guest.handles.drop(handle, THING)
 
 
 def test_handles_may_be_lent_on(engine: Engine) -> None:
     with Guest(engine) as guest:
-        (handle,) = Signature(func(BorrowType(THING))).send(guest.cx, Thing())
+        (handle,) = Signature(func(BorrowType(THING))).lower_param_values(guest.cx, Thing())
         assert guest.handles.borrows == 1
         on = Signature(func(BorrowType(THING)))
-        on.accept(guest.cx, [handle])
+        on.lift_param_values(guest.cx, [handle])
         with pytest.raises(Trap, match="has borrowed it"):
             guest.handles.drop(handle, THING)
-        on.answer(guest.cx, [handle], None)
+        on.lower_result_values(guest.cx, [handle], None)
         guest.handles.drop(handle, THING)
         assert guest.handles.borrows == 0
 
@@ -903,7 +910,7 @@ def test_resources_of_guests_are_opaque_to_the_host(engine: Engine) -> None:
         own, borrow = codec_of(OwnType(GUEST)), codec_of(BorrowType(GUEST))
         made = Signature(func(result=OwnType(GUEST)))
         guest.handles.define(GUEST, dropped.append)
-        resource = made.receive(guest.cx, [guest.handles.add(GUEST, 0)])
+        resource = made.lift_result_values(guest.cx, [guest.handles.add(GUEST, 0)])
         assert isinstance(resource, GuestResource)
         assert (resource.type, resource.rep, resource.owned) == (GUEST, 0, True)
         # The instance that implements it gets the representation itself, zero included, others a handle.
@@ -933,7 +940,7 @@ def test_a_guest_cannot_collect_more_handles_than_the_account_allows(engine: Eng
     with Guest(engine) as guest:
         account = ResourceTable(limit=2)
         handles = HandleTable(account)
-        cx = Context.of(guest.store, 0, 1, handles, ENCODINGS["utf8"])
+        cx = LiftLowerContext.of(guest.store, 0, 1, handles, ENCODINGS["utf8"])
         with pytest.raises(Trap, match="the limit of 2 resources is reached"):
             codec_of(ListType(OwnType(THING))).lower_values(cx, [Thing() for _ in range(3)])
         account.close()

@@ -6,7 +6,7 @@ import pytest
 
 from wasi_http.component.decode.decoder import decode
 from wasi_http.component.decode.definitions import InstanceType, TypeBound
-from wasi_http.component.decode.subtyping import MAX_TYPE_WORK, TypeFault, TypeMatcher
+from wasi_http.component.decode.subtyping import MAX_TYPE_WORK, TypeChecker, TypeFault
 from wasi_http.component.model.errors import InvalidComponent
 from wasi_http.component.model.types import FuncType, ListType, OwnType, Primitive, ResourceType, TupleType
 from wasi_http.engine import wat_to_wasm
@@ -133,7 +133,7 @@ def test_the_declared_type_of_an_export(declared: str, message: str | None) -> N
 
 
 def test_substitution_shares_what_does_not_change() -> None:
-    types = TypeMatcher()
+    types = TypeChecker()
     a, b = ResourceType("a"), ResourceType("b")
     untouched = ListType(TupleType((Primitive.U8, Primitive.STRING)))
     handle = OwnType(a)
@@ -145,7 +145,7 @@ def test_substitution_shares_what_does_not_change() -> None:
 
 
 def test_free_resources() -> None:
-    types = TypeMatcher()
+    types = TypeChecker()
     inner, outer = ResourceType("inner"), ResourceType("outer")
     function = FuncType((("a", OwnType(inner)), ("b", OwnType(outer))))
     assert types.free_resources(InstanceType({"r": TypeBound(inner), "f": function}, (inner,))) == {outer}
@@ -155,7 +155,7 @@ def test_free_resources() -> None:
 
 
 def test_the_account_of_the_work() -> None:
-    types = TypeMatcher()
+    types = TypeChecker()
     types.charge(MAX_TYPE_WORK)
     with pytest.raises(TypeFault, match="too complex"):
         types.charge(1)

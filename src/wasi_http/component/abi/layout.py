@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from wasi_http.component.model.types import (
     BorrowType,
@@ -65,12 +65,7 @@ def cases_of(type_: ValType) -> tuple[Case, ...] | None:
 
 def elements_of(type_: ValType) -> tuple[ValType, ...] | None:
     """The types of a record's fields or a tuple's elements, and None for everything else."""
-    match type_:
-        case RecordType(fields):
-            return tuple(field.type for field in fields)
-        case TupleType(elements):
-            return elements
-    return None
+    return tuple(type_.children()) if isinstance(type_, (RecordType, TupleType)) else None  # type: ignore[arg-type]
 
 
 def discriminant_size(count: int) -> int:
@@ -176,24 +171,12 @@ def lifted_core_type(type_: FuncType) -> CoreType:
 
 def contains_pointer(type_: ValType | None) -> bool:
     """Whether a value of the type has parts elsewhere in memory: strings and lists."""
-    return _contains(type_, lambda part: part is Primitive.STRING or isinstance(part, ListType))
+    return type_ is not None and any(part is Primitive.STRING or isinstance(part, ListType) for part in type_.walk())
 
 
 def contains_borrow(type_: ValType | None) -> bool:
     """Whether a value of the type may hold borrowed handles."""
-    return _contains(type_, lambda part: isinstance(part, BorrowType))
-
-
-def _contains(type_: ValType | None, wanted: Callable[[ValType], bool]) -> bool:
-    if type_ is None:
-        return False
-    if wanted(type_):
-        return True
-    if isinstance(type_, ListType):
-        return _contains(type_.element, wanted)
-    if (elements := elements_of(type_)) is not None:
-        return any(_contains(element, wanted) for element in elements)
-    return any(_contains(case.type, wanted) for case in cases_of(type_) or ())
+    return type_ is not None and any(isinstance(part, BorrowType) for part in type_.walk())
 
 
 def needs_memory(type_: FuncType) -> bool:

@@ -13,7 +13,7 @@ cdef enum Encoding:
     LATIN1_UTF16 = 2
 
 
-cdef class Context:
+cdef class LiftLowerContext:
     cdef Memory memory
     cdef Func realloc
     cdef HandleTable handles
@@ -31,19 +31,19 @@ cdef class Codec:
     cdef readonly object type
     cdef readonly uint32_t size
     cdef readonly uint8_t alignment
-    cdef uint8_t moves                     # storing a value runs the guest's realloc, which may move its memory
+    cdef uint8_t reallocates                     # storing a value runs the guest's realloc, which may move its memory
     cdef uint8_t lends                     # lifting a value may borrow from the guest
     cdef readonly tuple flat
     cdef uint32_t width                    # how many flat values
     cdef readonly uint32_t cost            # what a value costs on the host, what is in strings and lists apart: an estimate
 
-    cdef object lift(self, Context cx, wasmtime_val_raw_t* raw)
-    cdef int lower(self, Context cx, object value, wasmtime_val_raw_t* raw) except -1
-    cdef object load(self, Context cx, uint8_t* place)
-    cdef int store(self, Context cx, object value, uint64_t pointer) except -1
-    cdef int put(self, Context cx, object value, uint8_t* place) except -1
-    cdef list load_many(self, Context cx, uint8_t* place, uint32_t count)
-    cdef int put_many(self, Context cx, tuple values, uint8_t* place) except -1
+    cdef object lift(self, LiftLowerContext cx, wasmtime_val_raw_t* raw)
+    cdef int lower(self, LiftLowerContext cx, object value, wasmtime_val_raw_t* raw) except -1
+    cdef object load(self, LiftLowerContext cx, uint8_t* place)
+    cdef int store(self, LiftLowerContext cx, object value, uint64_t pointer) except -1
+    cdef int put(self, LiftLowerContext cx, object value, uint8_t* place) except -1
+    cdef list load_many(self, LiftLowerContext cx, uint8_t* place, uint32_t count)
+    cdef int put_many(self, LiftLowerContext cx, tuple values, uint8_t* place) except -1
 
 
 cdef class Signature:
@@ -64,15 +64,15 @@ cdef class Signature:
     cdef readonly object lowered           # CoreType for canon lower
     cdef readonly object lifted            # CoreType for canon lift
 
-    cdef object lift_params(self, Context cx, wasmtime_val_raw_t* raw)
-    cdef int lower_result(self, Context cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
-    cdef int lower_error(self, Context cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
-    cdef int lower_outcome(self, Context cx, wasmtime_val_raw_t* raw, uint32_t tag, object value, uint32_t result_pointer) except -1
-    cdef int lower_params(self, Context cx, wasmtime_val_raw_t* raw, tuple args) except -1
-    cdef object lift_result(self, Context cx, wasmtime_val_raw_t* raw)
+    cdef object lift_params(self, LiftLowerContext cx, wasmtime_val_raw_t* raw)
+    cdef int lower_result(self, LiftLowerContext cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
+    cdef int lower_error(self, LiftLowerContext cx, wasmtime_val_raw_t* raw, object value, uint32_t result_pointer) except -1
+    cdef int lower_outcome(self, LiftLowerContext cx, wasmtime_val_raw_t* raw, uint32_t tag, object value, uint32_t result_pointer) except -1
+    cdef int lower_params(self, LiftLowerContext cx, wasmtime_val_raw_t* raw, tuple args) except -1
+    cdef object lift_result(self, LiftLowerContext cx, wasmtime_val_raw_t* raw)
     cdef uint32_t result_pointer(self, wasmtime_val_raw_t* raw) noexcept
 
 
 cdef wasmtime_val_raw_t* _raw_values(object values, uint32_t width) except NULL
-cdef char* _text(Context cx, uint32_t pointer, uint64_t length, uint32_t alignment) except NULL
-cdef uint8_t* _elements(Context cx, uint32_t pointer, uint32_t length, uint32_t size, uint32_t alignment) except NULL
+cdef char* _text(LiftLowerContext cx, uint32_t pointer, uint64_t length, uint32_t alignment) except NULL
+cdef uint8_t* _elements(LiftLowerContext cx, uint32_t pointer, uint32_t length, uint32_t size, uint32_t alignment) except NULL

@@ -85,13 +85,14 @@ from wasi_http.component.model.types import (
     RecordType,
     ResultType,
     TupleType,
+    Type,
     ValType,
     VariantType,
 )
 from wasi_http.component.model.values import Err, Ok, Some
 from wasi_http.engine.errors import Trap
 
-__all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "Context", "Signature", "codec_of"]
+__all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
 
 #: What the values of one call may cost on the host, in bytes: a guest's byte can become a Python object of sixty.
 #: A list is charged for its elements before the first of them is made.
@@ -123,7 +124,7 @@ ENCODINGS = {"utf8": UTF8, "utf16": UTF16, "latin1+utf16": LATIN1_UTF16}
 
 @cython.final
 @cython.cclass
-class Context:
+class LiftLowerContext:
     """What a call needs of its component instance: the canonical options, in one store.
 
     ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps.
@@ -145,9 +146,9 @@ class Context:
         self.budget = self.limit
 
     @staticmethod
-    def of(store: Store, memory: int, realloc: int, handles: HandleTable, encoding: int) -> Context:
+    def of(store: Store, memory: int, realloc: int, handles: HandleTable, encoding: int) -> LiftLowerContext:
         """The context of a store whose ``memory``-th and ``realloc``-th items they are; -1 stands for none."""
-        return Context(
+        return LiftLowerContext(
             store.captured[memory] if memory >= 0 else None,
             store.captured[realloc] if realloc >= 0 else None,
             handles,
@@ -206,26 +207,26 @@ class Codec:
         self.alignment = alignment(type)
         self.flat = flatten(type)
         self.width = len(self.flat)
-        self.moves = contains_pointer(type)
+        self.reallocates = contains_pointer(type)
         self.lends = contains_borrow(type)
 
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         raise TypeError(f"no codec lifts {self.type}")
 
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raise TypeError(f"no codec lowers {self.type}")
 
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         raise TypeError(f"no codec loads {self.type}")
 
-    def store(self, cx: Context, value: object, pointer: uint64_t) -> cython.int:
+    def store(self, cx: LiftLowerContext, value: object, pointer: uint64_t) -> cython.int:
         return self.put(cx, value, cx.span(pointer, self.size, self.alignment))
 
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         """`store` for types without strings and lists, at a place whose bounds are checked."""
         raise TypeError(f"no codec stores {self.type}")
 
-    def load_many(self, cx: Context, place: cython.pointer(uint8_t), count: uint32_t) -> list:
+    def load_many(self, cx: LiftLowerContext, place: cython.pointer(uint8_t), count: uint32_t) -> list:
         i: uint32_t
         values: list = PyList_New(count)
         for i in range(count):
@@ -234,7 +235,7 @@ class Codec:
             PyList_SET_ITEM(values, i, value)
         return values
 
-    def put_many(self, cx: Context, values: tuple, place: cython.pointer(uint8_t)) -> cython.int:
+    def put_many(self, cx: LiftLowerContext, values: tuple, place: cython.pointer(uint8_t)) -> cython.int:
         for value in values:
             self.put(cx, value, place)
             place += self.size
@@ -242,7 +243,7 @@ class Codec:
 
     # The four operations for Python, for tests and tools: core values are ints that hold their 64 bits.
 
-    def lift_values(self, cx: Context, values: Sequence[int]) -> object:
+    def lift_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object:
         """Lifts a value from its flat form; raises `Trap`."""
         raw = _raw_values(values, self.width)
         cx.open(self.cost)
@@ -251,7 +252,7 @@ class Codec:
         finally:
             PyMem_Free(raw)
 
-    def lower_values(self, cx: Context, value: object) -> list[int]:
+    def lower_values(self, cx: LiftLowerContext, value: object) -> list[int]:
         """Lowers a value to its flat form; raises TypeError, OverflowError and `Trap`."""
         raw = _raw_values((), self.width)
         try:
@@ -260,12 +261,12 @@ class Codec:
         finally:
             PyMem_Free(raw)
 
-    def load_from(self, cx: Context, pointer: int) -> object:
+    def load_from(self, cx: LiftLowerContext, pointer: int) -> object:
         """Loads a value from guest memory; raises `Trap`."""
         cx.open(self.cost)
         return self.load(cx, cx.span(pointer, self.size, self.alignment))
 
-    def store_to(self, cx: Context, value: object, pointer: int) -> None:
+    def store_to(self, cx: LiftLowerContext, value: object, pointer: int) -> None:
         """Stores a value in guest memory; raises TypeError, OverflowError and `Trap`."""
         self.store(cx, value, pointer)
 
@@ -318,22 +319,22 @@ def _show(value: object) -> str:
 @cython.cclass
 class BoolCodec(Codec):
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return raw[0].i32 != 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = _bit(value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return place[0] != 0
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         place[0] = _bit(value)
         return 0
 
@@ -367,20 +368,20 @@ class IntegerCodec(Codec):
         self.cost = 0 if type is Primitive.U8 else 32
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         # The upper bits that a narrow type does not have are ignored.
         return self.load(cx, cython.cast(cython.pointer(uint8_t), raw))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].u64 = self.bits(value)
         if self.size < 8:
             raw[0].u64 = raw[0].u32
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         # Little-endian, as every platform is that wasmtime compiles for and this package supports.
         if self.size == 1:
             return cython.cast(cython.pointer(int8_t), place)[0] if self.signed else place[0]
@@ -398,7 +399,7 @@ class IntegerCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         bits: uint64_t = self.bits(value)
         if self.size == 1:
             place[0] = cython.cast(uint8_t, bits)
@@ -474,23 +475,23 @@ class F32Codec(Codec):
         self.cost = 24
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return _canonical32(raw[0].f32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = 0
         raw[0].f32 = _single(self, value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return _canonical32(cython.cast(cython.pointer(cython.float), place)[0])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         cython.cast(cython.pointer(cython.float), place)[0] = _single(self, value)
         return 0
 
@@ -503,22 +504,22 @@ class F64Codec(Codec):
         self.cost = 24
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return _canonical64(raw[0].f64)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].f64 = _canonical64(_real(self, value))
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return _canonical64(cython.cast(cython.pointer(cython.double), place)[0])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         cython.cast(cython.pointer(cython.double), place)[0] = _canonical64(_real(self, value))
         return 0
 
@@ -552,27 +553,27 @@ class CharCodec(Codec):
         self.cost = 80
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return _character(raw[0].u32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = _code(value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return _character(cython.cast(cython.pointer(uint32_t), place)[0])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         cython.cast(cython.pointer(uint32_t), place)[0] = _code(value)
         return 0
 
 
-def _text(cx: Context, pointer: uint32_t, length: uint64_t, alignment: uint32_t) -> cython.p_char:
+def _text(cx: LiftLowerContext, pointer: uint32_t, length: uint64_t, alignment: uint32_t) -> cython.p_char:
     if length > _MAX_BYTES:
         raise Trap(f"a string of {length} bytes is longer than the canonical ABI allows")
     place = cx.span(pointer, length, alignment)
@@ -602,7 +603,7 @@ def _widened(source: cython.p_char, length: uint64_t, encoding: cython.int) -> u
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _check_width(cx: Context, source: cython.p_char, length: uint64_t) -> cython.int:
+def _check_width(cx: LiftLowerContext, source: cython.p_char, length: uint64_t) -> cython.int:
     """Traps when the text would be more than the budget once it is decoded; looks only where that could be."""
     budget = cython.cast(uint64_t, cx.budget)
     if length * 3 > budget and _widened(source, length, cx.encoding) > length + budget:
@@ -611,7 +612,7 @@ def _check_width(cx: Context, source: cython.p_char, length: uint64_t) -> cython
 
 
 @cython.cfunc
-def _decode(cx: Context, pointer: uint32_t, tagged: uint32_t) -> object:
+def _decode(cx: LiftLowerContext, pointer: uint32_t, tagged: uint32_t) -> object:
     """A string that lies at ``pointer``; the length is in code units of the encoding, with its tag bit."""
     length: uint64_t = tagged
     little_endian: cython.int = -1
@@ -643,7 +644,7 @@ def _decode(cx: Context, pointer: uint32_t, tagged: uint32_t) -> object:
 
 @cython.cfunc
 @cython.exceptval(-1, check=False)
-def _encode(cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
+def _encode(cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
     """Copies a string into the guest; ``pair`` becomes its pointer and its length with the tag bit."""
     length: cython.Py_ssize_t = 0
     source: cython.p_const_char
@@ -673,62 +674,62 @@ def _encode(cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cytho
 
 
 @cython.cclass
-class PairCodec(Codec):
+class PointerLengthCodec(Codec):
     """A string or a list: a pointer and a length, and the rest is elsewhere.
 
-    ``cost`` is that of an empty one; what is in it is charged when it is gathered.
+    ``cost`` is that of an empty one; what is in it is charged when it is loaded.
     """
 
     @cython.cfunc
-    def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
+    def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         raise TypeError(f"no codec loads {self.type}")
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def spread(self, cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
+    def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
         raise TypeError(f"no codec stores {self.type}")
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
-        return self.gather(cx, raw[0].u32, raw[1].u32)
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+        return self.load_range(cx, raw[0].u32, raw[1].u32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         pair: uint32_t[2]
-        self.spread(cx, value, pair)
+        self.store_range(cx, value, pair)
         raw[0].i64 = pair[0]
         raw[1].i64 = pair[1]
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         pair = cython.cast(cython.pointer(uint32_t), place)
-        return self.gather(cx, pair[0], pair[1])
+        return self.load_range(cx, pair[0], pair[1])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def store(self, cx: Context, value: object, pointer: uint64_t) -> cython.int:
+    def store(self, cx: LiftLowerContext, value: object, pointer: uint64_t) -> cython.int:
         pair: uint32_t[2]
-        self.spread(cx, value, pair)
+        self.store_range(cx, value, pair)
         memcpy(cx.span(pointer, 8, 4), pair, 8)
         return 0
 
 
 @cython.final
 @cython.cclass
-class StringCodec(PairCodec):
+class StringCodec(PointerLengthCodec):
     def __init__(self, type: ValType) -> None:
         Codec.__init__(self, type)
         self.cost = _STRING_COST
 
     @cython.cfunc
-    def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
+    def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         return _decode(cx, pointer, length)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def spread(self, cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
+    def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
         return _encode(cx, value, pair)
 
 
@@ -736,7 +737,7 @@ class StringCodec(PairCodec):
 
 
 def _elements(
-    cx: Context, pointer: uint32_t, length: uint32_t, size: uint32_t, alignment: uint32_t
+    cx: LiftLowerContext, pointer: uint32_t, length: uint32_t, size: uint32_t, alignment: uint32_t
 ) -> cython.pointer(uint8_t):
     bytes_: uint64_t = cython.cast(uint64_t, length) * size
     if bytes_ > _MAX_BYTES:
@@ -746,7 +747,7 @@ def _elements(
 
 @cython.final
 @cython.cclass
-class BytesCodec(PairCodec):
+class BytesCodec(PointerLengthCodec):
     """``list<u8>``: one copy each way."""
 
     element: Codec
@@ -757,14 +758,14 @@ class BytesCodec(PairCodec):
         self.cost = _STRING_COST
 
     @cython.cfunc
-    def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
+    def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         place = _elements(cx, pointer, length, 1, 1)
         cx.charge(length)
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, place), length)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def spread(self, cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
+    def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
         view: cython.Py_buffer
         length: cython.Py_ssize_t
         if isinstance(value, bytes):
@@ -794,7 +795,7 @@ class BytesCodec(PairCodec):
 
 @cython.final
 @cython.cclass
-class ListCodec(PairCodec):
+class ListCodec(PointerLengthCodec):
     element: Codec
     element_cost: uint32_t
 
@@ -805,7 +806,7 @@ class ListCodec(PairCodec):
         self.cost = _LIST_COST
 
     @cython.cfunc
-    def gather(self, cx: Context, pointer: uint32_t, length: uint32_t) -> object:
+    def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         element: Codec = self.element
         place = _elements(cx, pointer, length, element.size, element.alignment)
         cx.charge(cython.cast(uint64_t, length) * self.element_cost)
@@ -813,7 +814,7 @@ class ListCodec(PairCodec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def spread(self, cx: Context, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
+    def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
         i: cython.Py_ssize_t
         element: Codec = self.element
         pointer: uint64_t
@@ -825,7 +826,7 @@ class ListCodec(PairCodec):
         values: tuple = tuple(value)
         place = cx.allocate(cython.cast(uint64_t, len(values)) * element.size, element.alignment, pair)
         pair[1] = cython.cast(uint32_t, len(values))
-        if not element.moves:
+        if not element.reallocates:
             return element.put_many(cx, values, place)
         pointer = pair[0]
         for i in range(len(values)):
@@ -839,7 +840,7 @@ class ListCodec(PairCodec):
 
 @cython.final
 @cython.cclass
-class ProductCodec(Codec):
+class RecordCodec(Codec):
     """Records (made by calling their class with the fields in order) and tuples."""
 
     names: tuple
@@ -883,7 +884,7 @@ class ProductCodec(Codec):
         return tuple(value)
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         i: cython.Py_ssize_t
         values: tuple = PyTuple_New(self.count)
         for i in range(self.count):
@@ -894,7 +895,7 @@ class ProductCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         i: cython.Py_ssize_t
         parts: tuple = self.parts(value)
         for i in range(self.count):
@@ -904,7 +905,7 @@ class ProductCodec(Codec):
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         i: cython.Py_ssize_t
         values: tuple = PyTuple_New(self.count)
         for i in range(self.count):
@@ -914,9 +915,9 @@ class ProductCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def store(self, cx: Context, value: object, pointer: uint64_t) -> cython.int:
+    def store(self, cx: LiftLowerContext, value: object, pointer: uint64_t) -> cython.int:
         i: cython.Py_ssize_t
-        if not self.moves:
+        if not self.reallocates:
             return self.put(cx, value, cx.span(pointer, self.size, self.alignment))
         parts: tuple = self.parts(value)
         for i in range(self.count):
@@ -926,7 +927,7 @@ class ProductCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         i: cython.Py_ssize_t
         parts: tuple = self.parts(value)
         for i in range(self.count):
@@ -987,7 +988,7 @@ def _put_discriminant(place: cython.pointer(uint8_t), width: uint32_t, tag: uint
 
 
 @cython.cclass
-class SumCodec(Codec):
+class VariantCodec(Codec):
     """Whatever has cases; subclasses say what a case is in Python."""
 
     payloads: tuple
@@ -1024,7 +1025,7 @@ class SumCodec(Codec):
         return 0
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         tag: uint32_t = raw[0].u32
         self.check(tag)
         payload: Codec | None = self.payloads[tag]
@@ -1033,7 +1034,7 @@ class SumCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         tag: uint32_t = 0
         content = self.unwrap(value, cython.address(tag))
         return self.lower_case(cx, tag, content, raw)
@@ -1041,7 +1042,7 @@ class SumCodec(Codec):
     @cython.cfunc
     @cython.exceptval(-1, check=False)
     def lower_case(
-        self, cx: Context, tag: uint32_t, content: object, raw: cython.pointer(wasmtime_val_raw_t)
+        self, cx: LiftLowerContext, tag: uint32_t, content: object, raw: cython.pointer(wasmtime_val_raw_t)
     ) -> cython.int:
         i: uint32_t
         # What the case does not use is zero, and so are the upper halves of what it uses in part.
@@ -1054,7 +1055,7 @@ class SumCodec(Codec):
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         tag: uint32_t = _load_discriminant(place, self.discriminant)
         self.check(tag)
         payload: Codec | None = self.payloads[tag]
@@ -1062,26 +1063,26 @@ class SumCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def store(self, cx: Context, value: object, pointer: uint64_t) -> cython.int:
+    def store(self, cx: LiftLowerContext, value: object, pointer: uint64_t) -> cython.int:
         tag: uint32_t = 0
         content = self.unwrap(value, cython.address(tag))
         return self.store_case(cx, tag, content, pointer)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def store_case(self, cx: Context, tag: uint32_t, content: object, pointer: uint64_t) -> cython.int:
+    def store_case(self, cx: LiftLowerContext, tag: uint32_t, content: object, pointer: uint64_t) -> cython.int:
         place = cx.span(pointer, self.size, self.alignment)
         payload: Codec | None = self.payloads[tag]
         _put_discriminant(place, self.discriminant, tag)
         if payload is None:
             return 0
-        if payload.moves:
+        if payload.reallocates:
             return payload.store(cx, content, pointer + self.offset)
         return payload.put(cx, content, place + self.offset)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         tag: uint32_t = 0
         content = self.unwrap(value, cython.address(tag))
         payload: Codec | None = self.payloads[tag]
@@ -1093,12 +1094,12 @@ class SumCodec(Codec):
 
 @cython.final
 @cython.cclass
-class VariantCodec(SumCodec):
+class WitVariantCodec(VariantCodec):
     forms: tuple
     python: object
 
     def __init__(self, type: ValType) -> None:
-        SumCodec.__init__(self, type)
+        VariantCodec.__init__(self, type)
         self.python = _python_class(type)
         _check_count(type, len(self.python.__cases__), self.count)
         self.forms = tuple([form for _, _, form in self.python.__cases__])
@@ -1123,11 +1124,11 @@ class VariantCodec(SumCodec):
 
 @cython.final
 @cython.cclass
-class OptionCodec(SumCodec):
+class OptionCodec(VariantCodec):
     wraps: cython.bint
 
     def __init__(self, type: ValType) -> None:
-        SumCodec.__init__(self, type)
+        VariantCodec.__init__(self, type)
         self.wraps = isinstance(type.payload, OptionType)
         if self.wraps:
             self.cost += _OBJECT_COST + _CALL_COST
@@ -1151,9 +1152,9 @@ class OptionCodec(SumCodec):
 
 @cython.final
 @cython.cclass
-class ResultCodec(SumCodec):
+class ResultCodec(VariantCodec):
     def __init__(self, type: ValType) -> None:
-        SumCodec.__init__(self, type)
+        VariantCodec.__init__(self, type)
         # Err is an exception, with its arguments and a dictionary.
         self.cost += _OBJECT_COST + _DICT_COST + _CALL_COST
 
@@ -1214,22 +1215,22 @@ class EnumCodec(Codec):
         return found
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return self.member(raw[0].u32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = self.position(value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return self.member(_load_discriminant(place, self.size))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         _put_discriminant(place, self.size, self.position(value))
         return 0
 
@@ -1295,22 +1296,22 @@ class FlagsCodec(Codec):
         return bits
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return self.unpack(raw[0].u32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = self.pack(value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return self.unpack(_load_discriminant(place, self.size))
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         _put_discriminant(place, self.size, self.pack(value))
         return 0
 
@@ -1338,7 +1339,7 @@ class HandleCodec(Codec):
         self.cost = _HANDLE_COST if self.python is not None else _HANDLE_COST + _OBJECT_COST
 
     @cython.cfunc
-    def lift_handle(self, cx: Context, handle: uint32_t) -> object:
+    def lift_handle(self, cx: LiftLowerContext, handle: uint32_t) -> object:
         type = cython.cast(cython.p_void, self.resource)
         rep = cx.handles.take(handle, type) if self.own else cx.handles.lend(handle, type)
         if self.python is None:
@@ -1347,7 +1348,7 @@ class HandleCodec(Codec):
 
     @cython.cfunc
     @cython.exceptval(0, check=True)
-    def lower_handle(self, cx: Context, value: object) -> uint32_t:
+    def lower_handle(self, cx: LiftLowerContext, value: object) -> uint32_t:
         type = cython.cast(cython.p_void, self.resource)
         if self.python is not None:
             if not isinstance(value, self.python):
@@ -1366,22 +1367,22 @@ class HandleCodec(Codec):
         return cx.handles.insert(type, resource.rep, False)
 
     @cython.cfunc
-    def lift(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         return self.lift_handle(cx, raw[0].u32)
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def lower(self, cx: Context, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
+    def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
         raw[0].i64 = self.lower_handle(cx, value)
         return 0
 
     @cython.cfunc
-    def load(self, cx: Context, place: cython.pointer(uint8_t)) -> object:
+    def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
         return self.lift_handle(cx, cython.cast(cython.pointer(uint32_t), place)[0])
 
     @cython.cfunc
     @cython.exceptval(-1, check=False)
-    def put(self, cx: Context, value: object, place: cython.pointer(uint8_t)) -> cython.int:
+    def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
         cython.cast(cython.pointer(uint32_t), place)[0] = self.lower_handle(cx, value)
         return 0
 
@@ -1391,31 +1392,14 @@ _codecs: dict = {}
 
 def codec_of(type_: ValType) -> Codec:
     """The codec of a type; types with the same structure and the same Python classes share one."""
-    key = _identity(type_)
+    # Equality of types leaves their Python classes out.
+    if not isinstance(type_, Type):
+        raise TypeError(f"{type_!r} is no value type")
+    key = type_, tuple([getattr(part, "python", None) for part in type_.walk()])
     codec = _codecs.get(key)
     if codec is None:
         codec = _codecs[key] = _compile(type_)
     return codec
-
-
-@cython.cfunc
-def _identity(type_: object) -> object:
-    """What tells codecs apart: equality of types leaves their Python classes out."""
-    if isinstance(type_, ListType):
-        return ListType, _identity(type_.element)
-    if isinstance(type_, RecordType):
-        return RecordType, type_.python, tuple([(field.name, _identity(field.type)) for field in type_.fields])
-    if isinstance(type_, TupleType):
-        return TupleType, tuple([_identity(element) for element in type_.elements])
-    if isinstance(type_, VariantType):
-        return VariantType, type_.python, tuple([(case.name, _identity(case.type)) for case in type_.cases])
-    if isinstance(type_, OptionType):
-        return OptionType, _identity(type_.payload)
-    if isinstance(type_, ResultType):
-        return ResultType, _identity(type_.ok), _identity(type_.error)
-    if isinstance(type_, (EnumType, FlagsType)):
-        return type(type_), type_.python, type_.labels
-    return type_
 
 
 @cython.cfunc
@@ -1435,9 +1419,9 @@ def _compile(type_: object) -> Codec:
     if isinstance(type_, ListType):
         return BytesCodec(type_) if type_.element is Primitive.U8 else ListCodec(type_)
     if isinstance(type_, (RecordType, TupleType)):
-        return ProductCodec(type_)
+        return RecordCodec(type_)
     if isinstance(type_, VariantType):
-        return VariantCodec(type_)
+        return WitVariantCodec(type_)
     if isinstance(type_, OptionType):
         return OptionCodec(type_)
     if isinstance(type_, ResultType):
@@ -1489,7 +1473,7 @@ class Signature:
             return 0
         return raw[1 if self.spills_params else self.width].u32
 
-    def lift_params(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift_params(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         """The arguments of a guest's call, as a tuple. What is borrowed among them is, until the result is lowered."""
         codec: Codec
         i: uint32_t
@@ -1513,7 +1497,7 @@ class Signature:
         return arguments
 
     def lower_result(
-        self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
+        self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
     ) -> cython.int:
         """The answer to a guest's call. What the call had borrowed is given back."""
         if self.result_is_result:
@@ -1532,31 +1516,31 @@ class Signature:
         return 0
 
     def lower_error(
-        self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
+        self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
     ) -> cython.int:
         """The answer to a guest's call when the function raised `Err`."""
         return self.lower_outcome(cx, raw, 1, value, result_pointer)
 
     def lower_outcome(
         self,
-        cx: Context,
+        cx: LiftLowerContext,
         raw: cython.pointer(wasmtime_val_raw_t),
         tag: uint32_t,
         value: object,
         result_pointer: uint32_t,
     ) -> cython.int:
-        sum_: SumCodec = cython.cast(SumCodec, self.result)
+        variant: VariantCodec = cython.cast(VariantCodec, self.result)
         if (self.error if tag else self.ok) is None and value is not None:
             raise TypeError(f"{self.type.result} has no payload in that case, but the function gave {_show(value)}")
         if self.spills_result:
-            sum_.store_case(cx, tag, value, result_pointer)
+            variant.store_case(cx, tag, value, result_pointer)
         else:
-            sum_.lower_case(cx, tag, value, raw)
+            variant.lower_case(cx, tag, value, raw)
         if self.lends:
             cx.handles.end_lends()
         return 0
 
-    def lower_params(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t), args: tuple) -> cython.int:
+    def lower_params(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), args: tuple) -> cython.int:
         """The arguments of a call of a guest's function."""
         i: uint32_t
         at: uint32_t = 0
@@ -1579,7 +1563,7 @@ class Signature:
             at += codec.width
         return 0
 
-    def lift_result(self, cx: Context, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
+    def lift_result(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
         """What a guest's function returned; the bad outcome of a result is raised."""
         result: Codec | None = self.result
         if result is None:
@@ -1597,7 +1581,7 @@ class Signature:
 
     # The same for Python, for tests and tools: core values are ints that hold their 64 bits.
 
-    def accept(self, cx: Context, values: Sequence[int]) -> tuple[object, ...]:
+    def lift_param_values(self, cx: LiftLowerContext, values: Sequence[int]) -> tuple[object, ...]:
         """`lift_params`: the arguments of a guest's call."""
         raw = _raw_values(values, 17)
         try:
@@ -1605,7 +1589,7 @@ class Signature:
         finally:
             PyMem_Free(raw)
 
-    def answer(self, cx: Context, values: Sequence[int], result: object) -> list[int]:
+    def lower_result_values(self, cx: LiftLowerContext, values: Sequence[int], result: object) -> list[int]:
         """`lower_result` of a guest's call with those arguments, or `lower_error` when ``result`` is an `Err`."""
         raw = _raw_values(values, 17)
         try:
@@ -1618,7 +1602,7 @@ class Signature:
         finally:
             PyMem_Free(raw)
 
-    def send(self, cx: Context, *arguments: object) -> list[int]:
+    def lower_param_values(self, cx: LiftLowerContext, *arguments: object) -> list[int]:
         """`lower_params`: the core arguments of a call of a guest's function."""
         raw = _raw_values((), 17)
         try:
@@ -1627,7 +1611,7 @@ class Signature:
         finally:
             PyMem_Free(raw)
 
-    def receive(self, cx: Context, values: Sequence[int]) -> object:
+    def lift_result_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object:
         """`lift_result` of what a guest's function returned; raises `Err` for the bad outcome of a result."""
         raw = _raw_values(values, 1)
         try:

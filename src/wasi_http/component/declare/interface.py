@@ -57,8 +57,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, TypeAlias, TypeVar, Union, get_args, get_origin
 
 from wasi_http.component import handles
+from wasi_http.component.abi.layout import contains_borrow
 from wasi_http.component.model.names import is_interface_name, is_label
 from wasi_http.component.model.types import (
+    MAX_FLAGS,
     BorrowType,
     Case,
     EnumType,
@@ -328,7 +330,7 @@ def _read_function(interface: Interface, attribute: str, declared: Any, owner: t
     if marked is not None:
         returns_outcome = False
         result = ResultType(result, _read_error(declared, marked[0]))
-    if result is not None and _borrows(result):
+    if result is not None and contains_borrow(result):
         raise TypeError(f"{where}: a result cannot be borrowed: write Own[...]")
 
     name = declaration.name or _kebab(attribute)
@@ -543,8 +545,6 @@ _CURES: dict[Any, str] = {
     Some: "Some serves only for an option of an option: Some[T | None] | None",
 }
 
-_MAX_FLAGS = 32
-
 _classes: dict[type, ValType] = {}
 
 
@@ -625,8 +625,8 @@ def _class_type(cls: type, where: str, inside: tuple[type, ...]) -> ValType:
         return _variant_type(cls, where, inside)
     if issubclass(cls, enum.Flag):
         labels = _labels(cls, where)
-        if len(labels) > _MAX_FLAGS:
-            raise TypeError(f"{where}: {cls.__qualname__} has {len(labels)} flags, and WIT allows {_MAX_FLAGS}")
+        if len(labels) > MAX_FLAGS:
+            raise TypeError(f"{where}: {cls.__qualname__} has {len(labels)} flags, and WIT allows {MAX_FLAGS}")
         return FlagsType(labels, cls)
     if issubclass(cls, enum.Enum):
         return EnumType(_labels(cls, where), cls)
@@ -686,22 +686,3 @@ def _check_names(cls: type, names: list[str], what: str, where: str) -> None:
                 f"{where}: {cls.__qualname__}: two have the name {name!r} in WIT, where case does not count"
             )
         seen.add(name.lower())
-
-
-def _borrows(type_: ValType) -> bool:
-    match type_:
-        case BorrowType():
-            return True
-        case ListType(element):
-            return _borrows(element)
-        case OptionType(payload):
-            return _borrows(payload)
-        case TupleType(elements):
-            return any(map(_borrows, elements))
-        case RecordType(fields):
-            return any(_borrows(field.type) for field in fields)
-        case VariantType(cases):
-            return any(case.type is not None and _borrows(case.type) for case in cases)
-        case ResultType(ok, error):
-            return any(part is not None and _borrows(part) for part in (ok, error))
-    return False

@@ -49,10 +49,11 @@ from wasi_http.component.decode.definitions import (
     TypeBound,
     TypeDefinition,
 )
-from wasi_http.component.decode.subtyping import TypeFault, TypeMatcher, sort_of
+from wasi_http.component.decode.subtyping import TypeChecker, TypeFault, sort_of
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, InvalidComponent
 from wasi_http.component.model.names import ExternName, is_interface_name, is_label, parse_extern_name
 from wasi_http.component.model.types import (
+    MAX_FLAGS,
     BorrowType,
     Case,
     EnumType,
@@ -71,9 +72,9 @@ from wasi_http.component.model.types import (
     VariantType,
 )
 from wasi_http.engine.errors import excerpt
-from wasi_http.engine.module import CoreType
+from wasi_http.engine.module import VALUES, CoreType
 
-__all__ = ["MAX_FLAGS", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "MAX_PARTS", "decode"]
+__all__ = ["MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "MAX_PARTS", "decode"]
 
 MAX_ITEMS = 200_000
 """Entries of all lists of a binary together: definitions, declarations, fields, cases, labels, arguments, ..."""
@@ -86,8 +87,6 @@ MAX_PARTS = 1000
 
 MAX_NESTING = 40
 """Components, component types and instance types within each other in the text of the binary."""
-
-MAX_FLAGS = 32
 
 _MAGIC = b"\0asm"
 _CORE_HEADER = b"\0asm\x01\0\0\0"
@@ -126,29 +125,6 @@ _PRIMITIVES = {
 }
 _ASYNC_TYPES = {0x66: "stream", 0x65: "future", 0x64: "error-context"}
 _UNSUPPORTED_TYPES = {0x67: "list of fixed length", **_ASYNC_TYPES, 0x63: "map"}
-_VALUE_TYPES = (
-    Primitive,
-    ListType,
-    RecordType,
-    TupleType,
-    VariantType,
-    EnumType,
-    OptionType,
-    ResultType,
-    FlagsType,
-    OwnType,
-    BorrowType,
-)
-_CORE_VALUES = {
-    0x7F: "i32",
-    0x7E: "i64",
-    0x7D: "f32",
-    0x7C: "f64",
-    0x7B: "v128",
-    0x70: "funcref",
-    0x6F: "externref",
-}
-
 _CORE_SORTS = {
     0x00: Sort.CORE_FUNC,
     0x01: Sort.CORE_TABLE,
@@ -281,7 +257,7 @@ class _Decoder:
         self.items = 0
         self.parts = 0
         self.scopes: list[_Scope] = []
-        self.types = TypeMatcher()
+        self.types = TypeChecker()
         self.names: dict[bytes, str] = {}
 
     def fail(self, message: str, offset: int | None = None) -> NoReturn:
@@ -571,9 +547,9 @@ class _Decoder:
     def core_value(self) -> str:
         start = self.position
         code = self.byte("a core value type")
-        if code not in _CORE_VALUES:
+        if code not in VALUES:
             self.fail(f"0x{code:02x} is not a core value type that is supported", start)
-        return _CORE_VALUES[code]
+        return VALUES[code]
 
     def core_module_type(self) -> CoreModuleType:
         imports: dict[tuple[str, str], CoreExternType] = {}
@@ -872,7 +848,7 @@ class _Decoder:
         if index >= len(space):
             self.fail(f"type index {index} is out of range: {len(space)} are defined before it", start)
         type_: AnyType = space[index]
-        if not isinstance(type_, _VALUE_TYPES):
+        if not isinstance(type_, ValType):
             self.fail(f"type {index} is not a value type", start)
         return type_
 

@@ -18,10 +18,11 @@ Types come resolved. No type refers to an index: value types and function types 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
-from wasi_http.component.model.types import FuncType, ResourceType, ValType
+from wasi_http.component.model.types import FuncType, ResourceType, Type, ValType
 from wasi_http.engine.module import CoreType
 
 __all__ = [
@@ -101,7 +102,7 @@ class CoreExternType:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class CoreModuleType:
+class CoreModuleType(Type):
     imports: Mapping[tuple[str, str], CoreExternType]
     exports: Mapping[str, CoreExternType]
 
@@ -114,17 +115,20 @@ OPAQUE_MODULE = CoreModuleType({}, {})
 
 
 @dataclass(frozen=True, slots=True)
-class TypeBound:
+class TypeBound(Type):
     """A type that is imported or exported. For a resource type it is the identity that stands for it here."""
 
     type: AnyType
+
+    def children(self) -> Sequence[Type | None]:
+        return (self.type,)
 
     def __str__(self) -> str:
         return "resource" if isinstance(self.type, ResourceType) else f"type {self.type}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class InstanceType:
+class InstanceType(Type):
     """Named exports in the order of their declaration.
 
     ``abstract`` are the resource types that every import (or other use) of this type introduces anew. It is empty for
@@ -133,6 +137,15 @@ class InstanceType:
 
     exports: Mapping[str, ExternType]
     abstract: tuple[ResourceType, ...] = ()
+
+    def children(self) -> Sequence[Type | None]:
+        return [*self.exports.values()]
+
+    def names(self) -> Collection[str]:
+        return self.exports
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        return replace(self, exports=dict(zip(self.exports, children, strict=True)))
 
     @property
     def functions(self) -> dict[str, FuncType]:
@@ -149,7 +162,7 @@ class InstanceType:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ComponentType:
+class ComponentType(Type):
     """Named imports and exports in the order of their declaration.
 
     ``imported`` are the resource types that the imports introduce: an instantiation says what they are.
@@ -160,6 +173,17 @@ class ComponentType:
     exports: Mapping[str, ExternType]
     imported: tuple[ResourceType, ...] = ()
     generated: tuple[ResourceType, ...] = ()
+
+    def children(self) -> Sequence[Type | None]:
+        return [*self.imports.values(), *self.exports.values()]
+
+    def names(self) -> Collection[str]:
+        return [*self.imports, *self.exports]
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        count = len(self.imports)
+        imports = dict(zip(self.imports, children[:count], strict=True))
+        return replace(self, imports=imports, exports=dict(zip(self.exports, children[count:], strict=True)))
 
     def __str__(self) -> str:
         return "component"

@@ -6,8 +6,8 @@ so every type has a limited depth and size, and all the work on types of one bin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Mapping
+from typing import NamedTuple, TypeVar, cast
 
 from wasi_http.component.decode.definitions import (
     OPAQUE_MODULE,
@@ -19,25 +19,9 @@ from wasi_http.component.decode.definitions import (
     Sort,
     TypeBound,
 )
-from wasi_http.component.model.types import (
-    BorrowType,
-    Case,
-    EnumType,
-    Field,
-    FlagsType,
-    FuncType,
-    ListType,
-    OptionType,
-    OwnType,
-    Primitive,
-    RecordType,
-    ResourceType,
-    ResultType,
-    TupleType,
-    VariantType,
-)
+from wasi_http.component.model.types import BorrowType, FuncType, Primitive, ResourceType, Type
 
-__all__ = ["MAX_TYPE_DEPTH", "MAX_TYPE_SIZE", "MAX_TYPE_WORK", "Facts", "TypeFault", "TypeMatcher", "sort_of"]
+__all__ = ["MAX_TYPE_DEPTH", "MAX_TYPE_SIZE", "MAX_TYPE_WORK", "TypeChecker", "TypeFacts", "TypeFault", "sort_of"]
 
 MAX_TYPE_DEPTH = 100
 """How deep types nest: a list of lists has depth 3."""
@@ -49,22 +33,22 @@ MAX_TYPE_WORK = 1_000_000
 """Nodes imported, substituted, compared or searched for one binary; a large real one takes some ten thousand."""
 
 _Bindings = dict[ResourceType, ResourceType]
-_Any = TypeVar("_Any", bound=AnyType | ExternType)
+_Any = TypeVar("_Any", bound=Type)
 
 
 class TypeFault(Exception):
     """A type that is too large, or does not fit; the message has no position."""
 
 
-class Facts(NamedTuple):
+class TypeFacts(NamedTuple):
     depth: int
     size: int
     borrows: bool
     resources: bool
 
 
-_LEAF = Facts(1, 1, False, False)
-_RESOURCE = Facts(1, 1, False, True)
+_LEAF = TypeFacts(1, 1, False, False)
+_RESOURCE = TypeFacts(1, 1, False, True)
 
 
 def sort_of(type_: ExternType) -> Sort:
@@ -80,59 +64,19 @@ def sort_of(type_: ExternType) -> Sort:
     return Sort.CORE_MODULE
 
 
-_Children = Iterable[AnyType | ExternType | None]
-
-_CHILDREN: dict[type, Callable[[Any], _Children]] = {
-    ListType: lambda type_: (type_.element,),
-    OptionType: lambda type_: (type_.payload,),
-    OwnType: lambda type_: (type_.resource,),
-    BorrowType: lambda type_: (type_.resource,),
-    TypeBound: lambda type_: (type_.type,),
-    RecordType: lambda type_: [field.type for field in type_.fields],
-    TupleType: lambda type_: type_.elements,
-    VariantType: lambda type_: [case.type for case in type_.cases],
-    ResultType: lambda type_: (type_.ok, type_.error),
-    FuncType: lambda type_: [*[param for _, param in type_.params], type_.result],
-    InstanceType: lambda type_: type_.exports.values(),
-    ComponentType: lambda type_: [*type_.imports.values(), *type_.exports.values()],
-}
-
-_NAMES: dict[type, Callable[[Any], Iterable[str]]] = {
-    RecordType: lambda type_: [field.name for field in type_.fields],
-    VariantType: lambda type_: [case.name for case in type_.cases],
-    EnumType: lambda type_: type_.labels,
-    FlagsType: lambda type_: type_.labels,
-    FuncType: lambda type_: [name for name, _ in type_.params],
-    InstanceType: lambda type_: type_.exports,
-    ComponentType: lambda type_: [*type_.imports, *type_.exports],
-}
-
-
-def _nothing(type_: object) -> tuple[()]:
-    return ()
-
-
-def _children(type_: AnyType | ExternType) -> _Children:
-    return _CHILDREN.get(type(type_), _nothing)(type_)
-
-
-def _names(type_: AnyType | ExternType) -> Iterable[str]:
-    return _NAMES.get(type(type_), _nothing)(type_)
-
-
-def _brief(type_: AnyType | ExternType) -> str:
+def _brief(type_: Type) -> str:
     text = str(type_)
     return text if len(text) <= 300 else text[:300] + "..."
 
 
-class TypeMatcher:
+class TypeChecker:
     """The types of one binary: what is known about them, and the account of the work on them."""
 
     def __init__(self) -> None:
-        self._facts: dict[int, tuple[Facts, object]] = {}  # by id; the type is kept so that the id stays its own
+        self._facts: dict[int, tuple[TypeFacts, object]] = {}  # by id; the type is kept so that the id stays its own
         self._work = 0
 
-    def facts(self, type_: AnyType | ExternType) -> Facts:
+    def facts(self, type_: Type) -> TypeFacts:
         """Raises `TypeFault` when the type exceeds a limit; so does every other method."""
         known = self._facts.get(id(type_))
         if known is not None:
@@ -142,9 +86,9 @@ class TypeMatcher:
         if isinstance(type_, ResourceType):
             return _RESOURCE
         depth, size, borrows, resources = 0, 1, isinstance(type_, BorrowType), False
-        for name in _names(type_):
+        for name in type_.names():
             size += 1 + (len(name) >> 3)
-        for child in _children(type_):
+        for child in type_.children():
             if child is not None:
                 inner = self.facts(child)
                 if inner.depth > depth:
@@ -156,7 +100,7 @@ class TypeMatcher:
             raise TypeFault(f"a type is nested more than {MAX_TYPE_DEPTH} levels deep")
         if size > MAX_TYPE_SIZE:
             raise TypeFault(f"a type has more than {MAX_TYPE_SIZE} parts")
-        facts = Facts(depth + 1, size, borrows, resources)
+        facts = TypeFacts(depth + 1, size, borrows, resources)
         self._facts[id(type_)] = facts, type_
         return facts
 
@@ -165,12 +109,12 @@ class TypeMatcher:
         if self._work > MAX_TYPE_WORK:
             raise TypeFault(f"the types are too complex: more than {MAX_TYPE_WORK} parts are compared or replaced")
 
-    def free_resources(self, type_: AnyType | ExternType) -> set[ResourceType]:
+    def free_resources(self, type_: Type) -> set[ResourceType]:
         """The resource types in a type, without those that it introduces itself."""
         found: set[ResourceType] = set()
         bound: set[ResourceType] = set()
         seen: set[int] = set()
-        pending: list[AnyType | ExternType | None] = [type_]
+        pending: list[Type | None] = [type_]
         while pending:
             item = pending.pop()
             if item is None or id(item) in seen:
@@ -183,7 +127,7 @@ class TypeMatcher:
                     bound.update(item.abstract)
                 elif isinstance(item, ComponentType):
                     bound.update(item.imported, item.generated)
-                pending.extend(_children(item))
+                pending.extend(item.children())
         self.charge(len(seen))
         return found - bound
 
@@ -205,10 +149,10 @@ class TypeMatcher:
 
     def _substitute(
         self,
-        type_: AnyType | ExternType,
+        type_: Type,
         bindings: Mapping[ResourceType, ResourceType],
-        done: dict[int, AnyType | ExternType],
-    ) -> AnyType | ExternType:
+        done: dict[int, Type],
+    ) -> Type:
         if isinstance(type_, ResourceType):
             return bindings.get(type_, type_)
         if not self.facts(type_).resources:
@@ -216,42 +160,13 @@ class TypeMatcher:
         known = done.get(id(type_))
         if known is not None:
             return known
-        inner: list[AnyType | ExternType | None] = []
-        for child in _children(type_):
+        inner: list[Type | None] = []
+        for child in type_.children():
             inner.append(None if child is None else self._substitute(child, bindings, done))
         self.charge(1 + len(inner))
-        result = self._rebuild(type_, inner)
+        result = type_.rebuild(inner)
         done[id(type_)] = result
         return result
-
-    def _rebuild(self, type_: AnyType | ExternType, inner: list[AnyType | ExternType | None]) -> AnyType | ExternType:
-        """The same type constructor over other children, which are in the order of `_children`."""
-        parts = cast("list[object]", inner)
-        match type_:
-            case ListType() | OptionType() | OwnType() | BorrowType() | TypeBound():
-                return type(type_)(inner[0])  # type: ignore[arg-type]
-            case TupleType():
-                return TupleType(tuple(parts))  # type: ignore[arg-type]
-            case ResultType():
-                return ResultType(*parts)  # type: ignore[arg-type]
-            case RecordType(fields):
-                return RecordType(tuple(map(Field, [field.name for field in fields], parts)))  # type: ignore[arg-type]
-            case VariantType(cases):
-                return VariantType(tuple(map(Case, [case.name for case in cases], parts)))  # type: ignore[arg-type]
-            case FuncType(params, _, is_async):
-                names = [name for name, _ in params]
-                return FuncType(tuple(zip(names, parts, strict=False)), parts[-1], is_async)  # type: ignore[arg-type]
-            case InstanceType(exports, abstract):
-                return InstanceType(dict(zip(exports, parts, strict=True)), abstract)  # type: ignore[arg-type]
-            case ComponentType(imports, exports, imported, generated):
-                count = len(imports)
-                return ComponentType(
-                    dict(zip(imports, parts[:count], strict=True)),  # type: ignore[arg-type]
-                    dict(zip(exports, parts[count:], strict=True)),  # type: ignore[arg-type]
-                    imported,
-                    generated,
-                )
-        return type_
 
     def open(self, type_: InstanceType, introduced: list[ResourceType]) -> InstanceType:
         """The type of an actual instance: its abstract resource types become new ones, added to ``introduced``."""

@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from typing import ClassVar
+from typing import ClassVar, TypeVar, cast
 
 from wasi_http.component.abi.layout import needs_realloc
 from wasi_http.component.abi.signature import ENCODINGS, Signature
 from wasi_http.component.declare.interface import HostFunction, Interface
 from wasi_http.component.decode.definitions import InstanceType
-from wasi_http.component.instance import Dropper, Entry, Lifted, Lowered, Maker, Prepared, Representer
+from wasi_http.component.instance import (
+    CallTrampoline,
+    Lifted,
+    Lowered,
+    Prepared,
+    ResourceDrop,
+    ResourceNew,
+    ResourceRep,
+)
 from wasi_http.component.link.component import Component
 from wasi_http.component.link.plan import Builtin, LiftedFunc, LoweredFunc
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, LinkError
-from wasi_http.component.model.types import (
-    BorrowType,
-    Case,
-    Field,
-    FuncType,
-    ListType,
-    OptionType,
-    OwnType,
-    RecordType,
-    ResourceType,
-    ResultType,
-    TupleType,
-    ValType,
-    VariantType,
-)
+from wasi_http.component.model.types import FuncType, ResourceType, Type
 from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 from wasi_http.engine.errors import excerpt, expect
 
@@ -39,6 +33,8 @@ _NUMBER = r"[0-9]{1,18}"
 _versioned = re.compile(
     rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
 ).fullmatch
+
+_Type = TypeVar("_Type", bound=Type)
 
 # Stands for the resources of interfaces that are missing.
 _ABSENT = ResourceType("absent")
@@ -207,9 +203,9 @@ class Linker:
             if name not in functions:
                 yield f"{as_found}: the function {name} is missing: {type_}"
                 continue
-            expected = _bind_function(type_, resources)
+            expected = _bind(type_, resources)
             given = functions[name].type
-            if _same_function(expected, given) or _bind_function(type_, absent) != type_:
+            if _same_function(expected, given) or _bind(type_, absent) != type_:
                 continue
             if str(expected) == str(given):
                 cure = "declare it with the classes of the interface that defines them"
@@ -256,7 +252,7 @@ class InstancePre:
         self._entry = -1
         if any(map(_needs_entry, exported.values())):
             self._entry = len(wants)
-            functions.append(Entry())
+            functions.append(CallTrampoline())
         assembly = Assembly(
             component.engine,
             functions,
@@ -309,8 +305,8 @@ class InstancePre:
             if lifted is None:
                 problems.append(f"{name}: the function {function.name} is not exported: {function.type}")
                 continue
-            exported = _bind_function(lifted.type, self._resources)
-            expected = _bind_function(function.type, self._implemented)
+            exported = _bind(lifted.type, self._resources)
+            expected = _bind(function.type, self._implemented)
             if not _same_function(exported, expected):
                 problems.append(
                     f"{name}: {function.name} does not match: the component exports {exported}, expected {expected}"
@@ -379,10 +375,10 @@ def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
 def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> HostFunc:
     resource = resources.get(builtin.resource, builtin.resource)
     if builtin.kind == "resource.new":
-        return Maker(resource)
+        return ResourceNew(resource)
     if builtin.kind == "resource.rep":
-        return Representer(resource)
-    return Dropper(resource, -1 if builtin.destructor is None else builtin.destructor)
+        return ResourceRep(resource)
+    return ResourceDrop(resource, -1 if builtin.destructor is None else builtin.destructor)
 
 
 # A component's types speak of the resources that it imports by identities of its own. To compare its signatures with
@@ -390,38 +386,11 @@ def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> H
 # it implements take the place of those that declare them.
 
 
-def _bind(type_: ValType, resources: dict[ResourceType, ResourceType]) -> ValType:
-    match type_:
-        case OwnType(resource):
-            return OwnType(resources.get(resource, resource))
-        case BorrowType(resource):
-            return BorrowType(resources.get(resource, resource))
-        case ListType(element):
-            return ListType(_bind(element, resources))
-        case OptionType(payload):
-            return OptionType(_bind(payload, resources))
-        case TupleType(elements):
-            return TupleType(tuple(_bind(element, resources) for element in elements))
-        case RecordType(fields, python):
-            return RecordType(tuple(Field(field.name, _bind(field.type, resources)) for field in fields), python)
-        case VariantType(cases, python):
-            bound = tuple(Case(case.name, _bind_optional(case.type, resources)) for case in cases)
-            return VariantType(bound, python)
-        case ResultType(ok, error):
-            return ResultType(_bind_optional(ok, resources), _bind_optional(error, resources))
-    return type_
-
-
-def _bind_optional(type_: ValType | None, resources: dict[ResourceType, ResourceType]) -> ValType | None:
-    return None if type_ is None else _bind(type_, resources)
-
-
-def _bind_function(type_: FuncType, resources: dict[ResourceType, ResourceType]) -> FuncType:
-    return FuncType(
-        tuple((name, _bind(param, resources)) for name, param in type_.params),
-        _bind_optional(type_.result, resources),
-        type_.is_async,
-    )
+def _bind(type_: _Type, resources: dict[ResourceType, ResourceType]) -> _Type:
+    """The type with other resource types in it."""
+    if isinstance(type_, ResourceType):
+        return cast(_Type, resources.get(type_, type_))
+    return type_.rebuild([None if child is None else _bind(child, resources) for child in type_.children()])
 
 
 def _same_function(one: FuncType, other: FuncType) -> bool:

@@ -48,9 +48,9 @@ from wasi_http.engine.module import Import as CoreImport
 
 __all__ = [
     "Builtin",
-    "ContextSpec",
     "CoreItem",
     "ImportedFunc",
+    "LiftLowerOptions",
     "LiftedFunc",
     "LoweredFunc",
     "Plan",
@@ -78,7 +78,7 @@ class CoreItem:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextSpec:
+class LiftLowerOptions:
     """Canonical options, resolved: positions in the assembly's wants."""
 
     memory: int | None
@@ -135,7 +135,7 @@ class Plan:
     steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
     wants: list[tuple[int, int]] = field(default_factory=list)
     start: int | None = None
-    contexts: list[ContextSpec] = field(default_factory=list)
+    contexts: list[LiftLowerOptions] = field(default_factory=list)
     lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)
     exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
@@ -204,7 +204,7 @@ class _Planner:
         self.instances: list[Module | ModuleBinary] = []
         self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
         self.wanted: dict[tuple[int, int], int] = {}
-        self.specs: dict[ContextSpec, int] = {}
+        self.specs: dict[LiftLowerOptions, int] = {}
 
     def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
         """Interprets one definition; ``arguments`` are those of a nested component, None at the top."""
@@ -362,7 +362,7 @@ class _Planner:
         if options.realloc is not None:
             item = scope.get(Sort.CORE_FUNC, options.realloc)
             realloc = self.want(item, "the realloc option", CoreType(("i32",) * 4, ("i32",)), offset)
-        spec = ContextSpec(memory, realloc, options.string_encoding.value)
+        spec = LiftLowerOptions(memory, realloc, options.string_encoding.value)
         if spec not in self.specs:
             self.specs[spec] = len(self.plan.contexts)
             self.plan.contexts.append(spec)

@@ -8,10 +8,12 @@ makes of a value (a dataclass, an enum, ...) rides along in ``python`` and takes
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 __all__ = [
+    "MAX_FLAGS",
     "BorrowType",
     "Case",
     "EnumType",
@@ -26,12 +28,41 @@ __all__ = [
     "ResourceType",
     "ResultType",
     "TupleType",
+    "Type",
     "ValType",
     "VariantType",
 ]
 
+MAX_FLAGS = 32
+"""Labels of a flags type (specification: Explainer.md, "Type Definitions")."""
 
-class Primitive(enum.Enum):
+
+class Type:
+    """What is made of other types: whoever walks, compares or replaces types needs no more than this of them."""
+
+    __slots__ = ()
+
+    def children(self) -> Sequence[Type | None]:
+        """The types right inside this one, in order; None stands for a payload or result that is not there."""
+        return ()
+
+    def names(self) -> Collection[str]:
+        """The names that are part of it, without those of its children."""
+        return ()
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        """The same type over other children, as many as `children` gives."""
+        return type(self)(*children) if children else self
+
+    def walk(self) -> Iterator[Type]:
+        """This type and all that are inside, outer ones first, each as often as it is written."""
+        yield self
+        for child in self.children():
+            if child is not None:
+                yield from child.walk()
+
+
+class Primitive(Type, enum.Enum):
     """The primitive value types; the value is the name in WIT."""
 
     BOOL = "bool"
@@ -52,7 +83,7 @@ class Primitive(enum.Enum):
         return self.value
 
 
-class ResourceType:
+class ResourceType(Type):
     """A resource type. Two of them are the same type only when they are the same object.
 
     ``name`` serves messages only. ``python`` is the class whose instances represent the resource on the host, or
@@ -73,8 +104,11 @@ class ResourceType:
 
 
 @dataclass(frozen=True, slots=True)
-class ListType:
+class ListType(Type):
     element: ValType
+
+    def children(self) -> Sequence[Type | None]:
+        return (self.element,)
 
     def __str__(self) -> str:
         return f"list<{self.element}>"
@@ -90,17 +124,32 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordType:
+class RecordType(Type):
     fields: tuple[Field, ...]
     python: type[Any] | None = field(default=None, compare=False)
+
+    def children(self) -> Sequence[Type | None]:
+        return [field.type for field in self.fields]
+
+    def names(self) -> Collection[str]:
+        return [field.name for field in self.fields]
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        return replace(self, fields=tuple(map(Field, self.names(), children)))
 
     def __str__(self) -> str:
         return f"record {{ {', '.join(map(str, self.fields))} }}"
 
 
 @dataclass(frozen=True, slots=True)
-class TupleType:
+class TupleType(Type):
     elements: tuple[ValType, ...]
+
+    def children(self) -> Sequence[Type | None]:
+        return self.elements
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        return type(self)(tuple(children))
 
     def __str__(self) -> str:
         return f"tuple<{', '.join(map(str, self.elements))}>"
@@ -116,35 +165,53 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
-class VariantType:
+class VariantType(Type):
     cases: tuple[Case, ...]
     python: type[Any] | None = field(default=None, compare=False)
+
+    def children(self) -> Sequence[Type | None]:
+        return [case.type for case in self.cases]
+
+    def names(self) -> Collection[str]:
+        return [case.name for case in self.cases]
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        return replace(self, cases=tuple(map(Case, self.names(), children)))
 
     def __str__(self) -> str:
         return f"variant {{ {', '.join(map(str, self.cases))} }}"
 
 
 @dataclass(frozen=True, slots=True)
-class EnumType:
+class EnumType(Type):
     labels: tuple[str, ...]
     python: type[enum.Enum] | None = field(default=None, compare=False)
+
+    def names(self) -> Collection[str]:
+        return self.labels
 
     def __str__(self) -> str:
         return f"enum {{ {', '.join(self.labels)} }}"
 
 
 @dataclass(frozen=True, slots=True)
-class OptionType:
+class OptionType(Type):
     payload: ValType
+
+    def children(self) -> Sequence[Type | None]:
+        return (self.payload,)
 
     def __str__(self) -> str:
         return f"option<{self.payload}>"
 
 
 @dataclass(frozen=True, slots=True)
-class ResultType:
+class ResultType(Type):
     ok: ValType | None
     error: ValType | None
+
+    def children(self) -> Sequence[Type | None]:
+        return self.ok, self.error
 
     def __str__(self) -> str:
         if self.error is None:
@@ -153,25 +220,34 @@ class ResultType:
 
 
 @dataclass(frozen=True, slots=True)
-class FlagsType:
+class FlagsType(Type):
     labels: tuple[str, ...]
     python: type[enum.Flag] | None = field(default=None, compare=False)
+
+    def names(self) -> Collection[str]:
+        return self.labels
 
     def __str__(self) -> str:
         return f"flags {{ {', '.join(self.labels)} }}"
 
 
 @dataclass(frozen=True, slots=True)
-class OwnType:
+class OwnType(Type):
     resource: ResourceType
+
+    def children(self) -> Sequence[Type | None]:
+        return (self.resource,)
 
     def __str__(self) -> str:
         return f"own<{self.resource}>"
 
 
 @dataclass(frozen=True, slots=True)
-class BorrowType:
+class BorrowType(Type):
     resource: ResourceType
+
+    def children(self) -> Sequence[Type | None]:
+        return (self.resource,)
 
     def __str__(self) -> str:
         return f"borrow<{self.resource}>"
@@ -193,12 +269,21 @@ ValType = (
 
 
 @dataclass(frozen=True, slots=True)
-class FuncType:
+class FuncType(Type):
     """``params`` are (name, type) pairs; ``is_async`` marks a function of WASI 0.3."""
 
     params: tuple[tuple[str, ValType], ...]
     result: ValType | None = None
     is_async: bool = False
+
+    def children(self) -> Sequence[Type | None]:
+        return [*[type_ for _, type_ in self.params], self.result]
+
+    def names(self) -> Collection[str]:
+        return [name for name, _ in self.params]
+
+    def rebuild(self, children: Sequence[Any]) -> Self:
+        return replace(self, params=tuple(zip(self.names(), children, strict=False)), result=children[-1])
 
     def __str__(self) -> str:
         params = ", ".join(f"{name}: {type_}" for name, type_ in self.params)

@@ -15,14 +15,12 @@ T = TypeVar("T")
 E = TypeVar("E")
 
 
-class _Holder(Generic[T]):
-    """One value and a class that says what it is."""
+class _ByValue:
+    """What has a ``value`` compares, hashes, shows itself and is copied by it."""
 
-    __slots__ = ("value",)
+    __slots__ = ()
     __match_args__ = ("value",)
-
-    def __init__(self, value: T = None) -> None:  # type: ignore[assignment]
-        self.value = value
+    value: Any
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.value == other.value
@@ -31,10 +29,19 @@ class _Holder(Generic[T]):
         return hash((type(self), self.value))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.value!r})"
+        return f"{type(self).__qualname__}({self.value!r})"
 
     def __reduce__(self) -> Any:
         return type(self), (self.value,)
+
+
+class _Holder(_ByValue, Generic[T]):
+    """One value and a class that says what it is."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: T = None) -> None:  # type: ignore[assignment]
+        self.value = value
 
 
 class Ok(_Holder[T]):
@@ -53,7 +60,7 @@ class Some(_Holder[T]):
     __slots__ = ()
 
 
-class Err(Exception, Generic[E]):
+class Err(_ByValue, Exception, Generic[E]):
     """The bad outcome of a result: a value like `Ok`, and an exception.
 
     A host function raises it to make the error its result; the call of a guest's function raises it likewise. Make a
@@ -61,23 +68,13 @@ class Err(Exception, Generic[E]):
     """
 
     __slots__ = ("value",)
-    __match_args__ = ("value",)
 
     def __init__(self, value: E = None) -> None:  # type: ignore[assignment]
         # Exception.__init__ would only do again what its __new__ did, at the price of all the rest.
         self.value = value
 
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.value))
-
     def __str__(self) -> str:
         return str(self.value)
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.value!r})"
 
     def __reduce__(self) -> Any:
         return type(self), (self.value,), self.__dict__ or None
@@ -167,23 +164,10 @@ class Variant(metaclass=_VariantClass):
         return getattr, (type(self).__mro__[1], self._name)
 
 
-class _Payload(Variant, made=True):
+class _Payload(_ByValue, Variant, made=True):
     """What cases with a payload have."""
 
     __slots__ = ("value",)
-    __match_args__ = ("value",)
 
     def __init__(self, value: Any) -> None:
         self.value = value
-
-    def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and self.value == other.value
-
-    def __hash__(self) -> int:
-        return hash((type(self), self.value))
-
-    def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({self.value!r})"
-
-    def __reduce__(self) -> Any:
-        return type(self), (self.value,)
