@@ -202,7 +202,8 @@ def test_what_files_are_is_said_with_the_cure(engine: Engine, tmp_path: Path) ->
     path.write_text("print('hello')")
     with pytest.raises(InvalidComponent) as caught:
         Component.from_file(engine, path)
-    assert str(caught.value) == ("this is Python source: make a component of it with `componentize-py componentize`")
+    command = "componentize-py -d wit -w wasi:http/proxy@0.2.12 componentize app -o app.wasm"
+    assert str(caught.value) == f"this is Python source: make a component of it with `{command}`"
     with pytest.raises(InvalidComponent, match="this is compressed with gzip: unpack it first"):
         Component(engine, gzip.compress(wat_to_wasm("(component)")))
 
