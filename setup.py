@@ -7,6 +7,7 @@ from setuptools import Extension, setup
 
 COMPILED = [
     "engine.library",
+    "engine.clock",
     "engine.engine",
     "engine.module",
     "engine.turns",

@@ -1,4 +1,4 @@
-"""The engine: the compiler's settings, the pool that instances come from, and the clock that slices time."""
+"""The engine: the compiler's settings, the pool that instances come from, and the ticker that ends time slices."""
 
 from __future__ import annotations
 
@@ -11,21 +11,14 @@ import weakref
 
 import cython
 from cython.cimports.libc.stdint import uintptr_t
-from cython.cimports.posix.unistd import usleep
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import (
-    PyThread_acquire_lock,
-    PyThread_allocate_lock,
-    PyThread_free_lock,
-    PyThread_release_lock,
-    __sync_synchronize,
-)
+from cython.cimports.wasi_http.engine.clock import Clock
 from cython.cimports.wasi_http.engine.library import lib
 
 from wasi_http.engine.config import HOST_STACK, EngineConfig
 from wasi_http.engine.errors import UnsupportedWasmtime, expect
 
-__all__ = ["Clock", "Engine"]
+__all__ = ["Engine"]
 
 _log = logging.getLogger("wasi_http.engine")
 
@@ -40,9 +33,6 @@ _MARGIN = cython.declare(cython.ulonglong, 1 << 30)
 
 # How far a memory without reservation can grow before it moves.
 _GROWTH = cython.declare(cython.ulonglong, 4 << 20)
-
-# How many ticks without a running guest the clock waits for before it goes to sleep.
-_IDLE_TICKS = cython.declare(cython.int, 100)
 
 
 @cython.cfunc
@@ -69,74 +59,6 @@ def _suspend(
     continuation.callback = _is_resumed
     continuation.env = cython.cast(cython.p_void, cython.cast(uintptr_t, args[0].of.i64))
     continuation.finalizer = cython.NULL
-
-
-@cython.cclass
-class Clock:
-    """Ends time slices: advances the engine's epoch while guests run, and sleeps while none does.
-
-    The thread that runs it holds the clock and not the engine, so that an engine that nobody needs goes away.
-    """
-
-    def __cinit__(self):
-        self.engine = cython.NULL
-        self.bell = PyThread_allocate_lock()
-        PyThread_acquire_lock(self.bell, 1)
-
-    def __init__(self, slice_: float) -> None:
-        self.slice = cython.cast(cython.uint, slice_ * 1e6)
-        self.turns = weakref.WeakKeyDictionary()
-
-    def enter(self) -> cython.void:
-        """A guest runs, or something is done on its behalf: called with the GIL, and `leave` afterwards."""
-        self.running += 1
-        __sync_synchronize()
-        if not self.ticking:
-            self.wake()
-
-    def leave(self) -> cython.void:
-        self.running -= 1
-
-    def wake(self) -> cython.void:
-        """Called with the GIL, by whoever runs a guest and does not see the clock ticking."""
-        self.ticking = True
-        PyThread_release_lock(self.bell)
-
-    def tick(self) -> cython.void:
-        # Without the GIL throughout: a guest may hold it during its first time slice, which has to end.
-        idle: cython.int = 0
-        while not self.stopped:
-            if idle < _IDLE_TICKS:
-                usleep(self.slice)
-                if self.running > 0:
-                    lib.wasmtime_engine_increment_epoch(self.engine)
-                    self.ticks += 1
-                    idle = 0
-                else:
-                    idle += 1
-                continue
-            self.ticking = False
-            # Who comes now either sees that it has to ring the bell, or is seen.
-            __sync_synchronize()
-            if self.running == 0:
-                PyThread_acquire_lock(self.bell, 1)
-            self.ticking = True
-            idle = 0
-
-    def run(self) -> None:
-        """The clock's thread."""
-        with cython.nogil:
-            self.tick()
-
-    def stop(self) -> cython.void:
-        """Ends the clock's thread. In C alone, for the end of the interpreter."""
-        self.stopped = True
-        self.wake()
-
-    def __dealloc__(self):
-        if self.engine != cython.NULL:
-            lib.wasm_engine_delete(self.engine)
-        PyThread_free_lock(self.bell)
 
 
 _engines = weakref.WeakSet()

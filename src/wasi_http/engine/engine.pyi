@@ -1,9 +1,5 @@
 from wasi_http.engine.config import EngineConfig
 
-class Clock:
-    def __init__(self, slice_: float) -> None: ...
-    def run(self) -> None: ...
-
 class Engine:
     config: EngineConfig
     pooling: bool

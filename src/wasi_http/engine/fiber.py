@@ -20,16 +20,14 @@ from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.host import core_number
 from cython.cimports.wasi_http.engine.library import lib
-from cython.cimports.wasi_http.engine.store import (
+from cython.cimports.wasi_http.engine.python import (
     PyEval_RestoreThread,
     PyEval_SaveThread,
     PyGILState_Check,
     PyThread_get_thread_ident,
     PyThreadState_Get,
-    Recheck,
-    Store,
-    swap_running,
 )
+from cython.cimports.wasi_http.engine.store import Recheck, Store, swap_running
 from cython.cimports.wasi_http.engine.traps import raise_wasm
 from cython.cimports.wasi_http.engine.turns import Turns, turns_of
 

@@ -2,28 +2,14 @@
 from libc.stdint cimport int64_t
 
 from wasi_http.engine cimport libwasmtime as C
-from wasi_http.engine.engine cimport Clock, Engine
+from wasi_http.engine.clock cimport Clock
+from wasi_http.engine.engine cimport Engine
 
 cdef extern from "stack.h" nogil:
     void* swap_running_store(void*)
     void* running_store
     size_t stack_pointer()
     size_t thread_stack_end()
-
-cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState* PyThreadState_Get()
-    PyThreadState* PyEval_SaveThread()
-    void PyEval_RestoreThread(PyThreadState*)
-    int PyGILState_Check()
-    unsigned long PyThread_get_thread_ident()
-    unsigned long PyThread_start_new_thread(void (*)(void*), void*)
-    unsigned long PYTHREAD_INVALID_THREAD_ID
-
-cdef extern from *:
-    int64_t __sync_add_and_fetch(int64_t*, int64_t) noexcept nogil
-
 
 # A store that is to end in another thread.
 cdef struct Departure:

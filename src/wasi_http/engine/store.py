@@ -16,25 +16,25 @@ from cython.cimports.libc.stdint import int64_t, uintptr_t
 from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.posix.unistd import usleep
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.engine import (
-    Clock,
-    Engine,
-    Py_IsFinalizing,
-    PyThread_acquire_lock,
-    PyThread_allocate_lock,
-    PyThread_release_lock,
-    PyThread_type_lock,
-)
+from cython.cimports.wasi_http.engine.clock import Clock
+from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.library import lib
-from cython.cimports.wasi_http.engine.store import (
+from cython.cimports.wasi_http.engine.python import (
     PYTHREAD_INVALID_THREAD_ID,
-    Departure,
+    Py_IsFinalizing,
     PyEval_RestoreThread,
     PyEval_SaveThread,
     PyGILState_Check,
+    PyThread_acquire_lock,
+    PyThread_allocate_lock,
     PyThread_get_thread_ident,
+    PyThread_release_lock,
     PyThread_start_new_thread,
+    PyThread_type_lock,
     __sync_add_and_fetch,
+)
+from cython.cimports.wasi_http.engine.store import (
+    Departure,
     running_store,
     stack_pointer,
     swap_running_store,

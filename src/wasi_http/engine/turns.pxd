@@ -1,7 +1,7 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t
 
-from wasi_http.engine.engine cimport Clock
+from wasi_http.engine.clock cimport Clock
 
 
 cdef class Turns:

@@ -13,7 +13,8 @@ import weakref
 from collections.abc import Callable
 
 import cython
-from cython.cimports.wasi_http.engine.engine import Clock, Engine
+from cython.cimports.wasi_http.engine.clock import Clock
+from cython.cimports.wasi_http.engine.engine import Engine
 
 __all__ = ["Turns"]
 
