@@ -93,7 +93,6 @@ OTHERS = {
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",
     "wasi.clocks._MAX_U64": "a type",
-    "client.request.LONGEST": "what timers take: for guests no different from for ever",
 }
 
 

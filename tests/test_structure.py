@@ -32,6 +32,8 @@ FLOORS = (
 )
 #: The ground beside them: these import nothing of ours, and `client` imports these alone.
 GROUND = {"flow", "net", "http1"}
+#: Imports nothing of ours, and may be imported by all, the ground included.
+BEDROCK = {"settings"}
 
 MAX_ROOMS = 18
 MAX_FLOORS = 10
@@ -139,14 +141,16 @@ def floor(room: str) -> int:
 
 def allowed(room: str) -> set[str]:
     """What a room may import from. Those who know nothing of HTTP do not see how it is put on the wire."""
-    if room in GROUND:
+    if room in BEDROCK:
         return set()
+    if room in GROUND:
+        return BEDROCK
     if room == "client":
-        return GROUND
+        return GROUND | BEDROCK
     below = set().union(*FLOORS[: floor(room)])
     http = FLOORS.index({"http"})
     beside = GROUND | {"client"} if floor(room) >= http else {"flow", "net"} if room == "wasi" else set()
-    return below | beside
+    return below | beside | BEDROCK
 
 
 @pytest.mark.parametrize("room", sorted(ROOMS))
@@ -197,6 +201,7 @@ def test_contributing_draws_these_floors() -> None:
     assert floors[::-1] == [rooms - {"__main__", "__init__"} for rooms in FLOORS][:-1]
     assert set(re.findall(r"\w+", client)) == GROUND
     assert set(re.findall(r"`(\w+)`", ground)) == GROUND
+    assert f"but `{min(BEDROCK)}`" in CONTRIBUTING
 
 
 def test_contributing_draws_these_folders() -> None:

@@ -5,7 +5,8 @@ import asyncio
 import click
 import pytest
 
-from wasi_http.cli.durations import DURATION, LONGEST, POSITIVE_DURATION
+from wasi_http.cli.durations import DURATION, POSITIVE_DURATION
+from wasi_http.settings import LONGEST
 
 
 @pytest.mark.parametrize(

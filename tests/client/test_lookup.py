@@ -293,7 +293,7 @@ def test_the_end_of_the_interpreter_waits_for_no_lookup() -> None:
 
 @pytest.mark.parametrize("limits", [{"max_lookups": 0}, {"max_lookups_per_guest": 0}])
 def test_limits_are_positive(limits: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="look-ups"):
+    with pytest.raises(ValueError, match=f"ClientConfig.{next(iter(limits))} must be at least 1, not 0"):
         ClientConfig(**limits)  # type: ignore[arg-type]
 
 

@@ -9,12 +9,16 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 import truststore
+from click.testing import CliRunner
+from cryptography.hazmat.primitives import serialization
 
+from wasi_http.cli.commands import commands
 from wasi_http.client import ClientConfig, TlsConfig
 from wasi_http.client.tls import context_of
 from wasi_http.http.errors import ErrorCode, HttpError, TlsAlertReceivedPayload
@@ -342,6 +346,57 @@ def test_files_that_cannot_be_used(loop: str, tls: TlsConfig, monkeypatch: pytes
             assert raised.value.code is ErrorCode.ConfigurationError
 
     run(loop, main())
+
+
+def der(pem: bytes) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(pem.decode())
+
+
+#: What the files have that settings name, made of what they should have; which one is to blame, and why.
+UNUSABLE: list[tuple[dict[str, Callable[[bytes], bytes] | None], str, str]] = [
+    ({"ca_bundle": None}, "ca_bundle", "No such file or directory"),
+    ({"ca_bundle": lambda pem: b"hello"}, "ca_bundle", "has no certificate in PEM"),
+    ({"ca_bundle": lambda pem: b""}, "ca_bundle", "has no certificate in PEM"),
+    ({"ca_bundle": der}, "ca_bundle", "`openssl x509 -inform der` makes that"),
+    ({"ca_bundle": lambda pem: pem.replace(b"M", b"!")}, "ca_bundle", "is damaged"),
+    ({"client_cert": None}, "client_cert", "No such file or directory"),
+    ({"client_cert": der}, "client_cert", "has no certificate in PEM"),
+    ({"client_cert": bytes}, "client_cert", "has no private key in PEM"),
+    ({"client_cert": bytes, "client_key": None}, "client_key", "No such file or directory"),
+    ({"client_cert": bytes, "client_key": lambda pem: b"hello"}, "client_key", "has no private key in PEM"),
+    ({"client_cert": bytes, "client_key": lambda pem: OTHER_KEY}, "client_key", "does not belong to the certificate"),
+    ({"client_cert": bytes, "client_key": lambda pem: ENCRYPTED_KEY}, "client_key", "the key has a passphrase"),
+    ({"client_cert": bytes, "client_key": lambda pem: pem.replace(b"M", b"!")}, "client_key", "damaged"),
+]
+OTHER_KEY = trustme.CA().private_key_pem.bytes()
+ENCRYPTED_KEY = serialization.load_pem_private_key(OTHER_KEY, None).private_bytes(
+    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"secret")
+)
+
+
+@pytest.mark.parametrize(("files", "culprit", "why"), UNUSABLE, ids=[f"{name}: {why}" for _, name, why in UNUSABLE])
+@pytest.mark.parametrize("kind", [str, Path])
+def test_the_file_that_cannot_be_used_is_named(
+    authority: Authority,
+    tmp_path: Path,
+    files: dict[str, Callable[[bytes], bytes] | None],
+    culprit: str,
+    why: str,
+    kind: type,
+) -> None:
+    good = {"ca_bundle": authority.bundle, "client_cert": authority.client_cert, "client_key": authority.client_key}
+    for name, change in files.items():
+        if change is not None:
+            (tmp_path / name).write_bytes(change(Path(good[name]).read_bytes()))
+    tls = TlsConfig(**{name: kind(tmp_path / name) for name in files})
+    with pytest.raises(OSError, match=why) as caught:
+        Client(ClientConfig(tls=tls))
+    assert caught.value.filename == str(tmp_path / culprit)
+    assert str(tmp_path / culprit) in str(caught.value)
+    options = [text for name in files for text in (f"--egress-{name.replace('_', '-')}", str(tmp_path / name))]
+    said = CliRunner().invoke(commands, ["serve", "app.wasm", *options]).stderr
+    assert f"--egress-{culprit.replace('_', '-')}" in said
+    assert str(tmp_path / culprit) in said
 
 
 def test_nobody_is_trusted_without_roots() -> None:

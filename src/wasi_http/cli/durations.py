@@ -6,10 +6,9 @@ import re
 
 import click
 
-__all__ = ["DURATION", "LONGEST", "POSITIVE_DURATION", "Duration"]
+from wasi_http.settings import LONGEST
 
-#: The longest duration, in seconds: a year. The event loop's timers overflow on what is absurdly long.
-LONGEST = 365 * 86400.0
+__all__ = ["DURATION", "POSITIVE_DURATION", "Duration"]
 
 _UNITS = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)?").fullmatch

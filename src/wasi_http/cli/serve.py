@@ -106,8 +106,8 @@ def _client(options: dict[str, Any]) -> ClientConfig:
         if options["egress_proxy_from_env"]:
             proxies = Proxies.from_environment(os.environ)
     except OSError as error:
-        what = "--egress-client-cert" if cert and (not bundle or "PEM lib" in str(error)) else "--egress-ca-bundle"
-        raise click.UsageError(f"{what}: {error.strerror or error}") from None
+        files = {bundle: "--egress-ca-bundle", cert: "--egress-client-cert", key: "--egress-client-key"}
+        raise click.UsageError(f"{files[error.filename]}: {error.strerror}") from None
     except ValueError as error:
         raise click.UsageError(f"--egress-proxy-from-env: {error}") from None
     return ClientConfig(tls=tls, proxies=proxies)

@@ -6,7 +6,6 @@ from wasi_http.client.errors import ClientError
 from wasi_http.client.proxies import Proxies
 from wasi_http.client.request import (
     DEFAULT_TIMEOUT,
-    LONGEST,
     ClientRequest,
     ClientResponse,
     ConnectionQuota,
@@ -16,7 +15,6 @@ from wasi_http.client.tls import TlsConfig
 
 __all__ = [
     "DEFAULT_TIMEOUT",
-    "LONGEST",
     "Client",
     "ClientConfig",
     "ClientError",

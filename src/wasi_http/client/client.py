@@ -17,11 +17,12 @@ from wasi_http.client.errors import ConnectionDropped, InvalidName, InvalidTarge
 from wasi_http.client.exchange import Exchange, Receiver
 from wasi_http.client.lookup import Lookups
 from wasi_http.client.pool import Place, Pool
-from wasi_http.client.request import LONGEST, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
 from wasi_http.http1.fieldsection import Field
 from wasi_http.net.authority import InvalidAuthority, InvalidHost, Origin
 from wasi_http.net.policy import AddressPolicy
+from wasi_http.settings import LONGEST
 
 __all__ = ["Client"]
 
@@ -65,6 +66,8 @@ class Client:
 
     def __init__(self, config: ClientConfig | None = None) -> None:
         """Raises OSError for files of `TlsConfig` that cannot be used."""
+        if not isinstance(config, ClientConfig | None):
+            raise TypeError(f"expected ClientConfig, got {type(config).__name__}: write Client(ClientConfig(...))")
         self.config = config if config is not None else ClientConfig()
         if self.config.tls != TlsConfig():
             context_of(self.config.tls)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from wasi_http.client.proxies import Proxies
 from wasi_http.client.tls import TlsConfig
 from wasi_http.http1.limits import Limits
+from wasi_http.settings import check
 
 __all__ = ["ClientConfig", "Resolver"]
 
@@ -52,7 +53,4 @@ class ClientConfig:
     max_lookups_per_guest: int = 8
 
     def __post_init__(self) -> None:
-        if self.max_connections < 1 or self.max_connections_per_host < 1 or self.max_idle_connections < 0:
-            raise ValueError("limits of connections must be positive")
-        if self.max_lookups < 1 or self.max_lookups_per_guest < 1:
-            raise ValueError("limits of look-ups must be positive")
+        check(self, ("max_connections", "max_connections_per_host", "max_lookups", "max_lookups_per_guest"))

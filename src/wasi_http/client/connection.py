@@ -14,11 +14,12 @@ from typing import Final, Protocol, cast
 
 from wasi_http.client.errors import ConnectionClosed
 from wasi_http.client.exchange import Exchange
-from wasi_http.client.request import LONGEST, ConnectionQuota
+from wasi_http.client.request import ConnectionQuota
 from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.net.authority import Address
 from wasi_http.net.policy import AddressPolicy
 from wasi_http.net.sockets import unread
+from wasi_http.settings import LONGEST
 
 __all__ = ["Connection", "Owner"]
 

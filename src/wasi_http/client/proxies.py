@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
 from wasi_http.net.authority import InvalidHost, Origin, canonical_host, join
+from wasi_http.settings import check
 
 __all__ = ["Proxies", "Proxy"]
 
@@ -20,6 +21,11 @@ class Proxy:
     host: str
     port: int
     authorization: bytes | None = None
+
+    def __post_init__(self) -> None:
+        check(self, ("port",))
+        if self.port > 65535:
+            raise ValueError(f"Proxy.port must be 1 to 65535, not {self.port}")
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
@@ -50,6 +56,9 @@ class Proxies:
     http: Proxy | None = None
     https: Proxy | None = None
     no_proxy: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Proxies:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http1.fieldsection import Field
+from wasi_http.settings import check
 
-__all__ = ["DEFAULT_TIMEOUT", "LONGEST", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
-
-#: The longest time, in seconds, that timers are set for: a guest cannot tell it from for ever. Timers overflow on what
-#: 64 bits of nanoseconds can say, and the loop's clock counts in a float, of which no sum may lose the seconds.
-LONGEST: Final = 365 * 86400.0
+__all__ = ["DEFAULT_TIMEOUT", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
 
 #: Of connecting, of waiting for the first byte, and between bytes; in seconds.
 DEFAULT_TIMEOUT: Final = 600.0
@@ -25,6 +23,8 @@ class ConnectionQuota:
     __slots__ = ("limit", "used")
 
     def __init__(self, limit: int) -> None:
+        if not isinstance(limit, int) or limit < 1:
+            raise ValueError(f"ConnectionQuota.limit must be an int from 1 on, not {limit!r:.100}")
         self.limit = limit
         self.used = 0
 
@@ -51,6 +51,11 @@ class OutgoingRequestConfig:
     first_byte_timeout: float = DEFAULT_TIMEOUT
     between_bytes_timeout: float = DEFAULT_TIMEOUT
     quota: ConnectionQuota | None = None
+
+    def __post_init__(self) -> None:
+        # Each request of a guest has one, most of them with these times.
+        if not self.connect_timeout is self.first_byte_timeout is self.between_bytes_timeout is DEFAULT_TIMEOUT:
+            check(self, longest=math.inf)
 
 
 @dataclass(slots=True)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from dataclasses import dataclass
 from functools import lru_cache
 
 import truststore
 
+from wasi_http.settings import check
+
 __all__ = ["TlsConfig", "context_of"]
+
+_CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,16 +29,22 @@ class TlsConfig:
         Files (PEM) with the client's certificate chain and its key; the key may be in the same file.
     """
 
-    ca_bundle: str | None = None
+    ca_bundle: str | os.PathLike[str] | None = None
     system_roots: bool = True
-    client_cert: str | None = None
-    client_key: str | None = None
+    client_cert: str | os.PathLike[str] | None = None
+    client_key: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.client_key is not None and self.client_cert is None:
+            raise ValueError("TlsConfig.client_key needs TlsConfig.client_cert, the certificate of the key")
 
 
 @lru_cache(maxsize=32)
 def context_of(config: TlsConfig) -> ssl.SSLContext:
-    """TLS 1.2 or newer, names checked, HTTP/1.1 announced. Raises OSError for files that cannot be used.
+    """TLS 1.2 or newer, names checked, HTTP/1.1 announced.
 
+    Raises OSError for a file that cannot be used, with its ``filename``; an SSLError where it is not what it should be.
     Remembered, because reading all the certificates takes a while.
     """
     context: ssl.SSLContext
@@ -46,11 +57,49 @@ def context_of(config: TlsConfig) -> ssl.SSLContext:
             context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if config.ca_bundle is not None:
-        context.load_verify_locations(config.ca_bundle)
+        certificates = _read(config.ca_bundle)
+        try:
+            context.load_verify_locations(config.ca_bundle)
+        except ssl.SSLError as error:
+            raise _unusable(config.ca_bundle, _wrong_certificate(certificates, error)) from None
     if config.client_cert is not None:
-        # A key with a passphrase would have OpenSSL ask on the terminal.
-        context.load_cert_chain(config.client_cert, config.client_key, password=lambda: "")
+        key_file = config.client_cert if config.client_key is None else config.client_key
+        certificates, key = _read(config.client_cert), _read(key_file)
+        try:
+            # A key with a passphrase would have OpenSSL ask on the terminal.
+            context.load_cert_chain(config.client_cert, key_file, password=lambda: "")
+        except ssl.SSLError as error:
+            if _CERTIFICATE not in certificates:
+                raise _unusable(config.client_cert, _wrong_certificate(certificates, error)) from None
+            raise _unusable(key_file, _wrong_key(key, error)) from None
     # A server could have the client compute for ever.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def _read(path: str | os.PathLike[str]) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _unusable(path: str | os.PathLike[str], why: str) -> ssl.SSLError:
+    error = ssl.SSLError(ssl.SSL_ERROR_SSL, f"{os.fspath(path)}: {why}")
+    error.filename = os.fspath(path)
+    return error
+
+
+def _wrong_certificate(content: bytes, error: ssl.SSLError) -> str:
+    if _CERTIFICATE in content:
+        return f"a certificate in it is damaged ({error.reason})"
+    return "it has no certificate in PEM (-----BEGIN CERTIFICATE-----); of DER, `openssl x509 -inform der` makes that"
+
+
+def _wrong_key(content: bytes, error: ssl.SSLError) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH":
+        return "the key does not belong to the certificate"
+    if b"ENCRYPTED" in content:
+        return "the key has a passphrase, which nobody enters here; `openssl pkey` writes it without"
+    if b" PRIVATE KEY-----" not in content:
+        return "it has no private key in PEM (-----BEGIN PRIVATE KEY-----)"
+    return f"the key or the certificate is damaged ({error.reason})"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+
+from wasi_http.settings import check
 
 __all__ = ["HOST_STACK", "EngineConfig", "StoreLimits"]
 
@@ -73,9 +76,10 @@ class EngineConfig:
     compile_timeout: float = 300.0
     compile_memory: int = 4096 * MIB
     cache: bool = True
-    cache_directory: str | None = None
+    cache_directory: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        check(self)
         for name in ("max_instances", "memories_per_instance", "tables_per_instance", "core_instances_per_instance"):
             if getattr(self, name) < 1:
                 raise ValueError(f"EngineConfig.{name} must be at least 1, not {getattr(self, name)}")
@@ -112,3 +116,6 @@ class StoreLimits:
     instances: int = 100
     tables: int = 100
     memories: int = 10
+
+    def __post_init__(self) -> None:
+        check(self)

@@ -35,6 +35,8 @@ class WasiHttpCtx:
     __slots__ = ("field_size_limit",)
 
     def __init__(self, *, field_size_limit: int = DEFAULT_FIELD_SIZE_LIMIT) -> None:
+        if not isinstance(field_size_limit, int) or isinstance(field_size_limit, bool):
+            raise TypeError(f"field_size_limit must be an int, the number of bytes, not {field_size_limit!r:.100}")
         if field_size_limit < 0:
             raise ValueError(f"field_size_limit must not be negative: {field_size_limit}")
         self.field_size_limit = field_size_limit

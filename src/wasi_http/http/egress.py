@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.engine.errors import expect
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.send import default_send_request
 from wasi_http.net.authority import Address, InvalidAuthority, Origin
@@ -36,6 +37,8 @@ class Egress:
 
     def __init__(self, rules: Iterable[EgressRule] = ()) -> None:
         self.rules = tuple(rules)
+        for rule in self.rules:
+            expect(EgressRule, rule, "Egress.parse('example.com', '10.0.0.0/8:443')")
         self._checked: dict[tuple[str, bool], AddressPolicy] = {}
 
     @classmethod

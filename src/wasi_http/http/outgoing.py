@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
-from wasi_http.client import DEFAULT_TIMEOUT, LONGEST, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.flow.pipe import BODY_BUFFER
 from wasi_http.http.context import HttpState
 from wasi_http.http.errors import ErrorCode
 from wasi_http.http.message import Response
 from wasi_http.http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+from wasi_http.settings import LONGEST
 
 __all__ = ["OutgoingHandler"]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+from wasi_http.settings import check
+
 __all__ = ["Limits"]
 
 
@@ -32,7 +34,4 @@ class Limits:
     """Number of 1xx responses before the final one."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if value is not None and value < 0:
-                raise ValueError(f"{field.name} must not be negative")
+        check(self)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from wasi_http.net.authority import Address, InvalidHost, Origin, canonical_host, is_numeric
+from wasi_http.settings import check
 
 __all__ = ["AddressPolicy", "Denied", "EgressRule", "is_public", "policy_of"]
 
@@ -99,6 +100,9 @@ class EgressRule:
     port: int | None = None
     scheme: str | None = None
 
+    def __post_init__(self) -> None:
+        check(self)
+
     @classmethod
     def parse(cls, text: str) -> EgressRule:
         """A rule of its text; raises ValueError.
@@ -107,6 +111,8 @@ class EgressRule:
         (``10.0.0.0/8``, ``fd00::/8``); each with ``:PORT`` behind it (IPv6 in brackets then: ``[::1]:8080``,
         ``[fd00::]/8:443``) and ``http://`` or ``https://`` before it. A rule without port is for all ports.
         """
+        if not isinstance(text, str):
+            raise TypeError(f"an egress rule is a str, as in 'example.com' or '10.0.0.0/8:443', not {text!r:.100}")
         before, separator, rest = text.rpartition("://")
         scheme = before.lower() if separator else None
         if scheme not in (None, "http", "https"):

@@ -9,6 +9,7 @@ from wasi_http.client import ClientConfig
 from wasi_http.engine import StoreLimits
 from wasi_http.http.egress import Egress
 from wasi_http.http1.limits import Limits
+from wasi_http.settings import check
 
 __all__ = ["ServerConfig"]
 
@@ -89,3 +90,6 @@ class ServerConfig:
     store_limits: StoreLimits = field(default_factory=StoreLimits)
     wire_limits: Limits = field(default_factory=Limits)
     backlog: int = 1024
+
+    def __post_init__(self) -> None:
+        check(self, ("max_concurrent_requests", "max_concurrent_connections", "max_instance_reuse_count", "backlog"))
