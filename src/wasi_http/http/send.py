@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from wasi_http import client
+from wasi_http.client import Client as PlainClient
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.http.errors import HttpError
 from wasi_http.net.policy import AddressPolicy
@@ -13,7 +13,7 @@ from wasi_http.net.policy import AddressPolicy
 __all__ = ["Client", "default_send_request"]
 
 
-class Client(client.Client):
+class Client(PlainClient):
     """A `wasi_http.client.Client` that fails with `HttpError`: so do futures and both bodies."""
 
     failure = staticmethod(HttpError.of)
