@@ -294,6 +294,60 @@ def test_a_directory_that_is_a_link_to_ones_own(
     assert ModuleCache(engines(link)).find(KEY) is not None
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o770, 0o702])
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_directory_above_that_others_can_write_to(
+    engines: Callable[[Path | None], Engine], tmp_path: Path, depth: int, mode: int
+) -> None:
+    """They could put a directory of the user's that is elsewhere in its place, or one of old."""
+    above = tmp_path / "above"
+    directory = above.joinpath(*"abc"[:depth])
+    directory.mkdir(0o700, parents=True)
+    link = tmp_path / "link"
+    link.symlink_to(directory)
+    for named in (directory, link):
+        above.chmod(mode)
+        cache = ModuleCache(engines(named))
+        assert cache.find(KEY) is None
+        assert cache.compile(KEY, ADD).exports
+        assert cache.problem == f"others can write to {above} (its mode is {mode:03o})"
+        assert list(directory.iterdir()) == []
+        # Where they can only add to it, they cannot move what is there.
+        above.chmod(mode | stat.S_ISVTX)
+        cache = ModuleCache(engines(named))
+        assert cache.compile(KEY, ADD).exports
+        assert cache.problem == ""
+        assert ModuleCache(engines(named)).find(KEY) is not None
+        for path in directory.iterdir():
+            path.unlink()
+
+
+def test_a_directory_above_of_another_user(
+    engines: Callable[[Path | None], Engine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above = tmp_path / "above"
+    directory = above / "cache"
+    directory.mkdir(0o700, parents=True)
+    above.chmod(0o1777)
+    give_away(above, monkeypatch)
+    cache = ModuleCache(engines(directory))
+    assert cache.compile(KEY, ADD).exports
+    assert "belongs to another user (" in cache.problem
+    assert list(directory.iterdir()) == []
+
+
+def test_directories_that_are_made_are_trusted(engines: Callable[[Path | None], Engine], tmp_path: Path) -> None:
+    directory = tmp_path / "a" / "b" / "c"
+    umask = os.umask(0)
+    try:
+        cache = ModuleCache(engines(directory))
+        cache.compile(KEY, ADD)
+    finally:
+        os.umask(umask)
+    assert cache.problem == ""
+    assert [stat.S_IMODE(path.stat().st_mode) for path in (directory, *directory.parents[:2])] == [0o755] * 3
+
+
 def test_a_directory_can_be_shipped_for_others_to_read(make: Callable[[], ModuleCache], entry: Path) -> None:
     umask = os.umask(0o022)
     os.umask(umask)
@@ -355,7 +409,7 @@ def test_a_file_in_place_of_the_directory(make: Callable[[], ModuleCache], direc
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
-@pytest.mark.parametrize("call", ["makedirs", "fsync", "replace"])
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "replace"])
 def test_a_disk_that_cannot_be_written(
     make: Callable[[], ModuleCache], directory: Path, monkeypatch: pytest.MonkeyPatch, code: int, call: str
 ) -> None:

@@ -183,7 +183,7 @@ class ModuleCache:
         path = self.directory / self._name(key)
         try:
             # Where others may have to read it, its maker says so by naming it.
-            os.makedirs(self.directory, 0o755 if self._explicit else 0o700, exist_ok=True)
+            _make(self.directory, 0o755 if self._explicit else 0o700)
             with _opened(self.directory) as directory:
                 _write(directory, path.name, data)
                 _prune(directory, path.name)
@@ -211,8 +211,12 @@ class ModuleCache:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of the directory, if it may be trusted. Raises OSError."""
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """A descriptor of the directory, if it and all those above it may be trusted. Raises OSError."""
+    # Once all above it are, no other user can put something else in the place of what the links lead to now.
+    place = Path(os.path.realpath(path))
+    for parent in place.parents:
+        _trust(os.stat(parent), parent, sticky=True)
+    directory = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         _trust(os.fstat(directory), path)
         yield directory
@@ -220,9 +224,20 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(directory)
 
 
-def _trust(status: os.stat_result, path: Path | str) -> None:
+def _make(path: Path, mode: int) -> None:
+    """Makes the directory and those above it that are missing, with no more than that mode."""
+    if not path.is_dir():
+        _make(path.parent, mode)
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(path, mode)
+
+
+def _trust(status: os.stat_result, path: Path | str, *, sticky: bool = False) -> None:
+    """Refuses what other users can write to, or own. In a directory with the ``sticky`` bit they may only add to it."""
     if status.st_uid not in (0, os.geteuid()):
         raise _Refused(f"{path} belongs to another user ({status.st_uid})")
+    if sticky and status.st_mode & stat.S_ISVTX:
+        return
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise _Refused(f"others can write to {path} (its mode is {stat.S_IMODE(status.st_mode):03o})")
 
