@@ -57,12 +57,12 @@ class Connection(asyncio.Protocol):
         "guest",
         "loop",
         "owner",
-        "paused",
         "port",
         "reading",
         "served",
         "sock",
         "transport",
+        "write_paused",
     )
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._early: list[bytes] | None = []
         self.exchange: Exchange | None = None
         self.served = 0
-        self.paused = False
+        self.write_paused = False
         self.reading = True
         self.closed = False
         self.due = math.inf
@@ -109,12 +109,15 @@ class Connection(asyncio.Protocol):
             self.owner.lost(self)
 
     def pause_writing(self) -> None:
-        self.paused = True
+        self.write_paused = True
         if self.exchange is not None:
             self.exchange.pause()
 
+    def write(self, data: bytes) -> None:
+        self.transport.write(data)
+
     def resume_writing(self) -> None:
-        self.paused = False
+        self.write_paused = False
         if self.exchange is not None:
             self.exchange.resume()
 

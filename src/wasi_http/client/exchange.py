@@ -28,6 +28,7 @@ from wasi_http.client.errors import (
 )
 from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.pump import Pump
 from wasi_http.http1.abnf import is_token_text
 from wasi_http.http1.errors import BodyLengthError, ProtocolError, Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field
@@ -58,10 +59,12 @@ class Carrier(Protocol):
     #: How many exchanges it has carried before.
     served: int
     #: Whether the transport takes no more for the moment, and whether it reads.
-    paused: bool
+    write_paused: bool
     reading: bool
     #: When `Exchange.expired` is called, in the loop's time. It may be put off like this, else see `set_due`.
     due: float
+
+    def write(self, data: bytes) -> None: ...
 
     def set_due(self, due: float) -> None: ...
 
@@ -85,10 +88,9 @@ class Exchange:
     __slots__ = (
         "_body",
         "_connection",
+        "_pump",
         "_quota",
-        "_sending",
         "_source",
-        "_taken",
         "_watching",
         "between_bytes",
         "ended",
@@ -126,8 +128,7 @@ class Exchange:
         self._source = request.body
         self._quota = config.quota
         self._body: Pipe | None = None
-        self._sending = False
-        self._taken = False
+        self._pump: Pump | None = None
         self._watching = False
         self.sent = False
         self.heard = False
@@ -159,54 +160,31 @@ class Exchange:
         connection.exchange = self
         connection.set_due(connection.loop.time() + self.first_byte)
         if source is None:
-            connection.transport.write(data)
+            connection.write(data)
         else:
+            self._pump = Pump(source, writer, connection, _PIECE)
             self._send(data)
             if not self.sent and not self.over:
                 source.readable.add(self._resume)
 
     def _resume(self) -> None:
-        if not (self._connection.paused or self.over or self._sending):
-            self._send(b"")
+        if not (self._connection.write_paused or self.over or (self._pump is not None and self._pump.busy)):
+            self._send()
 
-    def _send(self, data: bytes) -> None:
-        """Moves the request's body as far as the transport and the guest let it, in few large writes."""
-        source, connection, writer = self._source, self._connection, self.writer
+    def _send(self, head: bytes = b"") -> None:
+        """Moves the request's body as far as the transport and the guest let it."""
+        source, pump = self._source, self._pump
         assert source is not None
-        parts = [data] if data else []
-        gathered = 0
-        self._sending = True  # whoever fills the body as soon as there is room need not call for it
+        assert pump is not None
         try:
-            while True:
-                piece = source.take(_PIECE)
-                if piece is None:
-                    end = writer.end(source.trailers or ())
-                    if end:
-                        parts.append(end)
-                    self.sent = True
-                elif piece:
-                    self._taken = True
-                    parts.append(writer.body(piece))
-                    gathered += len(piece)
-                if not piece or len(piece) >= 16384 or gathered >= _PIECE:
-                    if parts:
-                        # One system call for the head and a small body.
-                        connection.transport.write(parts[0] if len(parts) == 1 else b"".join(parts))
-                        parts.clear()
-                        gathered = 0
-                    if not piece or connection.paused or self.over:
-                        break
+            self.sent = pump.run(head)
         except (OSError, ProtocolError) as error:
             # The guest's body failed: the server gets what came before, and must not take that for the whole.
-            if parts:
-                connection.transport.write(b"".join(parts))
             self.fail(error if isinstance(error, OSError) else ProtocolFailure(error), flush=True)
             return
-        finally:
-            self._sending = False
         if self.sent:
             source.readable.remove(self._resume)
-        if not self.over and not connection.paused:
+        if not self.over and not self._connection.write_paused:
             self._give_time()
 
     def _give_time(self) -> None:
@@ -224,7 +202,7 @@ class Exchange:
         self.stalled = -1
         self._give_time()
         if not self.sent and not self.over:
-            self._send(b"")
+            self._send()
 
     # The response
 
@@ -339,7 +317,7 @@ class Exchange:
             and isinstance(error, ConnectionError)
             and self._connection.served
             and not self.heard
-            and not self._taken
+            and not self.writer.sent
             and self.request.method in IDEMPOTENT
         ):
             self.receiver(ConnectionDropped(str(error)))

@@ -1,6 +1,7 @@
 """How bytes wait: wake-ups, and bodies in transit. Nothing here knows of HTTP or WASI."""
 
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
+from wasi_http.flow.pump import Pump
 from wasi_http.flow.signal import SILENT, Signal, until
 
-__all__ = ["BODY_BUFFER", "SILENT", "Pipe", "Signal", "until"]
+__all__ = ["BODY_BUFFER", "SILENT", "Pipe", "Pump", "Signal", "until"]

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from wasi_http.component import Call, Err
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import Pipe
+from wasi_http.flow.pump import Pump
 from wasi_http.http.errors import ErrorCode, HttpError, status_of
 from wasi_http.http.fields import Field
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
@@ -32,6 +33,9 @@ _ERROR_HEADERS: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # After how many time slices in a row without a call of the host a guest that nobody waits for is unwound.
 _SPIN: Final = 10
+
+# How much of a response's body is moved at once.
+_PIECE: Final = 65536
 
 _NEVER_SET = "guest never invoked `response-outparam::set` method"
 
@@ -89,6 +93,7 @@ class Exchange:
         "_deadline",
         "_informed",
         "_instance",
+        "_pump",
         "_read",
         "_refused",
         "_responded",
@@ -112,6 +117,7 @@ class Exchange:
         self.body = Pipe() if head.has_body else None
         self.outgoing: Pipe | None = None
         self._response: OutgoingResponse | ErrorCode | None = None
+        self._pump: Pump | None = None
         self._writer: ResponseWriter | None = None
         self._responded = False
         self._refused = 0
@@ -254,6 +260,7 @@ class Exchange:
     def _write(self, response: OutgoingResponse) -> bool | None:
         """Writes what there is and says, when that was all, whether the connection is kept."""
         head, connection, pipe, writer = self.head, self._connection, self.outgoing, self._writer
+        begin = b""
         if writer is None:
             keep_alive = connection.keeps_alive(self)
             if pipe is None or (pipe.ended and not pipe.trailers):
@@ -273,19 +280,11 @@ class Exchange:
             begin = writer.head(response.status, response.fields.entries_, connection.date())
             if pipe.error is not None and writer.framing is not Framing.NONE:
                 raise pipe.error  # while the client can still be told
-            connection.write(begin)
             self._writer = writer
+            self._pump = Pump(pipe, writer, connection, _PIECE)
             pipe.readable.add(self._advance)
-        assert pipe is not None
-        while not connection.write_paused:
-            data = pipe.take(65536)
-            if data is None:
-                connection.write(writer.end(pipe.trailers or ()))
-                return writer.keep_alive
-            if not data:
-                break
-            connection.write(writer.body(data))
-        return None
+        assert self._pump is not None
+        return writer.keep_alive if self._pump.run(begin) else None
 
     def resume(self) -> None:
         """The client takes more of the response."""
