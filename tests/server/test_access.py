@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
 from tests.guests.build import GuestUnavailable, build
+from wasi_http.http1.limits import Limits
 from wasi_http.server.access import AccessLog
 
 from .processes import started
 from .serving import Guests, Serving, get, serve, until
 
 LINE = re.compile(
-    r'(\S+) - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "(.*)" (\d{3}|-) (\d+) (\d+\.\d{3}) (\S+)'
+    r'(\S+) - - \[\d\d/[A-Z][a-z]{2}/\d{4}:\d\d:\d\d:\d\d \+0000\] "(.*)" (\d{3}|-) (\d+) (\d+\.\d{3}|-) (\S+)'
 ).fullmatch
 
 
@@ -78,6 +80,89 @@ def test_responses_that_break_off(guests: Guests, loop: str) -> None:
         assert not access._begun
 
     serve(loop, guests.handler("c_kitchen"), test)
+
+
+# What a client sends, how the log has it, status.
+REFUSED: dict[str, tuple[bytes, str, int]] = {
+    "nonsense": (b"nonsense\r\n\r\n", "nonsense", 400),
+    "TLS": (b"\x16\x03\x01\x02\0\r\n\r\n", r"\x16\x03\x01\x02\x00", 400),
+    "escapes and quotes": (b'G\x1b[2J "\\ HTTP/1.1\r\n\r\n', r"G\x1b[2J \"\\ HTTP/1.1", 400),
+    "no UTF-8": (b"GET /\xff HTTP/1.1\r\n\r\n", "GET /\ufffd HTTP/1.1", 400),
+    "a line of another": (b"\r\nGET /\x0b2 HTTP/1.1\r\nX: y\r\n\r\n", r"GET /\x0b2 HTTP/1.1", 400),
+    "blank lines": (b"\r\n\r\n", "-", 400),
+    "no Host": (b"GET / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1", 400),
+    "a version": (b"GET / HTTP/2.0\r\n\r\n", "GET / HTTP/2.0", 505),
+    "a coding": (get("/", "Transfer-Encoding: gzip, chunked"), "GET / HTTP/1.1", 501),
+    "a long line": (b"GET /" + b"x" * 90_000, "GET /" + "x" * 2043 + " …", 414),
+    "many fields": (get("/many", *["X: y"] * 5000), "GET /many HTTP/1.1", 431),
+    "a long body": (get("/", "Content-Length: 1001", method="PUT"), "PUT / HTTP/1.1", 413),
+}
+
+
+@pytest.mark.parametrize("before", [b"", get("/status/200")], ids=["first", "second"])
+@pytest.mark.parametrize("case", REFUSED)
+def test_requests_that_are_refused(guests: Guests, loop: str, case: str, before: bytes) -> None:
+    sent, line, status = REFUSED[case]
+
+    async def test(server: Serving) -> None:
+        record(server)
+        client = await server.connect()
+        await client.send(before + sent)
+        if before:
+            assert (await client.reply()).status == 200
+        reply = await client.reply()
+        assert reply.status == status
+        assert await client.rest() == b""
+        *_, last = server.log.out.splitlines()
+        found = LINE(last)
+        assert found is not None
+        assert (found[1], found[2], found[3], found[5], found[6]) == ("127.0.0.1", line, str(status), "-", "-")
+        assert int(found[4]) > len(reply.head) + len(reply.body)
+        assert server.log.out.count("\n") == 1 + bool(before)
+
+    serve(loop, guests.handler("c_kitchen", wire_limits=Limits(body=1000), linger_timeout=0.1), test)
+
+
+def test_a_head_that_ends_early(guests: Guests, loop: str) -> None:
+    async def test(server: Serving) -> None:
+        record(server)
+        client = await server.connect()
+        await client.send(b"GET /early HT")
+        client.sock.shutdown(socket.SHUT_WR)
+        assert (await client.reply()).status == 400
+        slow = await server.connect()
+        await slow.send(b"GET /slow HTTP/1.1\r\n")
+        assert (await slow.reply()).status == 408
+        found = [LINE(line) for line in server.log.out.splitlines()]
+        assert [(one[2], one[3]) for one in found if one] == [("GET /early HT", "400"), ("GET /slow HTTP/1.1", "408")]
+
+    serve(loop, guests.handler("c_kitchen", header_timeout=0.1, linger_timeout=0.1), test)
+
+
+# A request whose body goes wrong, how the log has it.
+BROKEN: dict[str, tuple[bytes, str, str]] = {
+    "malformed": (get("/discard", "Transfer-Encoding: chunked", method="POST") + b"x\r\n", "/discard", "400"),
+    "slow": (get("/discard", "Content-Length: 9", method="POST"), "/discard", "408"),
+    "late": (get("/early", "Transfer-Encoding: chunked", method="POST") + b"1\r\na\r\nx\r\n", "/early", "200"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_requests_whose_bodies_are_refused(guests: Guests, loop: str, case: str) -> None:
+    sent, path, status = BROKEN[case]
+
+    async def test(server: Serving) -> None:
+        record(server)
+        client = await server.connect()
+        await client.send(sent)
+        await until(lambda: server.log.out)
+        found = LINE(server.log.out.rstrip("\n"))
+        assert found is not None
+        assert (found[2], found[3], found[6]) == (f"POST {path} HTTP/1.1", status, "0")
+        assert server.worker.handler.access is not None
+        assert not server.worker.handler.access._begun
+
+    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1, linger_timeout=0.1), test)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -120,6 +120,11 @@ class MessageParser:
         return len(self.held) - self._start
 
     @property
+    def first_line(self) -> bytes:
+        """What there is of the first line of a head that was refused or that has not arrived as a whole."""
+        return bytes(self.held[self._start : self._start + self._max_line]).lstrip(b"\r\n").partition(b"\n")[0]
+
+    @property
     def complete(self) -> bool:
         """Whether a whole message was read and the next was not asked for."""
         return self._state == COMPLETE
@@ -216,6 +221,8 @@ class MessageParser:
                 else:
                     raise LocalProtocolError("the parser cannot be used after an error")
         except BaseException:
+            if self._state == HEAD:
+                self.held, self._start = data[position : position + self._max_line], 0
             self._state = DEAD
             raise
         finally:

@@ -3,7 +3,8 @@
     127.0.0.1 - - [28/Nov/2026:17:52:48 +0000] "GET /path HTTP/1.1" 200 1234 0.003 17
 
 Client, time of the request, request line, status, bytes of the response with its head, seconds until the response was
-written, number of the request. ``-`` stands for the status of a response that never began.
+written, number of the request. ``-`` stands for the status of a response that never began, and for seconds and number
+of a request whose head was refused; then what arrived of the request line is told, of which nothing need be true.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from wasi_http.server.spool import Spool
 
 __all__ = ["AccessLog", "Served"]
 
-# Of the method and of the target in a line, in characters.
+# Of the method and of the target in a line, in characters, or of the whole request line when that was refused.
 _MAX_TARGET: Final = 2048
 
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -46,12 +47,10 @@ class AccessLog:
 
     def begin(self, exchange: Served, transport: asyncio.BaseTransport | None, written: int) -> None:
         """A request has arrived on a connection to which so many bytes are written."""
-        client = transport.get_extra_info("peername") if transport is not None else None
-        host = str(client[0]) if isinstance(client, tuple) and client else "-"
-        self._begun[exchange] = time.time(), time.monotonic(), host, written
+        self._begun[exchange] = time.time(), time.monotonic(), _host(transport), written
 
-    def end(self, exchange: Served, written: int) -> None:
-        """Nothing more is written for the request."""
+    def end(self, exchange: Served, written: int, status: int = 0) -> None:
+        """Nothing more is written for the request; ``status`` is what it was refused with once it was admitted."""
         begun = self._begun.pop(exchange, None)
         if begun is None:
             return
@@ -59,14 +58,25 @@ class AccessLog:
         head = exchange.head
         method, target = (cut(part.decode("utf-8", "replace"), _MAX_TARGET) for part in (head.method, head.path))
         request = f"{method} {target} HTTP/{head.version.decode('ascii', 'replace')}"
-        # First, so that no client can write what stands for something else, or ends the quotes.
-        request = visible(request.replace("\\", "\\\\").replace('"', '\\"'))
         number = self._name(exchange.number) if exchange.number >= 0 else "-"
-        line = (
-            f'{client} - - [{_stamp(when)}] "{request}" {exchange.status or "-"} {written - before} '
-            f"{time.monotonic() - since:.3f} {number}\n"
-        )
+        took = f"{time.monotonic() - since:.3f}"
+        self._write(client, when, request, status or exchange.status, written - before, took, number)
+
+    def refuse(self, line: bytes, transport: asyncio.BaseTransport | None, status: int, size: int) -> None:
+        """A request was refused in its head, of whose first line this has arrived, with a response of that size."""
+        request = cut(line.decode("utf-8", "replace").rstrip("\r"), _MAX_TARGET)
+        self._write(_host(transport), time.time(), request or "-", status, size, "-", "-")
+
+    def _write(self, client: str, when: float, request: str, status: int, size: int, took: str, number: str) -> None:
+        # Escaped first, so that no client can write what stands for something else, or ends the quotes.
+        request = visible(request.replace("\\", "\\\\").replace('"', '\\"'))
+        line = f'{client} - - [{_stamp(when)}] "{request}" {status or "-"} {size} {took} {number}\n'
         self._spool.write(line.encode("utf-8", "backslashreplace"))
+
+
+def _host(transport: asyncio.BaseTransport | None) -> str:
+    client = transport.get_extra_info("peername") if transport is not None else None
+    return str(client[0]) if isinstance(client, tuple) and client else "-"
 
 
 def _stamp(seconds: float) -> str:

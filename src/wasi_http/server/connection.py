@@ -320,6 +320,8 @@ class Connection(asyncio.Protocol):
         """The request turned out to be none, and part of its response is written."""
         framed = exchange.framed
         exchange.leave()
+        if self._access is not None:
+            self._access.end(exchange, self._written)
         self._end_early(framed)
 
     def _end_early(self, framed: bool) -> None:
@@ -399,12 +401,19 @@ class Connection(asyncio.Protocol):
             self._receiving.cut_short()
             self._linger()
             return
-        self._refuse(error.status, str(error))
+        self._refuse(error.status, str(error), exchange)
 
-    def _refuse(self, status: int, reason: str) -> None:
-        """Answers in the guest's place, and ends the connection."""
+    def _refuse(self, status: int, reason: str, exchange: Exchange | None = None) -> None:
+        """Answers in the place of the guest, of the exchange if there is one, and ends the connection."""
         text = f"{status} {reason}\n".encode()
+        before = self._written
         self.write(render_response(status, _TEXT, text, self.date(), keep_alive=False))
+        if self._access is None:
+            pass
+        elif exchange is not None:
+            self._access.end(exchange, self._written, status)
+        else:
+            self._access.refuse(self._parser.first_line, self._transport, status, self._written - before)
         self._linger()
 
     def _linger(self) -> None:
@@ -461,7 +470,7 @@ class Connection(asyncio.Protocol):
         if exchange is self._exchange:
             self._exchange = self._receiving = None
             exchange.leave()
-            self._refuse(503, "the server has too many requests under way")
+            self._refuse(503, "the server has too many requests under way", exchange)
 
     @property
     def idle(self) -> bool:
@@ -525,7 +534,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._exchange = self._receiving = None
                 exchange.leave()
-                self._refuse(408, "the body took too long")
+                self._refuse(408, "the body took too long", exchange)
 
     def _too_slow(self, elapsed: float, moved: int) -> bool:
         """Whether the client's patience is over, ``elapsed`` seconds and ``moved`` bytes after the last time."""
