@@ -17,6 +17,7 @@ COMPILED = [
     "engine.func",
     "engine.host",
     "engine.fiber",
+    "engine.wiring",
     "engine.assembly",
     "engine.binary.reader",
     "engine.binary.writer",

@@ -7,13 +7,14 @@ from wasi_http.engine.store import Store
 
 class Assembly:
     engine: Engine
-    functions: list[HostFunc]
+    @property
+    def functions(self) -> list[HostFunc]: ...
     def __init__(
         self,
         engine: Engine,
         functions: Sequence[HostFunc],
         steps: Sequence[tuple[Module, Sequence[int | tuple[int, int]]]],
-        wants: Sequence[tuple[int, int]],
+        captures: Sequence[tuple[int, int]],
         entry: int = -1,
         start: int | None = None,
     ) -> None: ...

@@ -1,20 +1,25 @@
-"""Functions of the host."""
+"""Functions of the host, and how guests get them."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import cython
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING
 from cython.cimports.libc.stdint import int32_t, int64_t
 from cython.cimports.wasi_http.engine import libwasmtime as C
+from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.library import lib
 from cython.cimports.wasi_http.engine.store import Store
 
 from wasi_http.engine.errors import Trap
-from wasi_http.engine.module import CoreType
+from wasi_http.engine.module import C_KINDS, CoreType
 
-__all__ = ["CoreFunc", "HostFunc"]
+__all__ = ["CoreFunc", "HostFunc", "HostLinker"]
+
+# Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
+_NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
 
 @cython.cclass
@@ -83,3 +88,76 @@ def host_callback(
             cython.cast(Store, store).failure = failure
         return lib.wasmtime_trap_new(b"host", 4)
     return cython.NULL
+
+
+@cython.cclass
+class HostLinker:
+    """The host functions of a component by their position. Guests hold borrowed pointers to them."""
+
+    def __cinit__(self):
+        self.linker = cython.NULL
+
+    def __init__(self, engine: Engine, functions: Sequence[HostFunc]) -> None:
+        self.functions = list(functions)
+        self.names = [b"%032d" % position for position in range(len(self.functions))]
+        self.linker = lib.wasmtime_linker_new(engine.pointer)
+        for name, function in zip(self.names, self.functions, strict=True):
+            define_function(self.linker, _NAMESPACE, name, function)
+
+    def get(
+        self,
+        context: cython.pointer(C.wasmtime_context_t),
+        position: cython.Py_ssize_t,
+        extern: cython.pointer(C.wasmtime_extern_t),
+    ) -> cython.void:
+        """Brings a function into a store."""
+        name: bytes = self.names[position]
+        lib.wasmtime_linker_get(
+            self.linker,
+            context,
+            PyBytes_AS_STRING(_NAMESPACE),
+            len(_NAMESPACE),
+            PyBytes_AS_STRING(name),
+            32,
+            extern,
+        )
+
+    def __dealloc__(self):
+        if self.linker != cython.NULL:
+            lib.wasmtime_linker_delete(self.linker)
+
+
+def define_function(
+    linker: cython.pointer(C.wasmtime_linker_t), module: bytes, name: bytes, function: HostFunc
+) -> cython.int:
+    params: C.wasm_valtype_vec_t
+    results: C.wasm_valtype_vec_t
+    _fill_types(cython.address(params), function.type.params)
+    _fill_types(cython.address(results), function.type.results)
+    signature = lib.wasm_functype_new(cython.address(params), cython.address(results))
+    error = lib.wasmtime_linker_define_func_unchecked(
+        linker,
+        PyBytes_AS_STRING(module),
+        len(module),
+        PyBytes_AS_STRING(name),
+        len(name),
+        signature,
+        host_callback,
+        cython.cast(cython.p_void, function),
+        cython.NULL,
+    )
+    lib.wasm_functype_delete(signature)
+    if error != cython.NULL:
+        lib.wasmtime_error_delete(error)
+        raise RuntimeError(f"cannot define the host function {function.name}")
+    return 0
+
+
+@cython.cfunc
+@cython.exceptval(-1, check=False)
+def _fill_types(vector: cython.pointer(C.wasm_valtype_vec_t), kinds: tuple) -> cython.int:
+    i: cython.size_t
+    lib.wasm_valtype_vec_new_uninitialized(vector, len(kinds))
+    for i in range(len(kinds)):
+        vector.data[i] = lib.wasm_valtype_new(C_KINDS[kinds[i]])
+    return 0

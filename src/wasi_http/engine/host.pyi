@@ -1,6 +1,7 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from wasi_http.engine.engine import Engine
 from wasi_http.engine.module import CoreType
 
 class HostFunc:
@@ -9,3 +10,6 @@ class HostFunc:
 
 class CoreFunc(HostFunc):
     def __init__(self, name: str, type: CoreType, function: Callable[..., Any]) -> None: ...
+
+class HostLinker:
+    def __init__(self, engine: Engine, functions: Sequence[HostFunc]) -> None: ...

@@ -3,3 +3,4 @@ from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.store cimport Store
 
 cdef int raise_wasm(Store store, C.wasm_trap_t* trap, C.wasmtime_error_t* error) except -1
+cdef int raise_instantiation(Store store, C.wasm_trap_t* trap, C.wasmtime_error_t* error) except -1

@@ -5,10 +5,10 @@ from __future__ import annotations
 import cython
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.library import lib
+from cython.cimports.wasi_http.engine.library import lib, take_message
 from cython.cimports.wasi_http.engine.store import Store
 
-from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, GuestCancelled, Trap, excerpt
+from wasi_http.engine.errors import MAX_FRAME_NAME, MAX_FRAMES, GuestCancelled, InvalidModule, Trap, excerpt
 
 __all__: list[str] = []
 
@@ -85,3 +85,18 @@ def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
 @cython.cfunc
 def _name(raw: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
     return excerpt(PyBytes_FromStringAndSize(raw.data, raw.size).decode(errors="replace"), MAX_FRAME_NAME)
+
+
+def raise_instantiation(
+    store: Store, trap: cython.pointer(C.wasm_trap_t), error: cython.pointer(C.wasmtime_error_t)
+) -> cython.int:
+    """The same, of an instance that could not be made."""
+    if trap != cython.NULL:
+        raise_wasm(store, trap, error)
+    message = take_message(error)
+    failure, store.failure = store.failure, None
+    if failure is not None:
+        raise failure
+    if "incompatible import type" in message or "expected" in message:
+        raise InvalidModule(message)
+    raise Trap(message)

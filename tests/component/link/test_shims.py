@@ -142,7 +142,7 @@ def outcome(engine: Engine, monkeypatch: pytest.MonkeyPatch, source: str) -> Out
     """What the component does, which must not depend on whether shims are bypassed and core modules are fused."""
     fused = Outcome(engine, source)
     with monkeypatch.context() as patched:
-        patched.setattr(component_module, "fuse", lambda steps, wants: None)
+        patched.setattr(component_module, "fuse", lambda steps, captures: None)
         patched.setattr(component_module, "FUSION", "none")  # what was compiled before does not count
         apart = Outcome(engine, source)
         assert apart.steps == steps(source)
@@ -205,7 +205,7 @@ def test_what_is_no_shim_is_not_bypassed(engine: Engine, monkeypatch: pytest.Mon
     assert SHIM.count(old) == 1
     source = text(shim=SHIM.replace(old, new))
     plan, plain = planned(source)[0], planned(source, bypassed=False)[0]
-    assert (plan.steps, plan.wants) == (plain.steps, plain.wants)
+    assert (plan.steps, plan.captures) == (plain.steps, plain.captures)
     assert len(plan.steps) == 3
     outcome(engine, monkeypatch, source)
 

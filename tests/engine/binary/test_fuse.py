@@ -51,7 +51,7 @@ def wire(binaries: Sequence[ModuleBinary]) -> list[tuple[ModuleBinary, list[Sour
 
 
 def outcome(engine: Engine, assembly: Assembly, log: list[int], calls: int) -> list[object]:
-    """What the first wants return, one after another, and what the host heard."""
+    """What the first captures return, one after another, and what the host heard."""
     log.clear()
     store = Store(engine)
     seen: list[object] = []
@@ -77,20 +77,20 @@ def both(engine: Engine, *texts: str) -> tuple[list[object], list[object]]:
     ]
     codes = [wat_to_wasm(text) for text in texts]
     steps = wire([ModuleBinary(code) for code in codes])
-    wants = [(len(steps) - 1, position) for position in range(len(steps[-1][0].exports))]
+    captures = [(len(steps) - 1, position) for position in range(len(steps[-1][0].exports))]
     modules = [Module.compile(engine, code) for code in codes]
     plain = Assembly(
-        engine, functions, [(module, sources) for module, (_, sources) in zip(modules, steps, strict=True)], wants
+        engine, functions, [(module, sources) for module, (_, sources) in zip(modules, steps, strict=True)], captures
     )
-    code = fuse(steps, wants)
+    code = fuse(steps, captures)
     assert code is not None
     fused = Module.compile(engine, code)
-    starts = [export.name for export in fused.exports[len(wants) :]]
+    starts = [export.name for export in fused.exports[len(captures) :]]
     assert starts in ([], [START.decode()])
     hosts = list(dict.fromkeys(source for _, sources in steps for source in sources if isinstance(source, int)))
-    all_wants = [(0, position) for position in range(len(fused.exports))]
-    whole = Assembly(engine, functions, [(fused, hosts)], all_wants, start=len(wants) if starts else -1)
-    return outcome(engine, plain, log, len(wants)), outcome(engine, whole, log, len(wants))
+    all_captures = [(0, position) for position in range(len(fused.exports))]
+    whole = Assembly(engine, functions, [(fused, hosts)], all_captures, start=len(captures) if starts else -1)
+    return outcome(engine, plain, log, len(captures)), outcome(engine, whole, log, len(captures))
 
 
 CASES: dict[str, tuple[object, tuple[str, ...]]] = {

@@ -121,11 +121,11 @@ def _fused(
         raise
     if not plan.steps:
         return None
-    key = cache.key(wasm, repr((FUSION, BULK, plan.steps, plan.wants)).encode())
+    key = cache.key(wasm, repr((FUSION, BULK, plan.steps, plan.captures)).encode())
     module = cache.find(key)
     if module is None:
         _validate(cache.engine, definitions)
-        code = fuse([(modules[position][1], sources) for position, sources in plan.steps], plan.wants)
+        code = fuse([(modules[position][1], sources) for position, sources in plan.steps], plan.captures)
         if code is None:
             return None
         if progress is not None:
@@ -139,8 +139,8 @@ def _fused(
             progress(1, 1)
     functions = dict.fromkeys(source for _, sources in plan.steps for source in sources if isinstance(source, int))
     plan.steps[:] = [(0, list(functions))]
-    plan.start = len(plan.wants) if len(module.exports) > len(plan.wants) else -1
-    plan.wants[:] = [(0, position) for position in range(len(module.exports))]
+    plan.start = len(plan.captures) if len(module.exports) > len(plan.captures) else -1
+    plan.captures[:] = [(0, position) for position in range(len(module.exports))]
     return [module], plan
 
 

@@ -244,20 +244,20 @@ class InstancePre:
                 functions.append(_lowered(linker._functions[found][lowered.function.name], lowered))
             else:
                 functions.append(_builtin(lowered, resources))
-        wants: list[tuple[int, int]] = list(plan.wants)
+        captures: list[tuple[int, int]] = list(plan.captures)
         exported: dict[int, LiftedFunc] = {}  # by id: one may be exported under many names
         for item in plan.exports.values():
             for function in (item,) if isinstance(item, LiftedFunc) else item.values():
                 exported[id(function)] = function
         self._entry = -1
         if any(map(_needs_entry, exported.values())):
-            self._entry = len(wants)
+            self._entry = len(captures)
             functions.append(CallTrampoline())
         assembly = Assembly(
             component.engine,
             functions,
             [(component.modules[position], sources) for position, sources in plan.steps],
-            wants,
+            captures,
             len(functions) - 1 if self._entry >= 0 else -1,
             plan.start,
         )

@@ -79,7 +79,7 @@ class CoreItem:
 
 @dataclass(frozen=True, slots=True)
 class LiftLowerOptions:
-    """Canonical options, resolved: positions in the assembly's wants."""
+    """Canonical options, resolved: positions among the assembly's captures."""
 
     memory: int | None
     realloc: int | None
@@ -97,7 +97,7 @@ class ImportedFunc:
 
 @dataclass(frozen=True, slots=True)
 class LiftedFunc:
-    """A function of the component; ``core`` and ``post_return`` are positions in the wants."""
+    """A function of the component; ``core`` and ``post_return`` are positions among the captures."""
 
     type: FuncType
     core: int
@@ -116,7 +116,7 @@ class LoweredFunc:
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """``kind`` is resource.new, .drop or .rep; ``destructor`` is a position in the wants."""
+    """``kind`` is resource.new, .drop or .rep; ``destructor`` is a position among the captures."""
 
     kind: str
     resource: ResourceType
@@ -126,14 +126,14 @@ class Builtin:
 
 @dataclass(slots=True)
 class Plan:
-    """``steps``, ``wants`` and ``start`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
+    """``steps``, ``captures`` and ``start`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
 
     ``lowered`` are the host functions in the order of their positions; ``exports`` is by name: functions, and instances
     as dictionaries of functions.
     """
 
     steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
-    wants: list[tuple[int, int]] = field(default_factory=list)
+    captures: list[tuple[int, int]] = field(default_factory=list)
     start: int | None = None
     contexts: list[LiftLowerOptions] = field(default_factory=list)
     lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Plan:
     exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
     #: Of each exported instance the resource types, by name.
     exported_resources: dict[str, dict[str, ResourceType]] = field(default_factory=dict)
-    #: The resource types that the component defines, with the positions of their destructors in the wants.
+    #: The resource types that the component defines, with the positions of their destructors among the captures.
     resources: dict[ResourceType, int | None] = field(default_factory=dict)
     #: Imports that are not instances: nothing can provide them.
     unsupported: list[str] = field(default_factory=list)
@@ -165,7 +165,7 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
     for definition in component.definitions:
         planner.definition(scope, definition, None)
     plan = planner.plan
-    held = len(plan.wants) + len(plan.contexts) + len(plan.resources)
+    held = len(plan.captures) + len(plan.contexts) + len(plan.resources)
     if held > _MAX_HELD:
         what = f"{held} functions, memories, options and resource types"
         raise InvalidComponent(f"each instance would have the host keep {what}, more than {_MAX_HELD}", 0)
@@ -203,7 +203,7 @@ class _Planner:
         self.depth = 0
         self.instances: list[Module | ModuleBinary] = []
         self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
-        self.wanted: dict[tuple[int, int], int] = {}
+        self.captured: dict[tuple[int, int], int] = {}
         self.specs: dict[LiftLowerOptions, int] = {}
 
     def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
@@ -350,10 +350,10 @@ class _Planner:
             raise InvalidComponent(f"{what} is no export of a core instance", offset)
         if type_ is not None and item.type != type_:
             raise InvalidComponent(f"{what} is {item.type}, but must be {type_}", offset)
-        if item.source not in self.wanted:
-            self.wanted[item.source] = len(self.plan.wants)
-            self.plan.wants.append(item.source)
-        return self.wanted[item.source]
+        if item.source not in self.captured:
+            self.captured[item.source] = len(self.plan.captures)
+            self.plan.captures.append(item.source)
+        return self.captured[item.source]
 
     def context(self, scope: _Scope, options: CanonOptions, offset: int) -> int:
         memory = realloc = None

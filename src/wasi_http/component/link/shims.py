@@ -92,7 +92,8 @@ def _bypass(
             if isinstance(target, int) and wanted[filled[slot]].type == export.type:
                 targets[(shim, position)] = target
     steps = [(module, [targets.get(source, source) for source in sources]) for module, sources in plan.steps]
-    used = {source for step, (_, sources) in enumerate(steps) if step != fixup for source in sources} | set(plan.wants)
+    used = {source for step, (_, sources) in enumerate(steps) if step != fixup for source in sources}
+    used.update(plan.captures)
     if any(not isinstance(source, int) and source[0] in (shim, fixup) for source in used):
         plan.steps[:] = steps
         return
@@ -107,7 +108,7 @@ def _bypass(
         for step, (module, sources) in enumerate(steps)
         if step not in (shim, fixup)
     ]
-    plan.wants[:] = [(moved[step], position) for step, position in plan.wants]
+    plan.captures[:] = [(moved[step], position) for step, position in plan.captures]
 
 
 class _Reader:

@@ -44,7 +44,7 @@ cdef class Fusion:
 
     cdef int add(self, ModuleBinary binary, object sources) except -1
     cdef object _type(self, Part part, object function)
-    cdef bytes run(self, object wants)
+    cdef bytes run(self, object captures)
     cdef Writer _globals(self)
     cdef bytes _expression(self, Reader reader, Part part)
     cdef int _elements(self, Part part, Writer out, Writer actions, bint passive) except -1

@@ -200,7 +200,7 @@ class Fusion:
     def _type(self, part: Part, function: object) -> object:
         return part.type_numbers[part.binary.functions[function]]
 
-    def run(self, wants: Sequence[tuple[int, int]]) -> bytes:
+    def run(self, captures: Sequence[tuple[int, int]]) -> bytes:
         part: Part
         items: Writer
         imported: cython.Py_ssize_t = len(self.hosts)
@@ -247,7 +247,7 @@ class Fusion:
         for part in self.parts:
             _fuse_code(part, code, references)
         if references:
-            # Some may have been declared by exports that are not wanted.
+            # Some may have been declared by exports that are not captured.
             elements.put(b"\x03\0")
             elements.u32(len(references))
             for number in sorted(references):
@@ -282,7 +282,7 @@ class Fusion:
         out.section(MEMORY, len(self.memories), items)
         out.section(GLOBAL, len(self.globals), globals_)
         items = Writer()
-        for position, (step, export) in enumerate(wants):
+        for position, (step, export) in enumerate(captures):
             part = self.parts[step]
             kind, index = part.binary.export_indices[export]
             # Long names: see assembly.py.
@@ -297,7 +297,7 @@ class Fusion:
             items.put(START)
             items.byte(FUNC_KIND)
             items.u32(start)
-        out.section(EXPORT, len(wants) + (calls > 0), items)
+        out.section(EXPORT, len(captures) + (calls > 0), items)
         out.section(ELEMENT, element_count, elements)
         if data_count:
             items = Writer()
@@ -673,12 +673,12 @@ class Body:
 
 
 def fuse(
-    steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], wants: Sequence[tuple[int, int]]
+    steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], captures: Sequence[tuple[int, int]]
 ) -> bytes | None:
-    """Makes one module of ``steps``, which, like ``wants``, are those of `Assembly`; None if they cannot be fused.
+    """Makes one module of ``steps``, which, like ``captures``, are those of `Assembly`; None if they cannot be fused.
 
-    It imports the host functions in the order in which the steps first do, and exports the wants in their order, then
-    `START` if there is something to start. The modules must be valid.
+    It imports the host functions in the order in which the steps first do, and exports the captures in their order,
+    then `START` if there is something to start. The modules must be valid.
     """
     fusion: Fusion = Fusion()
     modules = [id(binary) for binary, _ in steps]
@@ -688,6 +688,6 @@ def fuse(
     try:
         for binary, sources in steps:
             fusion.add(binary, sources)
-        return fusion.run(wants)
+        return fusion.run(captures)
     except Unreadable:
         return None

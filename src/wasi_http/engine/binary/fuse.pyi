@@ -6,5 +6,5 @@ FUSION: int
 START: bytes
 
 def fuse(
-    steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], wants: Sequence[tuple[int, int]]
+    steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], captures: Sequence[tuple[int, int]]
 ) -> bytes | None: ...
