@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.embedding import component, link
+from tests.embedding import State, component, link
 from wasi_http import (
     Component,
     Engine,
     Linker,
     LinkError,
     ProxyPre,
+    Request,
     Store,
+    WasiHttpView,
     add_only_http_to_linker_async,
     add_only_http_to_linker_sync,
     add_to_linker_async,
@@ -23,6 +27,7 @@ from wasi_http import (
     wasi,
 )
 from wasi_http.bindings import sync
+from wasi_http.bindings.http.types import Scheme
 from wasi_http.component import InstancePre, Interface
 from wasi_http.http.linking import HTTP_INTERFACES, INTERFACES
 
@@ -126,6 +131,19 @@ SWAPPED: list[tuple[Callable[..., object], tuple[str, ...], str]] = [
     ),
     (Engine, ("engine",), "expected EngineConfig, got Engine: write Engine(EngineConfig(...))"),
     (Store, ("component",), "expected wasi_http.engine.engine.Engine, got Component"),
+    (Store, ("engine", "State"), "a store's data is an object, not the class State: write State()"),
+    (Store, ("engine", "state", "str"), "expected StoreLimits, got str: write Store(engine, data, StoreLimits(...))"),
+    (
+        WasiHttpView.new_incoming_request,
+        ("state", "str", "request"),
+        "expected Scheme, got str: write new_incoming_request(Scheme.HTTP, request)",
+    ),
+    (
+        WasiHttpView.new_incoming_request,
+        ("state", "request", "str"),
+        "expected Scheme, got Request: write new_incoming_request(Scheme.HTTP, request)",
+    ),
+    (WasiHttpView.new_incoming_request, ("state", "scheme", "str"), "expected Request, got str: write new_incoming_"),
     (add_to_linker_async, ("component",), "expected Linker, got Component: write add_to_linker_async(linker)"),
     (add_only_http_to_linker_async, ("engine",), "expected Linker, got Engine: write add_only_http_to_linker_async("),
     (wasi.add_to_linker, ("engine",), "expected Linker, got Engine: write wasi_http.wasi.add_to_linker(linker)"),
@@ -139,6 +157,52 @@ def test_arguments_that_are_swapped(
     component = Component(engine, "(component)")
     linker = Linker(engine)
     given = {"engine": engine, "component": component, "linker": linker, "pre": linker.instantiate_pre(component)}
-    given |= {"Engine": Engine, "path": Path("app.wasm"), "str": "test:a/b"}
+    given |= {"Engine": Engine, "path": Path("app.wasm"), "str": "test:a/b", "State": State, "state": State()}
+    given |= {"request": Request(authority="a"), "scheme": Scheme.HTTP}
     with pytest.raises(TypeError, match=re.escape(message)):
         call(*map(given.get, arguments))
+
+
+CALL = "write call_handle(store, request, response_out)"
+CALLS: list[tuple[tuple[str, ...], type[Exception], str]] = [
+    (("request", "store", "out"), TypeError, f"expected Store, got IncomingRequest: {CALL}"),
+    (("store", "out", "request"), TypeError, f"expected IncomingRequest, got ResponseOutparam: {CALL}"),
+    (("store", "plain", "out"), TypeError, f"expected IncomingRequest, got Request: {CALL}"),
+    (("store", "request", "none"), TypeError, f"expected ResponseOutparam, got NoneType: {CALL}"),
+    (("store", "used", "out"), ValueError, "the request was given to a guest before: make one for each with new_in"),
+    (("store", "request", "used out"), ValueError, "the outparam was given to a guest before: make one for each with"),
+]
+
+
+@pytest.mark.parametrize("sync_", [False, True], ids=["async", "sync"])
+@pytest.mark.parametrize(("arguments", "kind", "said"), CALLS, ids=[f"{arguments}" for arguments, _, _ in CALLS])
+def test_calls_with_wrong_arguments(
+    engine: Engine, arguments: tuple[str, ...], kind: type[Exception], said: str, sync_: bool
+) -> None:
+    """A wrong call leaves the store as it was: the right one is served."""
+    pre = link(engine, "c_hello")
+    state = State()
+    store, other = Store(engine, state), Store(engine, state)
+    plain = Request(authority="a")
+
+    def fresh() -> tuple[Any, Any]:
+        return state.new_incoming_request(Scheme.HTTP, plain), state.new_response_outparam()
+
+    async def call(store: Any, request: Any, out: Any) -> None:
+        await pre._proxy.wasi_http_incoming_handler.call_handle(store, request, out)
+
+    def call_sync(store: Any, request: Any, out: Any) -> None:
+        sync.IncomingHandlerGuest(pre._proxy.wasi_http_incoming_handler).call_handle(store, request, out)
+
+    (used, used_out), (request, out) = fresh(), fresh()
+    pre.instantiate(other)
+    pre.instantiate(store)
+    asyncio.run(call(other, used, used_out))
+    given = {"store": store, "request": request, "out": out, "plain": plain, "used": used, "used out": used_out}
+    wrong = [given.get(name) for name in arguments]
+    with pytest.raises(kind, match=re.escape(said)):
+        call_sync(*wrong) if sync_ else asyncio.run(call(*wrong))
+    if not sync_:
+        asyncio.run(call(store, *fresh()))
+    other.close()
+    store.close()

@@ -284,21 +284,26 @@ async def soon(response: Any) -> Any:
 
 
 # What the hook does, which kind of exception that is for whoever wrote it.
-FAULTS: list[tuple[Callable[[], Any], type[Exception]]] = [
-    (divide, ZeroDivisionError),
-    (lambda: ClientResponse(200), TypeError),
-    (lambda: None, TypeError),
-    (lambda: soon(None), AttributeError),
-    (lambda: soon(ClientResponse(200, [("x", "y")])), AttributeError),  # type: ignore[list-item]
-    (lambda: soon(ClientResponse(70_000)), TypeError),
-    (lambda: soon(ClientResponse(200, [], b"body")), TypeError),  # type: ignore[arg-type]
+FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
+    (divide, ZeroDivisionError, ""),
+    (
+        lambda: ClientResponse(200),
+        TypeError,
+        "send_request gave ClientResponse, which cannot be awaited: declare it with `async def`, or return what",
+    ),
+    (lambda: None, TypeError, "send_request gave NoneType, which cannot be awaited: declare it with `async def`"),
+    (lambda: soon(None), TypeError, "send_request gave NoneType: it has to give a ClientResponse or a Response"),
+    (lambda: soon((200, [], b"")), TypeError, "send_request gave tuple: it has to give a ClientResponse or a Response"),
+    (lambda: soon(ClientResponse(200, [("x", "y")])), AttributeError, ""),  # type: ignore[list-item]
+    (lambda: soon(ClientResponse(70_000)), TypeError, "a response with status 70000"),
+    (lambda: soon(ClientResponse(200, [], b"body")), TypeError, "a body of bytes"),  # type: ignore[arg-type]
 ]
 
 
-@pytest.mark.parametrize(("answer", "kind"), FAULTS)
+@pytest.mark.parametrize(("answer", "kind", "said"), FAULTS)
 @pytest.mark.parametrize("has_body", [False, True])
 def test_a_faulty_hook_is_no_fault_of_the_guest(
-    loop: str, answer: Callable[[], Any], kind: type[Exception], has_body: bool
+    loop: str, answer: Callable[[], Any], kind: type[Exception], said: str, has_body: bool
 ) -> None:
     async def main() -> None:
         reported: list[BaseException] = []
@@ -307,6 +312,7 @@ def test_a_faulty_hook_is_no_fault_of_the_guest(
         outcome = await result_of(handle(view, request_of(view, body_=body)))
         assert outcome == Err(ErrorCode.InternalError(kind.__name__))
         assert [type(error) for error in reported] == [kind]
+        assert said in str(reported[0])
         assert body is None or isinstance(body.error, HttpError)
 
     run(loop, main())

@@ -68,6 +68,8 @@ cdef class Lifted:
     cdef int results                       # how many core results there are
     cdef int entry                         # position of the entry function among the items, -1 if it is not needed
 
+    cpdef int expect_free(self, Store store) except -1
+
 
 cdef class Prepared:
     cdef Assembly assembly

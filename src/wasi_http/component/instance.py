@@ -312,17 +312,22 @@ class Lifted:
         self.kinds = [_KINDS[kind] for kind in signature.lifted.params]
         self.results = len(signature.lifted.results)
 
+    def expect_free(self, store: Store) -> cython.int:
+        """Raises RuntimeError when the store has no instance, or one that is busy with another call."""
+        if store.instance is None:
+            raise RuntimeError(f"the store has no instance to call {self.name} of")
+        if store.future != cython.NULL:
+            raise RuntimeError("the store is busy with another call")
+        return 0
+
     def start(self, store: Store, *arguments: Any) -> Call:
         """Prepares a call; nothing runs before the first `Call.poll`. Await the call for its result."""
         i: cython.Py_ssize_t
         raw: C.wasmtime_val_raw_t[16]
         call: Call = Call.__new__(Call)
         fiber: Fiber = Fiber.__new__(Fiber)
-        if store.instance is None:
-            raise RuntimeError(f"the store has no instance to call {self.name} of")
-        if store.future != cython.NULL:
-            # Before anything is given to the guest, which has a call of its own under way.
-            raise RuntimeError("the store is busy with another call")
+        # Before anything is given to the guest, which may have a call of its own under way.
+        self.expect_free(store)
         instance: ComponentInstance = _instance(store)
         call.store = store
         call.function = self

@@ -42,7 +42,7 @@ from cython.cimports.wasi_http.engine.store import (
 )
 
 from wasi_http.engine.config import StoreLimits
-from wasi_http.engine.errors import EXHAUSTED, SPENT, GuestCancelled, Trap
+from wasi_http.engine.errors import EXHAUSTED, SPENT, GuestCancelled, Trap, expect
 
 __all__ = [
     "Captured",
@@ -158,6 +158,12 @@ class Store:
         _live_stores += 1
 
     def __init__(self, engine: Engine, data: Any = None, limits: StoreLimits | None = None) -> None:
+        if isinstance(data, type):
+            raise TypeError(f"a store's data is an object, not the class {data.__name__}: write {data.__name__}()")
+        if limits is None:
+            limits = _DEFAULT_LIMITS
+        elif not isinstance(limits, StoreLimits):
+            expect(StoreLimits, limits, "Store(engine, data, StoreLimits(...))")
         self.engine = engine
         self.clock = engine.clock
         self.data = data
@@ -167,8 +173,6 @@ class Store:
                     usleep(_PAUSE)
         self.pointer = lib.wasmtime_store_new(engine.pointer, cython.cast(cython.p_void, self), cython.NULL)
         self.context = lib.wasmtime_store_context(self.pointer)
-        if limits is None:
-            limits = _DEFAULT_LIMITS
         lib.wasmtime_store_limiter(
             self.pointer, limits.memory_size, limits.table_elements, limits.instances, limits.tables, limits.memories
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Err, Interface, Own, State, func, raises
@@ -74,7 +75,7 @@ def _send(
         return asyncio.ensure_future(_send_later(state, request, config))
     try:
         # A future of another loop would never wake the guest.
-        return asyncio.ensure_future(state.send_request(request, config), loop=asyncio.get_running_loop())
+        return asyncio.ensure_future(_awaitable(state.send_request(request, config)), loop=asyncio.get_running_loop())
     except (Exception, asyncio.CancelledError) as error:
         return asyncio.ensure_future(_fail(error))
 
@@ -82,8 +83,14 @@ def _send(
 async def _send_later(
     state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
 ) -> ClientResponse | Response:
-    response: ClientResponse | Response = await state.send_request(request, config)
-    return response
+    return await _awaitable(state.send_request(request, config))
+
+
+def _awaitable(given: Awaitable[ClientResponse | Response]) -> Awaitable[ClientResponse | Response]:
+    if not hasattr(given, "__await__"):
+        cure = "declare it with `async def`, or return what the send_request of a Client or of Egress does"
+        raise TypeError(f"send_request gave {type(given).__name__}, which cannot be awaited: {cure}")
+    return given
 
 
 async def _fail(error: BaseException) -> ClientResponse:

@@ -108,6 +108,7 @@ class IncomingRequest(Resource, name="incoming-request"):
         "_consumed",
         "_demand",
         "_fields",
+        "_given",
         "_headers",
         "_method",
         "_path",
@@ -156,6 +157,15 @@ class IncomingRequest(Resource, name="incoming-request"):
                 raise HttpError(ErrorCode.HttpRequestUriInvalid, "the request has no authority and no Host header")
         body = request.body if isinstance(request.body, Body) else Body.of(request.body)
         return cls(view, request.method, target, scheme, authority, headers, body.pipe, body.demand)
+
+    @property
+    def given(self) -> bool:
+        """Whether an embedder called a guest with it: see `give`."""
+        return hasattr(self, "_given")
+
+    def give(self) -> None:
+        """Says that a guest is called with it: no other can be."""
+        self._given = True
 
     @property
     def verb(self) -> str:
@@ -526,14 +536,17 @@ class IncomingResponse(Resource, name="incoming-response"):
 
     @classmethod
     def from_response(cls, view: HttpState, response: ClientResponse | Response) -> IncomingResponse:
-        body = response.body
+        try:
+            body, status, headers = response.body, response.status, response.headers
+        except AttributeError:
+            given = type(response).__name__
+            raise TypeError(f"send_request gave {given}: it has to give a ClientResponse or a Response") from None
         if isinstance(body, Body):
             body.demand()
             body = body.pipe
-        status = response.status
         if not (isinstance(body, Pipe) and isinstance(status, int) and 100 <= status <= 999):
             raise TypeError(f"a response with status {status!r} and a body of {type(body).__name__}")
-        return cls(view, status, response.headers, body)
+        return cls(view, status, headers, body)
 
     def charge_headers(self) -> None:
         self._fields.charge_received()

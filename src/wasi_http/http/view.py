@@ -7,6 +7,7 @@ from typing import Final
 
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
+from wasi_http.engine.errors import expect
 from wasi_http.http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
 from wasi_http.http.errors import ErrorCode
@@ -52,9 +53,13 @@ class WasiHttpView:
     def new_incoming_request(self, scheme: Scheme, request: Request) -> IncomingRequest:
         """A request as a guest's handler takes it. Raises HttpError when the request names no authority.
 
-        Raises TypeError when the view lacks one of its attributes: no guest could run with it.
+        Raises TypeError when the view lacks one of its attributes, as no guest could run with it, and for arguments of
+        other types.
         """
         _check(self)
+        usage = "new_incoming_request(Scheme.HTTP, request)"
+        expect(Scheme, scheme, usage)
+        expect(Request, request, usage)
         return IncomingRequest.from_request(self, scheme, request)
 
     def new_response_outparam(

@@ -17,6 +17,9 @@ _OTHERS = {
 }
 
 
+_USAGE = "call_handle(store, request, response_out)"
+
+
 class IncomingHandlerGuest:
     """``wasi:http/incoming-handler`` of an instance."""
 
@@ -28,21 +31,37 @@ class IncomingHandlerGuest:
     def start_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Call:
         """A call that has not begun: poll it once, and make a task of it only when it has to wait.
 
-        One that waits may not be forgotten, it has to be ended: see `wasi_http.component.Call`.
+        Each request and outparam is for one call; `begin` sees to it. One that waits may not be forgotten,
+        it has to be ended: see `wasi_http.component.Call`.
         """
         response_out.request = request
         return self._handle.start(store, request, response_out)
+
+    def begin(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> Call:
+        """`start_handle` with arguments of embedders: raises TypeError, and ValueError for those used before."""
+        expect(Store, store, _USAGE)
+        expect(IncomingRequest, request, _USAGE)
+        expect(ResponseOutparam, response_out, _USAGE)
+        self._handle.expect_free(store)
+        if request.given:
+            raise ValueError("the request was given to a guest before: make one for each with new_incoming_request")
+        if response_out.request is not None:
+            raise ValueError("the outparam was given to a guest before: make one for each with new_response_outparam")
+        call = self._handle.start(store, request, response_out)
+        request.give()
+        response_out.request = request
+        return call
 
     async def call_handle(self, store: Store, request: IncomingRequest, response_out: ResponseOutparam) -> None:
         """Runs the guest's handler to its end; raises what stops it. The response comes out of ``response_out``.
 
         If the guest is stopped before it has finished its response's body, the body fails at once.
         Cancelled, the guest is unwound. A task of it may not be forgotten, nor its loop closed, before it is done: see
-        `wasi_http.component.Call`.
+        `wasi_http.component.Call`. Raises ValueError for a request or an outparam that was used before.
         """
-        response_out.request = request
+        call = self.begin(store, request, response_out)
         try:
-            await self._handle.start(store, request, response_out)
+            await call
         except BaseException as error:
             response_out.break_off(error)
             raise

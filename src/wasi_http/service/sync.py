@@ -22,6 +22,7 @@ from typing import Any, ClassVar, TypeVar
 
 from wasi_http.component import InstancePre
 from wasi_http.engine import Store
+from wasi_http.engine.errors import expect
 from wasi_http.http import message
 from wasi_http.http.errors import ErrorCode, HttpError
 from wasi_http.http.fields import Field
@@ -129,7 +130,7 @@ class _Thread:
 
         self._loop = asyncio.get_running_loop()
         try:
-            call = handler.start_handle(store, request, response_out)
+            call = handler.begin(store, request, response_out)
             guest = self._guest = asyncio.ensure_future(call.wait())
             guest.add_done_callback(over)
             if self._cancelled:  # before there was a loop to say so
@@ -332,10 +333,11 @@ class IncomingHandlerGuest:
         what is buffered has to be read meanwhile: that is what `start_handle` is for. Raises RuntimeError, and leaves
         the store alone, when another call uses it.
         """
+        expect(Store, store, "call_handle(store, request, response_out)")
         _refuse_event_loop()
 
         async def run() -> None:
-            call = self._handler.start_handle(store, request, response_out)
+            call = self._handler.begin(store, request, response_out)
             try:
                 await call.wait()
             finally:
@@ -354,6 +356,7 @@ class IncomingHandlerGuest:
 
         Raises RuntimeError, and leaves the store alone, when another call uses it.
         """
+        expect(Store, store, "start_handle(store, request, response_out)")
         _refuse_event_loop()
         return Exchange(_Thread(self._handler, store, request, response_out))
 
