@@ -20,11 +20,9 @@ from wasi_http.component.handles import Resource, ResourceTable
 from wasi_http.component.model.types import ResourceType
 from wasi_http.component.model.values import Err
 from wasi_http.engine.errors import Trap
-from wasi_http.engine.module import CoreType
+from wasi_http.engine.module import C_KINDS, CoreType
 
 __all__ = ["Call", "CallTrampoline", "Lifted", "Lowered", "Prepared", "ResourceDrop", "ResourceNew", "ResourceRep"]
-
-_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
 # What functions that may suspend give when they do not; asking an abstract base class takes much longer.
 _AT_ONCE = cython.declare(frozenset, frozenset({type(None), bool, int, bytes, list, str, tuple}))
@@ -309,7 +307,7 @@ class Lifted:
         self.context = context
         self.post_return = post_return
         self.entry = entry
-        self.kinds = [_KINDS[kind] for kind in signature.lifted.params]
+        self.kinds = [C_KINDS[kind] for kind in signature.lifted.params]
         self.results = len(signature.lifted.results)
 
     def expect_free(self, store: Store) -> cython.int:

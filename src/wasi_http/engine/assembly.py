@@ -29,7 +29,6 @@ __all__ = ["Assembly"]
 _INTERRUPTED = "interrupt"
 
 
-@cython.cclass
 class Assembly:
     """Wired core modules, ready to be instantiated in any number of stores.
 

@@ -21,7 +21,6 @@ __all__ = ["Clock"]
 _IDLE_TICKS = cython.declare(cython.int, 100)
 
 
-@cython.cclass
 class Clock:
     """The epoch ticker: a thread that ends time slices by advancing the engine's epoch, and sleeps while no guest runs.
 

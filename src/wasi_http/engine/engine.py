@@ -73,7 +73,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_mark_forked)
 
 
-@cython.cclass
 class Engine:
     """A compiler and a pool of instances; thread-safe, meant to live as long as the process.
 

@@ -46,7 +46,6 @@ def live_fibers() -> int:
     return _live_fibers
 
 
-@cython.cclass
 class Fiber:
     """One call of a guest's function: step it until it is done, awaiting ``store.pending`` in between."""
 

@@ -26,7 +26,6 @@ def _expire(
     return lib.wasmtime_error_new(b"what a host function has the guest do takes too long")
 
 
-@cython.cclass
 class Func(Captured):
     """One function of one store."""
 

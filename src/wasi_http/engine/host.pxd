@@ -31,3 +31,4 @@ cdef C.wasm_trap_t* host_callback(
 ) noexcept with gil
 cdef object core_number(str kind, int32_t i32, int64_t i64, float f32, double f64)
 cdef int define_function(C.wasmtime_linker_t* linker, bytes module, bytes name, HostFunc function) except -1
+cdef int _fill_types(C.wasm_valtype_vec_t* vector, tuple kinds) except -1

@@ -22,7 +22,6 @@ __all__ = ["CoreFunc", "HostFunc", "HostLinker"]
 _NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
 
-@cython.cclass
 class HostFunc:
     """A function that guests call; subclasses implement ``call`` over raw values. ``type`` is its `CoreType`."""
 
@@ -30,7 +29,6 @@ class HostFunc:
         raise Trap(f"the host function {self.name} is not implemented")
 
 
-@cython.cclass
 class CoreFunc(HostFunc):
     """A host function over core values: ``function(store, *numbers)`` returns a number, None, or an awaitable of it."""
 
@@ -90,7 +88,6 @@ def host_callback(
     return cython.NULL
 
 
-@cython.cclass
 class HostLinker:
     """The host functions of a component by their position. Guests hold borrowed pointers to them."""
 
@@ -153,8 +150,6 @@ def define_function(
     return 0
 
 
-@cython.cfunc
-@cython.exceptval(-1, check=False)
 def _fill_types(vector: cython.pointer(C.wasm_valtype_vec_t), kinds: tuple) -> cython.int:
     i: cython.size_t
     lib.wasm_valtype_vec_new_uninitialized(vector, len(kinds))

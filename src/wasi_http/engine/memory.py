@@ -13,7 +13,6 @@ from wasi_http.engine.errors import CLOSED, Trap
 __all__ = ["Memory"]
 
 
-@cython.cclass
 class Memory(Captured):
     """One linear memory of one store."""
 

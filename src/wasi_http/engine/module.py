@@ -67,7 +67,6 @@ class Export(NamedTuple):
     type: CoreType | None
 
 
-@cython.cclass
 class Module:
     """One core module, validated and compiled for an engine. Use `compile` or `load` to get one."""
 
@@ -174,8 +173,6 @@ def _start(view: cython.const[cython.uchar][::1]) -> cython.pointer(cython.const
     return cython.address(view[0]) if view.shape[0] else cython.NULL
 
 
-@cython.cfunc
-@cython.exceptval(-1, check=False)
 def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
     message = take_message(error).strip()
     if "failed to make memory executable" in message:
@@ -194,12 +191,10 @@ def _offset(message: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-@cython.cfunc
 def _text(name: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
     return PyBytes_FromStringAndSize(name.data, name.size).decode()
 
 
-@cython.cfunc
 def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
     i: cython.size_t
     kinds: list = []
@@ -211,7 +206,6 @@ def _values(types: cython.pointer(cython.const[C.wasm_valtype_vec_t])) -> tuple:
     return tuple(kinds)
 
 
-@cython.cfunc
 def _signature(type_: cython.pointer(cython.const[C.wasm_externtype_t])) -> object:
     function = lib.wasm_externtype_as_functype_const(type_)
     if function == cython.NULL:
@@ -219,8 +213,6 @@ def _signature(type_: cython.pointer(cython.const[C.wasm_externtype_t])) -> obje
     return CoreType(_values(lib.wasm_functype_params(function)), _values(lib.wasm_functype_results(function)))
 
 
-@cython.cfunc
-@cython.exceptval(-1, check=False)
 def _describe(module: Module) -> cython.int:
     i: cython.size_t
     imports: C.wasm_importtype_vec_t

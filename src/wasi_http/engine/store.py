@@ -110,7 +110,6 @@ def leaving_stores() -> int:
     return _leaving
 
 
-@cython.cclass
 class Recheck:
     """An awaitable for which a guest waits in another way: woken, it looks again, in a time slice of its own.
 
@@ -131,7 +130,6 @@ class Recheck:
         raise NotImplementedError
 
 
-@cython.cclass
 class Captured:
     """What a store has for the host: it points back without owning, so that a store without owners ends at once."""
 
@@ -143,7 +141,6 @@ class Captured:
         return 0
 
 
-@cython.cclass
 class Store:
     """What one guest and its instances live in; it ends with them.
 
@@ -184,8 +181,6 @@ class Store:
         """
         return self.end(False)
 
-    @cython.cfunc
-    @cython.exceptval(-1, check=False)
     def end(self, abandon: cython.bint) -> cython.int:
         leaves: cython.bint = False
         if self.executing:
@@ -428,7 +423,6 @@ def swap_running(store: cython.p_void) -> cython.p_void:
     return swap_running_store(store)
 
 
-@cython.cfunc
 def _disown(items: list | None):
     if items is None:
         return

@@ -60,14 +60,12 @@ def _is_traced(failure: BaseException) -> cython.bint:
     return any(isinstance(note, str) and note.startswith(_BACKTRACE) for note in getattr(failure, "__notes__", ()))
 
 
-@cython.cfunc
 def _cause(message: str) -> str:
     # wasmtime prints the backtrace first and the cause last; the backtrace travels on its own here.
     cause = message.rpartition("Caused by:")[2].strip()
     return cause.removeprefix("wasm trap: ")
 
 
-@cython.cfunc
 def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
     i: cython.size_t
     lines: list = []
@@ -82,7 +80,6 @@ def _backtrace(frames: cython.pointer(C.wasm_frame_vec_t)) -> str:
     return "\n".join(lines)
 
 
-@cython.cfunc
 def _name(raw: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
     return excerpt(PyBytes_FromStringAndSize(raw.data, raw.size).decode(errors="replace"), MAX_FRAME_NAME)
 

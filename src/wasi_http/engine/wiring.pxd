@@ -32,3 +32,5 @@ cdef class Wiring:
 
 
 cdef object capture(Store store, C.wasmtime_extern_t* extern)
+cdef int* _array(list numbers) except? NULL
+cdef list _starts(list steps, int count)

@@ -24,7 +24,6 @@ from cython.cimports.wasi_http.engine.wiring import Export
 __all__ = ["Wiring"]
 
 
-@cython.cclass
 class Wiring:
     """How the steps of an `Assembly` are instantiated; the arguments are the same."""
 
@@ -173,8 +172,6 @@ def capture(store: Store, extern: cython.pointer(C.wasmtime_extern_t)) -> object
     return function
 
 
-@cython.cfunc
-@cython.exceptval(check=False)
 def _array(numbers: list) -> cython.p_int:
     i: cython.int
     array = cython.cast(cython.p_int, calloc(len(numbers) + 1, cython.sizeof(cython.int)))
@@ -183,7 +180,6 @@ def _array(numbers: list) -> cython.p_int:
     return array
 
 
-@cython.cfunc
 def _starts(steps: list, count: cython.int) -> list:
     """Of each of ``count`` steps the place in the ascending ``steps`` where those of that step begin."""
     starts: list = []
