@@ -16,7 +16,6 @@ import asyncio
 
 import cython
 from cython.cimports.libc.stdint import int64_t
-from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.host import core_number
 from cython.cimports.wasi_http.engine.library import lib

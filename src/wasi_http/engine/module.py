@@ -13,7 +13,7 @@ from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.library import lib, take_message
 
-from wasi_http.engine.errors import CompileError, InvalidModule, UnsupportedWasmtime
+from wasi_http.engine.errors import CompileError, InvalidModule
 
 __all__ = ["C_KINDS", "VALUES", "CoreType", "Export", "Import", "Module", "wat_to_wasm"]
 

@@ -16,7 +16,6 @@ from cython.cimports.libc.stdint import int64_t, uintptr_t
 from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.posix.unistd import usleep
 from cython.cimports.wasi_http.engine import libwasmtime as C
-from cython.cimports.wasi_http.engine.clock import Clock
 from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.library import lib
 from cython.cimports.wasi_http.engine.python import (
