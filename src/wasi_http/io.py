@@ -17,9 +17,10 @@ from typing import Final
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import Signal, until
-from wasi_http.http.errors import ErrorCode, HttpError, status_of
+from wasi_http.http.errors import HttpError, status_of
 from wasi_http.http.fields import Field
 from wasi_http.http.message import Body, Request, Response
+from wasi_http.http.values import ErrorCode
 from wasi_http.http1.date import DateCache
 from wasi_http.http1.errors import RemoteProtocolError
 from wasi_http.http1.limits import Limits

@@ -17,9 +17,10 @@ import uvloop
 
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode
 
 T = TypeVar("T")
 

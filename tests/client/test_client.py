@@ -17,9 +17,10 @@ from wasi_http.client import ClientConfig, ClientRequest, ClientResponse, Connec
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.pool import Place
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode
 from wasi_http.http1.limits import Limits
 from wasi_http.net.authority import Origin
 

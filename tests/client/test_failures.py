@@ -25,15 +25,9 @@ from wasi_http.client.connection import Connection
 from wasi_http.client.errors import WriteTimeout
 from wasi_http.client.exchange import Exchange
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import (
-    ERROR_CODES,
-    DnsErrorPayload,
-    ErrorCode,
-    HttpError,
-    TlsAlertReceivedPayload,
-    error_code_of,
-)
+from wasi_http.http.errors import ERROR_CODES, HttpError, error_code_of
 from wasi_http.http.send import Client
+from wasi_http.http.values import DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload
 from wasi_http.http1.errors import BodyLengthError, Reason, RemoteProtocolError
 from wasi_http.http1.limits import Limits
 

@@ -14,8 +14,9 @@ import pytest
 
 from wasi_http.client import ClientConfig, ConnectionQuota, OutgoingRequestConfig, lookup
 from wasi_http.client.lookup import Lookups
-from wasi_http.http.errors import DnsErrorPayload, ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.send import Client
+from wasi_http.http.values import DnsErrorPayload, ErrorCode
 
 from .peers import PATIENCE, ask, forever, get, run, serving, until, using
 

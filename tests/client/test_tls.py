@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives import serialization
 from wasi_http.cli.commands import commands
 from wasi_http.client import ClientConfig, TlsConfig
 from wasi_http.client.tls import context_of
-from wasi_http.http.errors import ErrorCode, HttpError, TlsAlertReceivedPayload
+from wasi_http.http.errors import HttpError
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode, TlsAlertReceivedPayload
 
 from .conftest import Authority
 from .peers import PATIENCE, Peer, ask, forever, get, run, serving, using

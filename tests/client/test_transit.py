@@ -19,9 +19,10 @@ from wasi_http.client import ClientConfig, OutgoingRequestConfig, connection, tl
 from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode
 
 from .conftest import Authority
 from .peers import PATIENCE, Peer, get, received, run, serving, until, using

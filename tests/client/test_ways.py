@@ -17,8 +17,9 @@ from wasi_http.client import (
 )
 from wasi_http.client.proxies import Proxy
 from wasi_http.http.egress import Egress, EgressDenied
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode
 
 from .conftest import Authority
 from .peers import Peer, ask, forever, get, ok, run, serving, using

@@ -21,7 +21,7 @@ from wasi_http import ClientRequest, HttpError, OutgoingRequestConfig, Response
 from wasi_http.doors import asgi
 from wasi_http.doors.asgi import AsgiTarget
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode
+from wasi_http.http.values import ErrorCode
 
 START: dict[str, Any] = {"type": "http.response.start", "status": 200}
 

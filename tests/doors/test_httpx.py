@@ -12,7 +12,7 @@ from tests.client.peers import answering, received, run, serving, until
 from wasi_http import ClientRequest, HttpError, OutgoingRequestConfig
 from wasi_http.doors.httpx import HttpxTarget
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import ErrorCode
+from wasi_http.http.values import ErrorCode
 
 
 def sent(authority: str, body: Pipe | None = None, path: str = "/a?b") -> ClientRequest:

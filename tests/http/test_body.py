@@ -15,9 +15,10 @@ from wasi_http.component.model.types import ResourceType
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Fields
-from wasi_http.http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme, Types
+from wasi_http.http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, ResponseOutparam, Types
+from wasi_http.http.values import ErrorCode, Scheme
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
 PROTOCOL = ErrorCode.HttpProtocolError

@@ -12,8 +12,9 @@ import pytest
 
 from wasi_http import Egress, EgressDenied, EgressRule
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.send import default_send_request
+from wasi_http.http.values import ErrorCode
 
 DENIED = ErrorCode.HttpRequestDenied
 PROHIBITED = ErrorCode.DestinationIpProhibited

@@ -13,15 +13,8 @@ from pathlib import Path
 import pytest
 
 from wasi_http.client import errors
-from wasi_http.http.errors import (
-    DnsErrorPayload,
-    ErrorCode,
-    FieldSizePayload,
-    HttpError,
-    NoResponse,
-    TlsAlertReceivedPayload,
-    error_code_of,
-)
+from wasi_http.http.errors import HttpError, NoResponse, error_code_of
+from wasi_http.http.values import DnsErrorPayload, ErrorCode, FieldSizePayload, TlsAlertReceivedPayload
 from wasi_http.http1.errors import BodyLengthError, LocalProtocolError, Reason, RemoteProtocolError
 
 WIT = Path(__file__).parents[1] / "guests" / "wit" / "deps" / "http.wit"

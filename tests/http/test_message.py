@@ -10,9 +10,9 @@ import pytest
 
 from tests.view import View
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body, Request, Response
-from wasi_http.http.types import Scheme
+from wasi_http.http.values import ErrorCode, Scheme
 
 
 def run(test: Callable[[], Awaitable[None]]) -> list[dict[str, Any]]:

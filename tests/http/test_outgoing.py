@@ -22,11 +22,12 @@ from wasi_http.flow.pipe import Pipe
 from wasi_http.http import send
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Fields
 from wasi_http.http.outgoing import OutgoingHandler
 from wasi_http.http.send import Client, default_send_request
-from wasi_http.http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+from wasi_http.http.types import FutureIncomingResponse, OutgoingRequest, RequestOptions
+from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.http.view import WasiHttpView
 from wasi_http.wasi.context import WasiCtx
 

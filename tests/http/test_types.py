@@ -16,21 +16,20 @@ from wasi_http.client import ClientResponse
 from wasi_http.component import Err, Ok
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
-from wasi_http.http.errors import ErrorCode, HttpError, NoResponse
+from wasi_http.http.errors import HttpError, NoResponse
 from wasi_http.http.fields import Fields, HeaderError
 from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.types import (
     FutureIncomingResponse,
     IncomingRequest,
     IncomingResponse,
-    Method,
     OutgoingRequest,
     OutgoingResponse,
     RequestOptions,
     ResponseOutparam,
-    Scheme,
     Types,
 )
+from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.io.error import IoError
 

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wasi_http.http.errors import DnsErrorPayload, ErrorCode, error_code_of
+from wasi_http.http.errors import error_code_of
+from wasi_http.http.values import DnsErrorPayload, ErrorCode
 from wasi_http.net.authority import InvalidAuthority, InvalidHost, Origin, canonical_host
 
 INVALID = "invalid host name"

@@ -17,7 +17,7 @@ from wasi_http.engine import Store, Trap
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import NoResponse
 from wasi_http.http.message import Request
-from wasi_http.http.types import Scheme
+from wasi_http.http.values import Scheme
 
 from .serving import Client, Guests, Serving, chunked, get, post, run, serve, serving
 

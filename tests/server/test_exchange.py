@@ -11,9 +11,9 @@ from tests.view import View
 from wasi_http.component import Err, Ok
 from wasi_http.engine import Trap
 from wasi_http.flow.signal import Signal
-from wasi_http.http.errors import ErrorCode
 from wasi_http.http.fields import Fields
-from wasi_http.http.types import IncomingRequest, Method, OutgoingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.wasi.io.inputs import BytesInput
 from wasi_http.wasi.io.poll import Poll, Pollable
 from wasi_http.wasi.io.streams import OutputStream, StreamError

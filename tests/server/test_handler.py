@@ -13,7 +13,8 @@ from tests.client.peers import run as run_client
 from tests.client.peers import serving as other
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.http.egress import Egress
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
+from wasi_http.http.values import ErrorCode
 from wasi_http.server.handler import Handler, ServerState
 
 from .serving import Guests, Log, Serving, get, serve

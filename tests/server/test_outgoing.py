@@ -19,7 +19,7 @@ from tests.client.peers import serving as other
 from tests.guests.build import build
 from wasi_http.client import ClientConfig
 from wasi_http.http.egress import Egress
-from wasi_http.http.errors import ErrorCode
+from wasi_http.http.values import ErrorCode
 
 from .processes import started
 from .serving import Guests, Serving, chunked, get, serve, until

@@ -17,9 +17,10 @@ from urllib.parse import unquote
 from wasi_http.client import ClientRequest, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import Signal, until
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Field
 from wasi_http.http.message import Body, Response
+from wasi_http.http.values import ErrorCode
 
 __all__ = ["GRACE", "Application", "AsgiTarget"]
 

@@ -12,8 +12,9 @@ from typing import Final
 import httpx2
 
 from wasi_http.client import ClientRequest, OutgoingRequestConfig
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body, Response
+from wasi_http.http.values import ErrorCode
 from wasi_http.net.authority import InvalidAuthority, Origin
 
 __all__ = ["HttpxTarget"]

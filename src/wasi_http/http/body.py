@@ -13,8 +13,9 @@ from typing import Final
 from wasi_http.component import Err, Ok, Own, Resource, method, raises, static
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.context import HttpState
-from wasi_http.http.errors import ErrorCode, HttpError, error_code_of
+from wasi_http.http.errors import HttpError, error_code_of
 from wasi_http.http.fields import Fields
+from wasi_http.http.values import ErrorCode
 from wasi_http.http1.abnf import FORBIDDEN_TRAILERS
 from wasi_http.wasi.io.poll import Pollable
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, Protocol
 
 from wasi_http.component import ResourceTable
+from wasi_http.http.values import Scheme
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["DEFAULT_FIELD_SIZE_LIMIT", "DEFAULT_FORBIDDEN_HEADERS", "HttpState", "WasiHttpCtx"]
@@ -51,9 +52,9 @@ class HttpState(Protocol):
 
     def is_forbidden_header(self, name: str) -> bool: ...
 
-    def is_supported_scheme(self, scheme: Any) -> bool: ...
+    def is_supported_scheme(self, scheme: Scheme) -> bool: ...
 
-    def default_scheme(self) -> Any: ...
+    def default_scheme(self) -> Scheme | None: ...
 
     def set_host_header(self) -> bool: ...
 

@@ -8,8 +8,9 @@ from typing import Any, Final
 
 from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.engine.errors import expect
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.send import default_send_request
+from wasi_http.http.values import ErrorCode
 from wasi_http.net.authority import Address, InvalidAuthority, Origin
 from wasi_http.net.policy import AddressPolicy, Denied, EgressRule, policy_of
 

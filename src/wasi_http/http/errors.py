@@ -1,4 +1,4 @@
-"""Errors of HTTP exchanges: ``error-code`` with its payloads, and the one place where I/O exceptions become one."""
+"""Errors of HTTP exchanges, and the one place where exceptions of the client and of I/O become an ``error-code``."""
 
 from __future__ import annotations
 
@@ -7,89 +7,23 @@ import errno
 import re
 import socket
 import ssl
-from dataclasses import dataclass
-from typing import ClassVar, Final, TypeVar
+from typing import Final, TypeVar
 
 from wasi_http.client import errors
-from wasi_http.component import Err, Ok, Variant, case, u8, u16, u32, u64
+from wasi_http.component import Err, Ok
 from wasi_http.engine.errors import excerpt
+from wasi_http.http.values import DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload
 from wasi_http.http1.errors import BodyLengthError, LocalProtocolError, Reason, RemoteProtocolError
 from wasi_http.net.authority import InvalidAuthority, InvalidHost
 
 __all__ = [
     "ERROR_CODES",
-    "DnsErrorPayload",
-    "ErrorCode",
-    "FieldSizePayload",
     "HttpError",
     "HttpResult",
     "NoResponse",
-    "TlsAlertReceivedPayload",
     "error_code_of",
     "status_of",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class DnsErrorPayload:
-    rcode: str | None
-    info_code: u16 | None
-
-
-@dataclass(frozen=True, slots=True)
-class TlsAlertReceivedPayload:
-    alert_id: u8 | None
-    alert_message: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class FieldSizePayload:
-    field_name: str | None
-    field_size: u32 | None
-
-
-class ErrorCode(Variant):
-    """``wasi:http/types.error-code``."""
-
-    DnsTimeout: ClassVar[ErrorCode] = case("DNS-timeout")
-    DnsError: ClassVar[type[ErrorCode]] = case("DNS-error", DnsErrorPayload)
-    DestinationNotFound: ClassVar[ErrorCode] = case("destination-not-found")
-    DestinationUnavailable: ClassVar[ErrorCode] = case("destination-unavailable")
-    DestinationIpProhibited: ClassVar[ErrorCode] = case("destination-IP-prohibited")
-    DestinationIpUnroutable: ClassVar[ErrorCode] = case("destination-IP-unroutable")
-    ConnectionRefused: ClassVar[ErrorCode] = case("connection-refused")
-    ConnectionTerminated: ClassVar[ErrorCode] = case("connection-terminated")
-    ConnectionTimeout: ClassVar[ErrorCode] = case("connection-timeout")
-    ConnectionReadTimeout: ClassVar[ErrorCode] = case("connection-read-timeout")
-    ConnectionWriteTimeout: ClassVar[ErrorCode] = case("connection-write-timeout")
-    ConnectionLimitReached: ClassVar[ErrorCode] = case("connection-limit-reached")
-    TlsProtocolError: ClassVar[ErrorCode] = case("TLS-protocol-error")
-    TlsCertificateError: ClassVar[ErrorCode] = case("TLS-certificate-error")
-    TlsAlertReceived: ClassVar[type[ErrorCode]] = case("TLS-alert-received", TlsAlertReceivedPayload)
-    HttpRequestDenied: ClassVar[ErrorCode] = case("HTTP-request-denied")
-    HttpRequestLengthRequired: ClassVar[ErrorCode] = case("HTTP-request-length-required")
-    HttpRequestBodySize: ClassVar[type[ErrorCode]] = case("HTTP-request-body-size", u64 | None)
-    HttpRequestMethodInvalid: ClassVar[ErrorCode] = case("HTTP-request-method-invalid")
-    HttpRequestUriInvalid: ClassVar[ErrorCode] = case("HTTP-request-URI-invalid")
-    HttpRequestUriTooLong: ClassVar[ErrorCode] = case("HTTP-request-URI-too-long")
-    HttpRequestHeaderSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-request-header-section-size", u32 | None)
-    HttpRequestHeaderSize: ClassVar[type[ErrorCode]] = case("HTTP-request-header-size", FieldSizePayload | None)
-    HttpRequestTrailerSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-request-trailer-section-size", u32 | None)
-    HttpRequestTrailerSize: ClassVar[type[ErrorCode]] = case("HTTP-request-trailer-size", FieldSizePayload)
-    HttpResponseIncomplete: ClassVar[ErrorCode] = case("HTTP-response-incomplete")
-    HttpResponseHeaderSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-response-header-section-size", u32 | None)
-    HttpResponseHeaderSize: ClassVar[type[ErrorCode]] = case("HTTP-response-header-size", FieldSizePayload)
-    HttpResponseBodySize: ClassVar[type[ErrorCode]] = case("HTTP-response-body-size", u64 | None)
-    HttpResponseTrailerSectionSize: ClassVar[type[ErrorCode]] = case("HTTP-response-trailer-section-size", u32 | None)
-    HttpResponseTrailerSize: ClassVar[type[ErrorCode]] = case("HTTP-response-trailer-size", FieldSizePayload)
-    HttpResponseTransferCoding: ClassVar[type[ErrorCode]] = case("HTTP-response-transfer-coding", str | None)
-    HttpResponseContentCoding: ClassVar[type[ErrorCode]] = case("HTTP-response-content-coding", str | None)
-    HttpResponseTimeout: ClassVar[ErrorCode] = case("HTTP-response-timeout")
-    HttpUpgradeFailed: ClassVar[ErrorCode] = case("HTTP-upgrade-failed")
-    HttpProtocolError: ClassVar[ErrorCode] = case("HTTP-protocol-error")
-    LoopDetected: ClassVar[ErrorCode] = case("loop-detected")
-    ConfigurationError: ClassVar[ErrorCode] = case("configuration-error")
-    InternalError: ClassVar[type[ErrorCode]] = case("internal-error", str | None)
 
 
 class HttpError(OSError):
@@ -123,39 +57,13 @@ class NoResponse(Exception):
 
 # TLS alerts (RFC 8446 §6, and those of earlier versions) as OpenSSL's errors tell of them, and their numbers.
 _ALERT: Final = re.compile(r"(?:\bsslv3|\btlsv13?|\bssl/tls) (?:alert )?([a-z0-9 ]{1,60}?) ?(?:\(|$)")
-_ALERTS: Final[dict[str, int]] = {
-    "CLOSE_NOTIFY": 0,
-    "UNEXPECTED_MESSAGE": 10,
-    "BAD_RECORD_MAC": 20,
+_ALERTS: Final = {alert.name.removeprefix("ALERT_DESCRIPTION_"): alert.value for alert in ssl.AlertDescription} | {
+    # Those that the standard library does not know.
     "DECRYPTION_FAILED": 21,
-    "RECORD_OVERFLOW": 22,
-    "DECOMPRESSION_FAILURE": 30,
-    "HANDSHAKE_FAILURE": 40,
     "NO_CERTIFICATE": 41,
-    "BAD_CERTIFICATE": 42,
-    "UNSUPPORTED_CERTIFICATE": 43,
-    "CERTIFICATE_REVOKED": 44,
-    "CERTIFICATE_EXPIRED": 45,
-    "CERTIFICATE_UNKNOWN": 46,
-    "ILLEGAL_PARAMETER": 47,
-    "UNKNOWN_CA": 48,
-    "ACCESS_DENIED": 49,
-    "DECODE_ERROR": 50,
-    "DECRYPT_ERROR": 51,
     "EXPORT_RESTRICTION": 60,
-    "PROTOCOL_VERSION": 70,
-    "INSUFFICIENT_SECURITY": 71,
-    "INTERNAL_ERROR": 80,
     "INAPPROPRIATE_FALLBACK": 86,
-    "USER_CANCELLED": 90,
-    "NO_RENEGOTIATION": 100,
     "MISSING_EXTENSION": 109,
-    "UNSUPPORTED_EXTENSION": 110,
-    "CERTIFICATE_UNOBTAINABLE": 111,
-    "UNRECOGNIZED_NAME": 112,
-    "BAD_CERTIFICATE_STATUS_RESPONSE": 113,
-    "BAD_CERTIFICATE_HASH_VALUE": 114,
-    "UNKNOWN_PSK_IDENTITY": 115,
     "CERTIFICATE_REQUIRED": 116,
     "NO_APPLICATION_PROTOCOL": 120,
 }

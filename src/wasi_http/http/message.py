@@ -10,8 +10,9 @@ from typing import Final, TypeAlias
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import until
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Field
+from wasi_http.http.values import ErrorCode
 from wasi_http.http1.abnf import is_token, is_token_text
 
 __all__ = ["Body", "Request", "Response"]

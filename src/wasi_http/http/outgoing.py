@@ -9,9 +9,9 @@ from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, Out
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.flow.pipe import BODY_BUFFER
 from wasi_http.http.context import HttpState
-from wasi_http.http.errors import ErrorCode
 from wasi_http.http.message import Response
-from wasi_http.http.types import FutureIncomingResponse, Method, OutgoingRequest, RequestOptions, Scheme
+from wasi_http.http.types import FutureIncomingResponse, OutgoingRequest, RequestOptions
+from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.settings import LONGEST
 
 __all__ = ["OutgoingHandler"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 from wasi_http.client import ClientResponse
 from wasi_http.component import (
@@ -19,8 +19,6 @@ from wasi_http.component import (
     Ok,
     Own,
     Resource,
-    Variant,
-    case,
     constructor,
     func,
     method,
@@ -34,9 +32,10 @@ from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import Signal, until
 from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
 from wasi_http.http.context import HttpState
-from wasi_http.http.errors import ErrorCode, HttpError, NoResponse
+from wasi_http.http.errors import HttpError, NoResponse
 from wasi_http.http.fields import Field, Fields, content_length
 from wasi_http.http.message import Body, Request, Response
+from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.http1.abnf import is_authority, is_scheme, is_token_text
 from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.io.error import IoError
@@ -48,12 +47,10 @@ __all__ = [
     "IncomingHandler",
     "IncomingRequest",
     "IncomingResponse",
-    "Method",
     "OutgoingRequest",
     "OutgoingResponse",
     "RequestOptions",
     "ResponseOutparam",
-    "Scheme",
     "Types",
 ]
 
@@ -62,41 +59,6 @@ MAX_PART: Final = 65_534
 
 _PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
 _ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)([^#]*)").match
-
-
-class Method(Variant):
-    Get: ClassVar[Method] = case("get")
-    Head: ClassVar[Method] = case("head")
-    Post: ClassVar[Method] = case("post")
-    Put: ClassVar[Method] = case("put")
-    Delete: ClassVar[Method] = case("delete")
-    Connect: ClassVar[Method] = case("connect")
-    Options: ClassVar[Method] = case("options")
-    Trace: ClassVar[Method] = case("trace")
-    Patch: ClassVar[Method] = case("patch")
-    Other = case("other", str)
-
-    @classmethod
-    def parse(cls, name: str) -> Method:
-        """The method of a request line; methods are case-sensitive."""
-        return _METHODS.get(name) or Method.Other(name)
-
-    def __str__(self) -> str:
-        """The name in a request line."""
-        return self.value if isinstance(self, Method.Other) else self._name.upper()
-
-
-_METHODS: Final[dict[str, Method]] = {name.upper(): form for name, payload, form in Method.__cases__ if payload is None}
-
-
-class Scheme(Variant):
-    HTTP: ClassVar[Scheme] = case("HTTP")
-    HTTPS: ClassVar[Scheme] = case("HTTPS")
-    Other = case("other", str)
-
-    def __str__(self) -> str:
-        """The name in a URL."""
-        return self.value if isinstance(self, Scheme.Other) else self._name.lower()
 
 
 class IncomingRequest(Resource, name="incoming-request"):

@@ -10,10 +10,10 @@ from wasi_http.component import ResourceTable
 from wasi_http.engine.errors import expect
 from wasi_http.http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
 from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
-from wasi_http.http.errors import ErrorCode
 from wasi_http.http.message import Request, Response
 from wasi_http.http.send import default_send_request
-from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.http.values import ErrorCode, Scheme
 from wasi_http.wasi.context import WasiCtx
 
 __all__ = ["WasiHttpView"]

@@ -25,7 +25,7 @@ import contextlib
 from typing import Final, Protocol, cast
 
 from wasi_http.http.fields import Field
-from wasi_http.http.types import Scheme
+from wasi_http.http.values import Scheme
 from wasi_http.http1.errors import RemoteProtocolError
 from wasi_http.http1.request import RequestHead, RequestParser
 from wasi_http.http1.writer import render_response

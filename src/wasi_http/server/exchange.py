@@ -17,9 +17,10 @@ from wasi_http.component import Call, Err
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.pump import Pump
-from wasi_http.http.errors import ErrorCode, HttpError, status_of
+from wasi_http.http.errors import HttpError, status_of
 from wasi_http.http.fields import Field
-from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme
+from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
+from wasi_http.http.values import ErrorCode, Scheme
 from wasi_http.http1.errors import ProtocolError
 from wasi_http.http1.request import RequestHead
 from wasi_http.http1.writer import Framing, ResponseWriter, render_informational, render_response

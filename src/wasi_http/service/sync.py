@@ -24,9 +24,10 @@ from wasi_http.component import InstancePre
 from wasi_http.engine import Store
 from wasi_http.engine.errors import expect
 from wasi_http.http import message
-from wasi_http.http.errors import ErrorCode, HttpError
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Field
 from wasi_http.http.types import IncomingRequest, ResponseOutparam
+from wasi_http.http.values import ErrorCode
 from wasi_http.service import proxy
 
 __all__ = ["Body", "Exchange", "IncomingHandlerGuest", "Proxy", "ProxyPre", "Response"]
