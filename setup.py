@@ -10,6 +10,7 @@ COMPILED = [
     "engine.clock",
     "engine.engine",
     "engine.module",
+    "engine.owners",
     "engine.turns",
     "engine.store",
     "engine.memory",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.server.serving import LOOPS
+from tests.server.serving import LOOPS, until
 from wasi_http.component import (
     Borrow,
     Call,
@@ -132,6 +133,60 @@ def test_a_call_that_is_polled_and_forgotten(starter: Starter, name: str, spins:
     call = starter.start(name, spins)
     assert not call.poll()
     del call
+    assert live() == before
+
+
+@pytest.fixture
+def collector() -> Iterator[Callable[[], int]]:
+    """Collects garbage in another thread, while this one does not."""
+    gc.collect()
+    gc.disable()
+    with ThreadPoolExecutor(1) as pool:
+        yield lambda: pool.submit(gc.collect).result()
+    gc.enable()
+
+
+@pytest.mark.parametrize("spins", [0, 1], ids=["waits", "spins"])
+@pytest.mark.parametrize("name", ["plain", "text", "drop"])
+def test_a_call_that_another_thread_collects(
+    starter: Starter, collector: Callable[[], int], name: str, spins: int
+) -> None:
+    before = live()
+    for _ in range(3):
+        cycle: list[object] = [starter.start(name, spins)]
+        cycle.append(cycle)
+        assert not cycle[0].poll()  # type: ignore[attr-defined]
+        del cycle
+    assert collector() > 0
+    assert (live_stores(), live_fibers()) == (before[0] + 3, before[1] + 3)
+    # The next store in this thread sees to it, which closes it in the end.
+    Store(starter.engine).close()
+    assert live() == before
+
+
+@pytest.mark.parametrize("spins", [0, 1], ids=["waits", "spins"])
+@pytest.mark.parametrize("name", ["plain", "text", "drop"])
+@pytest.mark.parametrize("loop", LOOPS.values(), ids=LOOPS)
+def test_a_call_that_another_thread_collects_beside_its_loop(
+    starter: Starter,
+    collector: Callable[[], int],
+    loop: Callable[[], asyncio.AbstractEventLoop],
+    name: str,
+    spins: int,
+) -> None:
+    async def main() -> None:
+        waiting = starter.start(name, spins).wait()
+        waiting.send(None)  # what a task does
+        cycle: list[object] = [waiting]
+        cycle.append(cycle)
+        del waiting, cycle
+        assert collector() > 0
+        assert live_fibers() == before[1] + 1
+        await until(lambda: live_fibers() == before[1])
+
+    before = live()
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
     assert live() == before
 
 

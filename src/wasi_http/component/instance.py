@@ -360,9 +360,9 @@ class Call:
     """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own.
 
     A call that waits is ended in the thread in which it began: await it to its end, cancel the task that awaits it, or
-    `close` it. One that is forgotten, or whose event loop is closed under it, ends when the garbage collector finds it.
-    In another thread that cannot unwind the guest: the store, its memory and its slot in the engine's pool are lost
-    then, with a ResourceWarning.
+    `close` it. One that is forgotten, or whose event loop is closed under it, ends when the garbage collector finds it:
+    if that runs in another thread, as soon as the call's own event loop runs or a store is made there. When that thread
+    has ended, the store, its memory and its slot in the engine's pool are lost, with a ResourceWarning.
     """
 
     def poll(self) -> bool:

@@ -19,11 +19,11 @@ from cython.cimports.libc.stdint import int64_t
 from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.host import core_number
 from cython.cimports.wasi_http.engine.library import lib
+from cython.cimports.wasi_http.engine.owners import current_thread
 from cython.cimports.wasi_http.engine.python import (
     PyEval_RestoreThread,
     PyEval_SaveThread,
     PyGILState_Check,
-    PyThread_get_thread_ident,
     PyThreadState_Get,
 )
 from cython.cimports.wasi_http.engine.store import Recheck, Store, swap_running
@@ -101,7 +101,7 @@ class Fiber:
         self.begun = not store.engine.interruptible
         # One tick may come at once: two make sure that a short call is not interrupted.
         lib.wasmtime_context_set_epoch_deadline(store.context, 2)
-        store.thread = PyThread_get_thread_ident()
+        store.thread = current_thread()
         store.stack_end = 0
         store.future = lib.wasmtime_func_call_async(
             store.context,
@@ -192,9 +192,9 @@ class Fiber:
                     raise RuntimeError(_CLOSED)
         except GeneratorExit:
             store.waiter = None
-            if store.thread == PyThread_get_thread_ident():
+            if store.thread == current_thread():
                 self.close()
-            # Else the garbage collector runs in another thread. The fiber is garbage, too.
+            # Else the garbage collector runs in another thread. The fiber is garbage, too, and left to its own.
             raise
         except BaseException as error:
             if waiting and store.future == cython.NULL:
@@ -219,7 +219,7 @@ class Fiber:
 
     def __del__(self):
         # Before the garbage collector takes anything apart: the guest's frames still refer to this object.
-        if not self.done and self.store is not None:
+        if not self.done and self.store is not None and not self.store.leave_to_owner(self):
             self.store.drop_call(True)
             self.done = True
 

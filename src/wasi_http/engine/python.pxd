@@ -1,6 +1,6 @@
 # cython: language_level=3
 """What the C API of Python and the compiler have for threads."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef extern from "pythread.h" nogil:
     ctypedef void* PyThread_type_lock
@@ -22,11 +22,16 @@ cdef extern from *:
 cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         pass
+    ctypedef struct PyInterpreterState:
+        pass
+    PyInterpreterState* PyInterpreterState_Get()
+    PyThreadState* PyInterpreterState_ThreadHead(PyInterpreterState*)
+    PyThreadState* PyThreadState_Next(PyThreadState*)
     PyThreadState* PyThreadState_Get()
+    uint64_t PyThreadState_GetID(PyThreadState*)
     PyThreadState* PyEval_SaveThread()
     void PyEval_RestoreThread(PyThreadState*)
     int PyGILState_Check()
-    unsigned long PyThread_get_thread_ident()
     unsigned long PyThread_start_new_thread(void (*)(void*), void*)
     unsigned long PYTHREAD_INVALID_THREAD_ID
 

@@ -1,5 +1,5 @@
 # cython: language_level=3
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from wasi_http.engine cimport libwasmtime as C
 from wasi_http.engine.clock cimport Clock
@@ -50,7 +50,7 @@ cdef class Store:
     cdef bint pinned                       # Python's frames are on the fiber: it may not be suspended
     cdef C.wasmtime_func_t suspend_function
     cdef size_t stack_end                  # of its fiber, above what may be the true end; 0 before the first host function
-    cdef unsigned long thread              # where that call began
+    cdef uint64_t thread                   # where that call began
     cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
 
     cdef int enter(self) except -1
@@ -60,6 +60,7 @@ cdef class Store:
     cdef int discard_pending(self) except -1
     cdef int end(self, bint abandon) except -1
     cdef int drop_call(self, bint abandon) except -1
+    cdef bint leave_to_owner(self, object item) except -1
     cdef void desert(self) noexcept
     cdef bint delete(self) noexcept
     cdef bint is_large(self) noexcept

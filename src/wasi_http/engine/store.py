@@ -8,7 +8,7 @@ No Python exception crosses the C boundary: `host_callback` keeps it in ``store.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from typing import Any
 
 import cython
@@ -18,6 +18,7 @@ from cython.cimports.posix.unistd import usleep
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.engine import Engine
 from cython.cimports.wasi_http.engine.library import lib
+from cython.cimports.wasi_http.engine.owners import current_thread, hand_over, settle
 from cython.cimports.wasi_http.engine.python import (
     PYTHREAD_INVALID_THREAD_ID,
     Py_IsFinalizing,
@@ -26,7 +27,6 @@ from cython.cimports.wasi_http.engine.python import (
     PyGILState_Check,
     PyThread_acquire_lock,
     PyThread_allocate_lock,
-    PyThread_get_thread_ident,
     PyThread_release_lock,
     PyThread_start_new_thread,
     PyThread_type_lock,
@@ -163,6 +163,7 @@ class Store:
         self.engine = engine
         self.clock = engine.clock
         self.data = data
+        settle()
         if _leaving > 0 and _live_stores + _leaving > engine.max_instances:
             with cython.nogil:
                 while _leaving > 0 and _live_stores + _leaving > self.engine.max_instances:
@@ -206,7 +207,7 @@ class Store:
             return  # its arguments were wrong
         if Py_IsFinalizing():
             self.desert()
-        else:
+        elif not self.leave_to_owner(self):
             self.end(True)
 
     def enter(self) -> cython.int:
@@ -215,7 +216,7 @@ class Store:
         # Under the GIL, so the test and the mark cannot be torn apart by another thread.
         if self.executing:
             raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
-        if self.future != cython.NULL and self.thread != PyThread_get_thread_ident():
+        if self.future != cython.NULL and self.thread != current_thread():
             # What waits on the fiber's stack has the Python state of the thread that it began in.
             raise RuntimeError("a call goes on, and ends, in the thread that it began in")
         if self.spent:
@@ -231,7 +232,8 @@ class Store:
     def drop_call(self, abandon: cython.bint) -> cython.int:
         """Unwinds the guest whose call is under way, if one is; the store is spent then.
 
-        In another thread than the guest's it cannot be: with ``abandon`` it is left as it is, for ever.
+        In another thread than the guest's it cannot be: with ``abandon`` it is left as it is, for ever. See
+        `leave_to_owner`.
         """
         if self.future == cython.NULL:
             return 0
@@ -239,10 +241,10 @@ class Store:
             # Unwinding it would run host functions, whose modules are half gone.
             self.desert()
             return 0
-        if abandon and self.thread != PyThread_get_thread_ident():
+        if abandon and self.thread != current_thread():
             # Unwinding it here would end the process.
             self.desert()
-            warnings.warn("a store went away in another thread than its guest's: its memory is lost", ResourceWarning)
+            warnings.warn("a thread has ended while a guest waited in it: the guest's memory is lost", ResourceWarning)
             return 0
         self.enter()
         self.spent = True
@@ -262,6 +264,18 @@ class Store:
         if waiter is not None and not abandon:
             waiter.cancel()  # of which `drive` makes an error
         return 0
+
+    def leave_to_owner(self, item: object) -> cython.bint:
+        """Has the thread of the call under way close the item, if that is another thread and still there."""
+        if self.future == cython.NULL or Py_IsFinalizing() or self.engine.forked or self.thread == current_thread():
+            return False
+        self.waiter = None
+        if not hand_over(self.thread, item):
+            return False
+        if isinstance(self.pending, Coroutine):
+            # It has not begun, so this runs nothing; the collector would find that it was never awaited.
+            self.discard_pending()
+        return True
 
     def desert(self) -> cython.void:
         """Leaves a call that is under way as it is, for ever, and with it the guest's memory."""
@@ -413,7 +427,8 @@ class Store:
         global _live_stores
         _live_stores -= 1
         _disown(self.captured)
-        if self.pointer != cython.NULL:
+        # Not if its call was left to a thread that has ended since, or is not run by the end of the process.
+        if self.pointer != cython.NULL and self.future == cython.NULL:
             lib.wasmtime_store_delete(self.pointer)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 import cython
 from cython.cimports.wasi_http.engine.clock import Clock
 from cython.cimports.wasi_http.engine.engine import Engine
+from cython.cimports.wasi_http.engine.owners import keep_loop
 
 __all__ = ["Turns"]
 
@@ -206,6 +207,7 @@ def turns_of(clock: Clock) -> Turns:
         for closed in [other for other in clock.turns if other.is_closed()]:
             del clock.turns[closed]
         turns = clock.turns[loop] = Turns(clock)
+        keep_loop(loop)
     # Other threads may have loops of their own: one assignment at a time.
     clock.latest = (weakref.ref(loop), turns)
     return turns
