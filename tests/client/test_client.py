@@ -15,7 +15,7 @@ import pytest
 
 from wasi_http.client import ClientConfig, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.exchange import Exchange
-from wasi_http.client.pool import Place
+from wasi_http.client.pool import HostSlots
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Body
@@ -791,7 +791,7 @@ def test_a_connection_that_is_lost_on_its_way_to_another(loop: str) -> None:
             pool.release(connection)
             connection.abort()
             first.cancel()
-            assert isinstance(await second, Place)
+            assert isinstance(await second, HostSlots)
             assert first.cancelled()
 
     run(loop, main())

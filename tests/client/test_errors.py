@@ -20,7 +20,8 @@ from wasi_http.flow.signal import until
 
 from .peers import LOOPS, Peer, forever, run, serving
 
-NOTHING = ConnectionQuota(0)
+SPENT = ConnectionQuota(1)
+SPENT.used = 1
 
 REQUESTS: list[tuple[str, str | None, str, OutgoingRequestConfig, type[OSError]]] = [
     ("GET", "a b", "/", OutgoingRequestConfig(), InvalidTarget),
@@ -29,7 +30,7 @@ REQUESTS: list[tuple[str, str | None, str, OutgoingRequestConfig, type[OSError]]
     ("G T", None, "/", OutgoingRequestConfig(), InvalidMethod),
     ("GET", None, "/", OutgoingRequestConfig(connect_timeout=0), TimeoutError),
     ("GET", None, "/", OutgoingRequestConfig(first_byte_timeout=0), ReadTimeout),
-    ("GET", None, "/", OutgoingRequestConfig(quota=NOTHING), TooManyConnections),
+    ("GET", None, "/", OutgoingRequestConfig(quota=SPENT), TooManyConnections),
 ]
 
 

@@ -44,7 +44,7 @@ def test_guests_that_hold_connections_to_a_host_leave_some_to_the_others(loop: s
                 await until(lambda n=connections: server.open == n)  # type: ignore[misc]
             await drop(replies)
             await until(lambda: not server.open)
-            assert not pool_of(client)._places
+            assert not pool_of(client)._hosts
 
     run(loop, main())
 
@@ -173,7 +173,7 @@ def test_the_books_are_kept(loop: str) -> None:
                 assert one.open + two.open <= 6
             pool = pool_of(client)
             await client.close()
-            assert (pool.open, pool.idle, pool._held, pool._places, pool._waiting) == (0, 0, {}, {}, {})
+            assert (pool.open, pool.idle, pool._held, pool._hosts, pool._waiting) == (0, 0, {}, {}, {})
             assert [quota.used for quota in quotas if quota is not None] == [0] * 4
 
     run(loop, main())

@@ -210,7 +210,7 @@ def test_a_server_that_does_not_take_the_rest_of_a_request_that_failed(
         stuck = Stuck()
         ending = connection.Connection(asyncio.get_running_loop())
         ending.connection_made(stuck)
-        ending.break_off()
+        ending.close_when_sent()
         assert stuck.calls == ["close"]
         await until(lambda: len(stuck.calls) == 2)
         assert stuck.calls == ["close", "abort"]

@@ -16,7 +16,7 @@ from wasi_http.client.dial import dial
 from wasi_http.client.errors import ConnectionDropped, InvalidName, InvalidTarget, TooManyConnections
 from wasi_http.client.exchange import Exchange, Receiver
 from wasi_http.client.lookup import Lookups
-from wasi_http.client.pool import Place, Pool
+from wasi_http.client.pool import HostSlots, Pool
 from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
 from wasi_http.http1.fieldsection import Field
@@ -90,59 +90,47 @@ class Client:
         loop = asyncio.get_running_loop()
         reply = _Reply(self, loop, request, config, admit)
         try:
-            exchange = self._start(loop, request, config, admit, reply.receive)
+            exchange = self._start(reply)
         except OSError as error:
             reply.set_exception(self.failure(error))
             return reply
         if exchange is None:
             reply.send()
         else:
-            reply.under_way = exchange
+            reply.running = exchange
         return reply
 
-    def _start(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        request: ClientRequest,
-        config: OutgoingRequestConfig,
-        admit: AddressPolicy | None,
-        receiver: Receiver,
-    ) -> Exchange | None:
+    def _start(self, reply: _Reply) -> Exchange | None:
         """Sends a request at once if an idle connection is there for it, and gives None if not.
 
-        ``receiver`` is called as `Exchange` says, and with `ConnectionDropped` if the request has to be sent by other
-        means. Raises ClientError for a request that cannot be sent anywhere.
+        The reply receives what `Exchange` says, and `ConnectionDropped` if the request has to be sent by other means.
+        Raises ClientError for a request that cannot be sent anywhere.
         """
-        route = self._route(request, config)
-        _check(config.quota)
-        pool = self._pool(loop)
-        while (connection := pool.take(route.origin, admit, config.quota)) is not None:
+        route = self._route(reply.request, reply.config)
+        quota = reply.config.quota
+        _check(quota)
+        pool = self._pool(reply.get_loop())
+        while (connection := pool.take(route.origin, reply.admit, quota)) is not None:
             if _is_fit(connection):
-                return self._begin(connection, route, request, config, receiver)
+                return self._begin(connection, route, reply, reply.receive)
         return None
 
-    async def _send(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        request: ClientRequest,
-        config: OutgoingRequestConfig,
-        admit: AddressPolicy | None,
-        again: bool,
-    ) -> ClientResponse:
+    async def _send(self, reply: _Reply, again: bool) -> ClientResponse:
         """Sends a request on a new connection, or one that becomes idle while there may be no new ones.
 
         ``again``: it was sent before, and will not be once more.
         """
+        loop = reply.get_loop()
         while True:
-            reply: asyncio.Future[ClientResponse | OSError] = loop.create_future()
+            received: asyncio.Future[ClientResponse | OSError] = loop.create_future()
 
-            def deliver(outcome: ClientResponse | OSError, reply: asyncio.Future[Any] = reply) -> None:
-                if not reply.done():
-                    reply.set_result(outcome)
+            def deliver(outcome: ClientResponse | OSError, received: asyncio.Future[Any] = received) -> None:
+                if not received.done():
+                    received.set_result(outcome)
 
-            exchange = await self._dial(loop, request, config, admit, deliver)
+            exchange = await self._dial(reply, deliver)
             try:
-                outcome = await reply
+                outcome = await received
             except BaseException:
                 exchange.abandon()
                 raise
@@ -151,20 +139,14 @@ class Client:
             if again or not isinstance(outcome, ConnectionDropped):
                 raise outcome
             again = True
-            self._flush(loop, request, config)
+            self._flush(reply)
 
-    def _flush(self, loop: asyncio.AbstractEventLoop, request: ClientRequest, config: OutgoingRequestConfig) -> None:
+    def _flush(self, reply: _Reply) -> None:
         """Closes the idle connections to a request's origin."""
-        self._pool(loop).flush(self._route(request, config).origin)
+        self._pool(reply.get_loop()).flush(self._route(reply.request, reply.config).origin)
 
-    def _begin(
-        self,
-        connection: Connection,
-        route: _Route,
-        request: ClientRequest,
-        config: OutgoingRequestConfig,
-        receiver: Receiver,
-    ) -> Exchange:
+    def _begin(self, connection: Connection, route: _Route, reply: _Reply, receiver: Receiver) -> Exchange:
+        request = reply.request
         try:
             target = request.path.encode("utf-8", "surrogatepass")
             if not target.startswith(b"/") and target != b"*":
@@ -175,7 +157,7 @@ class Client:
             host, headers = _host(request, route.host)
             if route.headers:
                 headers = [*headers, *route.headers]
-            exchange = Exchange(connection, request, config, self.config.wire_limits, receiver, self.failure)
+            exchange = Exchange(connection, request, reply.config, self.config.wire_limits, receiver, self.failure)
             exchange.start(target, host, headers)
         except BaseException:
             # Nothing was sent.
@@ -185,15 +167,9 @@ class Client:
         connection.catch_up()
         return exchange
 
-    async def _dial(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        request: ClientRequest,
-        config: OutgoingRequestConfig,
-        admit: AddressPolicy | None,
-        receiver: Receiver,
-    ) -> Exchange:
-        route = self._route(request, config)
+    async def _dial(self, reply: _Reply, receiver: Receiver) -> Exchange:
+        loop, config, admit = reply.get_loop(), reply.config, reply.admit
+        route = self._route(reply.request, config)
         if config.connect_timeout <= 0:
             raise TimeoutError("no time to connect")
         deadline = loop.time() + min(config.connect_timeout, LONGEST)
@@ -204,29 +180,29 @@ class Client:
             quota.used += 1  # also while it is being made
         try:
             found = await pool.acquire(route.origin, deadline, admit, quota)
-            while not isinstance(found, Place) and not _is_fit(found):
+            while not isinstance(found, HostSlots) and not _is_fit(found):
                 found = await pool.acquire(route.origin, deadline, admit, quota)
-            if isinstance(found, Place):
+            if isinstance(found, HostSlots):
                 connection = Connection(loop)
                 try:
                     resolve = self.config.resolver or partial(self._lookups.resolve, guest=quota)
                     dialled = await dial(self.config, resolve, route.origin, connection, deadline, admit)
                 except BaseException:
-                    pool.vacate(found, quota)
+                    pool.release_slot(found, quota)
                     raise
                 connection.sock, connection.address = dialled
                 connection.port = route.origin.port
                 if connection.closed:
                     # At once; but the server may have said why.
-                    pool.vacate(found, quota)
+                    pool.release_slot(found, quota)
                 else:
-                    pool.occupy(found, connection, quota)
+                    pool.fill(found, connection, quota)
             else:
                 connection = found
         finally:
             if quota is not None:
                 quota.used -= 1
-        return self._begin(connection, route, request, config, receiver)
+        return self._begin(connection, route, reply, receiver)
 
     def _route(self, request: ClientRequest, config: OutgoingRequestConfig) -> _Route:
         key = config.use_tls, request.authority
@@ -305,7 +281,10 @@ def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
 
 
 class _Reply(asyncio.Future[ClientResponse]):
-    """The response to a request. There is a task only while the request is sent by other means than at once."""
+    """A request on its way, and its response.
+
+    There is a task only while the request is sent by other means than at once.
+    """
 
     def __init__(
         self,
@@ -317,32 +296,33 @@ class _Reply(asyncio.Future[ClientResponse]):
     ) -> None:
         super().__init__(loop=loop)
         self._client = client
-        self._arguments = request, config, admit
+        self.request = request
+        self.config = config
+        self.admit = admit
         self._delivered = False
-        self.under_way: Exchange | asyncio.Task[ClientResponse] | None = None
+        self.running: Exchange | asyncio.Task[ClientResponse] | None = None
 
     def send(self, again: bool = False) -> None:
         """Sends the request by a task; see `Client._send`."""
-        loop = self.get_loop()
-        task = self.under_way = loop.create_task(self._client._send(loop, *self._arguments, again))
-        task.add_done_callback(self._take)
+        task = self.running = self.get_loop().create_task(self._client._send(self, again))
+        task.add_done_callback(self._on_task_done)
 
     def receive(self, outcome: ClientResponse | OSError) -> None:
         """What became of the exchange."""
-        self.under_way = None
+        self.running = None
         if self.done():
             return
         if isinstance(outcome, ClientResponse):
             self.set_result(outcome)
         elif isinstance(outcome, ConnectionDropped):
             # What else is idle may be as dead as this one was.
-            self._client._flush(self.get_loop(), *self._arguments[:2])
+            self._client._flush(self)
             self.send(again=True)
         else:
             self.set_exception(self._client.failure(outcome))
 
-    def _take(self, task: asyncio.Task[ClientResponse]) -> None:
-        self.under_way = None
+    def _on_task_done(self, task: asyncio.Task[ClientResponse]) -> None:
+        self.running = None
         if task.cancelled():
             super().cancel()
         elif self.done():
@@ -364,14 +344,14 @@ class _Reply(asyncio.Future[ClientResponse]):
     __iter__ = __await__
 
     def cancel(self, msg: Any | None = None) -> bool:
-        under_way = self.under_way
-        if isinstance(under_way, asyncio.Task):
-            if under_way.cancel(msg):
+        running = self.running
+        if isinstance(running, asyncio.Task):
+            if running.cancel(msg):
                 return True
-        elif under_way is not None:
-            self.under_way = None
+        elif running is not None:
+            self.running = None
             cancelled = super().cancel(msg)
-            under_way.abandon()
+            running.abandon()
             return cancelled
         if self.done() and not self._delivered:
             # Who waits for the response is cancelled in the moment in which it is there, and will not see it.

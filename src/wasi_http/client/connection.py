@@ -35,7 +35,7 @@ class Owner(Protocol):
 
     def release(self, connection: Connection) -> None: ...
 
-    def lost(self, connection: Connection) -> None: ...
+    def on_closed(self, connection: Connection) -> None: ...
 
 
 class Connection(asyncio.Protocol):
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
             exchange.fail(error if isinstance(error, OSError) else ConnectionClosed("the connection was closed"))
         self._stop_timer()
         if self.owner is not None:
-            self.owner.lost(self)
+            self.owner.on_closed(self)
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -209,7 +209,7 @@ class Connection(asyncio.Protocol):
             self._stop_timer()
             self.transport.close()
 
-    def break_off(self) -> None:
+    def close_when_sent(self) -> None:
         """Closes it when what was written has left, or could not leave in time."""
         self.closed = True
         self.transport.close()

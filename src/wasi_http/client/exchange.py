@@ -74,7 +74,7 @@ class Carrier(Protocol):
 
     def finished(self, exchange: Exchange) -> None: ...
 
-    def break_off(self) -> None: ...
+    def close_when_sent(self) -> None: ...
 
     def abort(self) -> None: ...
 
@@ -309,7 +309,7 @@ class Exchange:
             return
         self.detach()
         if flush:
-            self._connection.break_off()
+            self._connection.close_when_sent()
         else:
             self._connection.abort()
         if (

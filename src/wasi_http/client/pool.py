@@ -16,11 +16,11 @@ from wasi_http.client.request import ConnectionQuota
 from wasi_http.net.authority import Origin
 from wasi_http.net.policy import AddressPolicy
 
-__all__ = ["Place", "Pool"]
+__all__ = ["HostSlots", "Pool"]
 
 
 class _Waiter:
-    """A request that waits; ``found`` is a connection, or None for a place to make one."""
+    """A request that waits; ``found`` is a connection, or None for a slot to make one."""
 
     __slots__ = ("admit", "found")
 
@@ -29,7 +29,7 @@ class _Waiter:
         self.found: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
 
 
-class Place:
+class HostSlots:
     """What a pool knows of one origin: ``open`` counts its connections, those under way included.
 
     ``held`` counts those of each guest that are not idle, ``queues`` has the requests that wait, by guest.
@@ -47,14 +47,14 @@ class Place:
 
 
 class Pool:
-    """A connection is of no use to anyone else from `take` or `acquire` until `release` or `lost`."""
+    """A connection is of no use to anyone else from `take` or `acquire` until `release` or `on_closed`."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
-        self._places: dict[tuple[bool, str, int], Place] = {}
-        self._waiting: dict[Place, None] = {}
+        self._hosts: dict[tuple[bool, str, int], HostSlots] = {}
+        self._waiting: dict[HostSlots, None] = {}
         self._held: dict[ConnectionQuota, int] = {}
-        self._connections: dict[Connection, Place] = {}
+        self._connections: dict[Connection, HostSlots] = {}
         self._closed = False
         self._gone: asyncio.Future[None] | None = None
         #: How many connections there are, those under way included, and how many of them are idle.
@@ -65,10 +65,10 @@ class Pool:
         self, origin: Origin, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
     ) -> Connection | None:
         """An idle connection that ``admit`` lets a request have, of those the one that was used last."""
-        place = self._places.get(origin.key)
-        if place is None or not place.idle or not self._has_share(place, guest):
+        slots = self._hosts.get(origin.key)
+        if slots is None or not slots.idle or not self._has_share(slots, guest):
             return None
-        idle = place.idle
+        idle = slots.idle
         for index in reversed(range(len(idle))):
             connection = idle[index]
             if connection.closed or connection.is_admitted(admit):
@@ -76,29 +76,29 @@ class Pool:
                 self.idle -= 1
                 if not connection.closed:
                     connection.guest = guest
-                    self._hold(place, guest)
+                    self._hold(slots, guest)
                     return connection
         return None
 
     async def acquire(
         self, origin: Origin, deadline: float, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
-    ) -> Connection | Place:
-        """An idle connection, or a place for a new one, as soon as the limits and shares allow it.
+    ) -> Connection | HostSlots:
+        """An idle connection, or the host's slots with one reserved, as soon as the limits and shares allow it.
 
-        A place is given back with `vacate` or filled with `occupy`. Raises TooManyConnections at the
-        deadline (in the loop's time).
+        The slot is given back with `release_slot` or filled with `fill`. Raises TooManyConnections at the deadline (in
+        the loop's time).
         """
         connection = self.take(origin, admit, guest)
         if connection is not None:
             return connection
-        place = self._places.get(origin.key)
-        if place is None:
-            place = self._places[origin.key] = Place(origin.key)
-        if self._reserve(place, guest):
-            return place
+        slots = self._hosts.get(origin.key)
+        if slots is None:
+            slots = self._hosts[origin.key] = HostSlots(origin.key)
+        if self._reserve(slots, guest):
+            return slots
         waiter = _Waiter(admit)
-        place.queues.setdefault(guest, {})[waiter] = None
-        self._waiting.setdefault(place)
+        slots.queues.setdefault(guest, {})[waiter] = None
+        self._waiting.setdefault(slots)
         try:
             async with asyncio.timeout_at(deadline):
                 found = await waiter.found
@@ -107,65 +107,65 @@ class Pool:
                 # It was served in the same moment.
                 served = waiter.found.result()
                 if served is None:
-                    self.vacate(place, guest)
+                    self.release_slot(slots, guest)
                 else:
                     self.release(served)
             if isinstance(error, TimeoutError):
                 raise TooManyConnections(f"no connection to {origin} became free") from error
             raise
         finally:
-            self._dequeue(place, guest, waiter)
-            self._forget(place)
-        return place if found is None else found
+            self._dequeue(slots, guest, waiter)
+            self._forget(slots)
+        return slots if found is None else found
 
     # Shares
 
-    def _has_share(self, place: Place, guest: ConnectionQuota | None) -> bool:
+    def _has_share(self, slots: HostSlots, guest: ConnectionQuota | None) -> bool:
         """Whether a guest may have another connection."""
         if guest is None:
             return True
         config = self._config
-        busy_here, busy = place.open - len(place.idle), self.open - self.idle
+        busy_here, busy = slots.open - len(slots.idle), self.open - self.idle
         left_here, left = config.max_connections_per_host - busy_here, config.max_connections - busy
         if busy_here < left_here and busy < left:
             return True  # whatever of them are its own
-        return place.held.get(guest, 0) < left_here and self._held.get(guest, 0) < left
+        return slots.held.get(guest, 0) < left_here and self._held.get(guest, 0) < left
 
-    def _hold(self, place: Place, guest: ConnectionQuota | None) -> None:
+    def _hold(self, slots: HostSlots, guest: ConnectionQuota | None) -> None:
         if guest is not None:
-            place.held[guest] = place.held.get(guest, 0) + 1
+            slots.held[guest] = slots.held.get(guest, 0) + 1
             self._held[guest] = self._held.get(guest, 0) + 1
 
-    def _let_go(self, place: Place, guest: ConnectionQuota | None) -> None:
+    def _let_go(self, slots: HostSlots, guest: ConnectionQuota | None) -> None:
         if guest is not None:
-            for held in (place.held, self._held):
+            for held in (slots.held, self._held):
                 left = held.pop(guest) - 1
                 if left:
                     held[guest] = left
 
-    # Places
+    # Slots
 
-    def _reserve(self, place: Place, guest: ConnectionQuota | None) -> bool:
+    def _reserve(self, slots: HostSlots, guest: ConnectionQuota | None) -> bool:
         config = self._config
-        if not self._has_share(place, guest):
+        if not self._has_share(slots, guest):
             return False
-        if place.open >= config.max_connections_per_host:
-            self._close_one_idle(place)  # which is one that the request may not have
+        if slots.open >= config.max_connections_per_host:
+            self._close_one_idle(slots)  # which is one that the request may not have
             return False
         if self.open >= config.max_connections:
-            self._close_one_idle(*self._places.values())
+            self._close_one_idle(*self._hosts.values())
             return False
-        place.open += 1
+        slots.open += 1
         self.open += 1
-        self._hold(place, guest)
+        self._hold(slots, guest)
         return True
 
-    def _close_one_idle(self, *places: Place) -> None:
+    def _close_one_idle(self, *hosts: HostSlots) -> None:
         """Makes room; whoever waits is served when the connection is gone."""
-        for place in places:
-            if place.idle:
+        for slots in hosts:
+            if slots.idle:
                 self.idle -= 1
-                place.idle.pop(0).close()
+                slots.idle.pop(0).close()
                 return
 
     def flush(self, origin: Origin) -> None:
@@ -173,52 +173,52 @@ class Pool:
         while (connection := self.take(origin)) is not None:
             connection.close()
 
-    def occupy(self, place: Place, connection: Connection, guest: ConnectionQuota | None) -> None:
+    def fill(self, slots: HostSlots, connection: Connection, guest: ConnectionQuota | None) -> None:
         connection.owner = self
         connection.guest = guest
-        self._connections[connection] = place
+        self._connections[connection] = slots
 
-    def vacate(self, place: Place, guest: ConnectionQuota | None) -> None:
-        """A place, or a connection, is not there any more."""
-        self._let_go(place, guest)
-        place.open -= 1
+    def release_slot(self, slots: HostSlots, guest: ConnectionQuota | None) -> None:
+        """A reserved slot is not used after all, or its connection has ended."""
+        self._let_go(slots, guest)
+        slots.open -= 1
         self.open -= 1
-        self._serve()
-        self._forget(place)
+        self._assign()
+        self._forget(slots)
 
-    def _forget(self, place: Place) -> None:
-        if not place.open and not place.queues:
-            self._places.pop(place.key, None)
+    def _forget(self, slots: HostSlots) -> None:
+        if not slots.open and not slots.queues:
+            self._hosts.pop(slots.key, None)
 
     # Requests that wait
 
-    def _dequeue(self, place: Place, guest: ConnectionQuota | None, waiter: _Waiter) -> None:
+    def _dequeue(self, slots: HostSlots, guest: ConnectionQuota | None, waiter: _Waiter) -> None:
         """Takes a request out, and lets the other guests and hosts have their turns first."""
-        queue = place.queues.get(guest)
+        queue = slots.queues.get(guest)
         if queue is None or waiter not in queue:
             return
         del queue[waiter]
-        del place.queues[guest]
+        del slots.queues[guest]
         if queue:
-            place.queues[guest] = queue
-        self._waiting.pop(place, None)
-        if place.queues:
-            self._waiting[place] = None
+            slots.queues[guest] = queue
+        self._waiting.pop(slots, None)
+        if slots.queues:
+            self._waiting[slots] = None
 
-    def _serve(self) -> None:
-        """Gives places to those who wait, but for guests that have their share and hosts that have their limit."""
-        while self._waiting and self.open < self._config.max_connections and self._serve_one():
+    def _assign(self) -> None:
+        """Assigns slots to those who wait, but for guests that have their share and hosts that have their limit."""
+        while self._waiting and self.open < self._config.max_connections and self._assign_one():
             pass
 
-    def _serve_one(self) -> bool:
-        for place in self._waiting:
-            for guest, queue in place.queues.items():
+    def _assign_one(self) -> bool:
+        for slots in self._waiting:
+            for guest, queue in slots.queues.items():
                 waiter = next((waiter for waiter in queue if not waiter.found.done()), None)
-                if waiter is not None and self._reserve(place, guest):
-                    self._dequeue(place, guest, waiter)
+                if waiter is not None and self._reserve(slots, guest):
+                    self._dequeue(slots, guest, waiter)
                     waiter.found.set_result(None)
                     return True
-                if place.open >= self._config.max_connections_per_host:
+                if slots.open >= self._config.max_connections_per_host:
                     break
         return False
 
@@ -226,51 +226,51 @@ class Pool:
         """A connection is idle again."""
         if connection.closed:
             return  # it makes room when it is lost
-        place, config = self._connections[connection], self._config
-        self._let_go(place, connection.guest)
+        slots, config = self._connections[connection], self._config
+        self._let_go(slots, connection.guest)
         connection.guest = None
-        if place.queues and self._hand_on(connection, place):
+        if slots.queues and self._hand_on(connection, slots):
             return
-        wanted_room = place.queues or (self._waiting and self.open >= config.max_connections)
+        wanted_room = slots.queues or (self._waiting and self.open >= config.max_connections)
         if self.idle >= config.max_idle_connections or wanted_room or self._closed:
             connection.close()
             return
-        place.idle.append(connection)
+        slots.idle.append(connection)
         self.idle += 1
         connection.set_due(connection.loop.time() + config.idle_timeout)
         if self._waiting:
-            self._serve()  # the shares have grown
+            self._assign()  # the shares have grown
 
-    def _hand_on(self, connection: Connection, place: Place) -> bool:
+    def _hand_on(self, connection: Connection, slots: HostSlots) -> bool:
         """Gives a connection to a request that waits for one to its host."""
-        for guest, queue in place.queues.items():
+        for guest, queue in slots.queues.items():
             waiter = next((waiter for waiter in queue if not waiter.found.done()), None)
             if waiter is None or not connection.is_admitted(waiter.admit):
                 continue
             # It is neither idle nor held at the moment, but counts as open: there is one more than it seems.
-            place.open -= 1
+            slots.open -= 1
             self.open -= 1
-            has_share = self._has_share(place, guest)
-            place.open += 1
+            has_share = self._has_share(slots, guest)
+            slots.open += 1
             self.open += 1
             if has_share:
-                self._hold(place, guest)
+                self._hold(slots, guest)
                 connection.guest = guest
-                self._dequeue(place, guest, waiter)
+                self._dequeue(slots, guest, waiter)
                 waiter.found.set_result(connection)
                 return True
         return False
 
-    def lost(self, connection: Connection) -> None:
+    def on_closed(self, connection: Connection) -> None:
         """A connection has ended."""
-        place = self._connections.pop(connection)
+        slots = self._connections.pop(connection)
         if not self._connections and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
-        if connection in place.idle:
-            place.idle.remove(connection)
+        if connection in slots.idle:
+            slots.idle.remove(connection)
             self.idle -= 1
         guest, connection.guest = connection.guest, None
-        self.vacate(place, guest)
+        self.release_slot(slots, guest)
 
     async def close(self) -> None:
         """Ends all connections, those in use as well, and returns when they are gone.
