@@ -88,7 +88,6 @@ OTHERS = {
     "component.abi.layout.MAX_FLAT_PARAMS": "the canonical ABI",
     "component.abi.layout.MAX_FLAT_RESULTS": "the canonical ABI",
     "component.link.shims._MAX_SHIFT": "LEB128",
-    "component.abi.signature.DEFAULT_LIMIT": "`ResourceTable.value_limit` takes its place",
     "http.context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",

@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import pytest
 
 from wasi_http.component import ResourceTable, Variant, case
-from wasi_http.component.abi.signature import ENCODINGS, LiftLowerContext, codec_of
+from wasi_http.component.abi.signature import ENCODINGS, codec_of
+from wasi_http.component.canon.instances import Instances
 from wasi_http.component.handles import HandleTable, Resource
 from wasi_http.component.model.types import (
     BorrowType,
@@ -138,12 +139,12 @@ class Guest:
     """A store with a memory, and the limit of a server for what one call sends."""
 
     def __init__(self, engine: Engine, encoding: str = "utf8") -> None:
-        self.handles = HandleTable(ResourceTable())
         self.store = Store(engine)
         module = Module.compile(engine, wat_to_wasm(GUEST))
         Assembly(engine, [], [(module, [])], [(0, 0), (0, 1)]).instantiate(self.store)
-        self.cx = LiftLowerContext.of(self.store, 0, 1, self.handles, ENCODINGS[encoding])
-        self.cx.limit = CONFIG.value_limit
+        account = ResourceTable(value_limit=CONFIG.value_limit)
+        self.cx = Instances(account, ((0, 1, ENCODINGS[encoding], 0),)).context(self.store, 0)
+        self.handles = self.cx.instance.handles
 
     def put(self, data: bytes) -> int:
         pointer: int = codec_of(BYTES).lower_values(self.cx, data)[0]

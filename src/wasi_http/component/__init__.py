@@ -1,5 +1,6 @@
 """The component model on top of core WebAssembly: decoding, linking, the canonical ABI, resources."""
 
+from wasi_http.component.canon.lift import Call, Lifted
 from wasi_http.component.declare.interface import (
     Borrow,
     HostFunction,
@@ -25,7 +26,6 @@ from wasi_http.component.declare.interface import (
     u64,
 )
 from wasi_http.component.handles import GuestResource, ResourceTable, live_resources
-from wasi_http.component.instance import Call, Lifted
 from wasi_http.component.link.component import Component
 from wasi_http.component.link.linker import InstancePre, Linker
 from wasi_http.component.model.errors import InvalidComponent, LinkError

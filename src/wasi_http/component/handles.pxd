@@ -31,8 +31,8 @@ cdef class ResourceTable:
 
 cdef class HandleTable:
     cdef Entry first[16]                   # most requests need no more
-    cdef uint32_t* lent                    # the handles that the running call of the host has borrowed
-    cdef uint32_t lent_count
+    cdef uint32_t* lent                    # the handles that calls of the host have borrowed, those of inner calls last
+    cdef uint32_t lends                    # how many those are
     cdef uint32_t lent_capacity
     cdef dict destructors                  # of the resource types that this instance implements; None for no type
     cdef uint32_t first_lent[26]
@@ -43,7 +43,6 @@ cdef class HandleTable:
     cdef list reps
     cdef ResourceTable account
     cdef readonly int64_t borrows          # borrow handles that the running export call has to drop
-    cdef bint may_leave                    # false while the host runs the guest's realloc or post-return
 
     cdef uint32_t insert(self, void* type, object rep, bint own) except 0
     cdef Entry* find(self, uint32_t handle, void* type) except NULL
@@ -53,8 +52,12 @@ cdef class HandleTable:
     cdef int grow(self) except -1
     cdef object lend(self, uint32_t handle, void* type)
     cdef int grow_lent(self) except -1
-    cdef void end_lends(self) noexcept
+    cdef void end_lends(self, uint32_t before) noexcept
+    cdef int check_returned(self) except -1
     cdef list clear(self)
+
+
+cpdef object close_tables(list tables)
 
 
 cdef class GuestResource:

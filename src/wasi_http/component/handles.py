@@ -6,8 +6,8 @@ Guests know resources by handles: positions in the table of their component inst
 number it chose. The table owns what its own handles stand for: when it goes away, everything left is dropped, children
 before parents.
 
-One call of the host runs at a time in an instance, so a table keeps one list of what it has lent, emptied when that
-call has its answer.
+Calls of the host that an instance makes end in the reverse order, so a table keeps one list of what they have borrowed;
+each call's part begins where the list ended when the call began.
 """
 
 from __future__ import annotations
@@ -23,7 +23,15 @@ from cython.cimports.libc.string import memcpy
 from wasi_http.component.model.types import ResourceType
 from wasi_http.engine.errors import Trap
 
-__all__ = ["GuestResource", "HandleTable", "Resource", "ResourceTable", "live_handles", "live_resources"]
+__all__ = [
+    "GuestResource",
+    "HandleTable",
+    "Resource",
+    "ResourceTable",
+    "close_tables",
+    "live_handles",
+    "live_resources",
+]
 
 _resources = cython.declare(int64_t, 0)
 _handles = cython.declare(int64_t, 0)
@@ -140,12 +148,7 @@ class ResourceTable:
 
         What the drops raise is raised at the end: one exception as it is, several as an exception group.
         """
-        table: HandleTable
-        left: list = []
-        tables, self.tables = self.tables, []
-        for table in tables:
-            left += table.clear()
-        _release(left)
+        close_tables(self.tables.copy())
 
 
 @cython.cclass
@@ -160,7 +163,6 @@ class HandleTable:
         self.lent = self.first_lent
         self.lent_capacity = 26
         self.reps = [None]
-        self.may_leave = True
 
     def insert(self, type: cython.p_void, rep: object, own: cython.bint) -> uint32_t:
         global _handles
@@ -222,12 +224,12 @@ class HandleTable:
         return self.reps[handle]
 
     def lend(self, handle: uint32_t, type: cython.p_void) -> object:
-        """What a handle stands for, borrowed by the host until `end_lends`: so long the guest cannot part with it."""
+        """What a handle stands for, borrowed by a call of the host until `end_lends`: the guest cannot part with it."""
         entry = self.find(handle, type)
-        if self.lent_count == self.lent_capacity:
+        if self.lends == self.lent_capacity:
             self.grow_lent()
-        self.lent[self.lent_count] = handle
-        self.lent_count += 1
+        self.lent[self.lends] = handle
+        self.lends += 1
         entry.link += 1
         return self.reps[handle]
 
@@ -238,22 +240,31 @@ class HandleTable:
         )
         if lent == cython.NULL:
             raise MemoryError
-        memcpy(lent, self.lent, self.lent_count * cython.sizeof(uint32_t))
+        memcpy(lent, self.lent, self.lends * cython.sizeof(uint32_t))
         if self.lent != self.first_lent:
             free(self.lent)
         self.lent = lent
         self.lent_capacity *= 2
         return 0
 
-    def end_lends(self) -> cython.void:
-        """The running call of the host has its answer: what it borrowed is the guest's alone again."""
-        while self.lent_count:
-            self.lent_count -= 1
-            self.entries[self.lent[self.lent_count]].link -= 1
-        if self.lent != self.first_lent:
+    def end_lends(self, before: uint32_t) -> cython.void:
+        """A call of the host has its answer: what it borrowed, after the first ``before``, is the guest's alone again.
+
+        Calls end in the reverse order: one that begins within another, in a destructor, ends within it.
+        """
+        while self.lends > before:
+            self.lends -= 1
+            self.entries[self.lent[self.lends]].link -= 1
+        if before == 0 and self.lent != self.first_lent:
             free(self.lent)
             self.lent = self.first_lent
             self.lent_capacity = 26
+
+    def check_returned(self) -> cython.int:
+        """A call of a guest's function ends: it must have dropped what it was lent."""
+        if self.borrows:
+            raise Trap("borrow handles still remain at the end of the call")
+        return 0
 
     def take(self, handle: uint32_t, type: cython.p_void) -> object:
         """Takes the resource out of the guest's hands: an own handle, not lent, of a resource without children."""
@@ -324,17 +335,15 @@ class HandleTable:
             _finish(_destroy(self.account, type, rep), type)
 
     def end_call(self) -> None:
-        """`end_lends` for Python."""
-        self.end_lends()
+        """`end_lends` of all calls, for Python."""
+        self.end_lends(0)
 
     def close(self) -> None:
         """Drops everything that own handles still stand for, children before parents. Idempotent.
 
         What the drops raise is raised at the end: one exception as it is, several as an exception group.
         """
-        if self in self.account.tables:
-            self.account.tables.remove(self)
-        _release(self.clear())
+        close_tables([self])
 
     def clear(self) -> list:
         """Empties the table; gives the host resources of its own handles."""
@@ -353,7 +362,7 @@ class HandleTable:
         self.length = 1
         self.free = 0
         self.borrows = 0
-        self.lent_count = 0
+        self.lends = 0
         self.reps = [None]
         return left
 
@@ -375,6 +384,21 @@ class HandleTable:
             free(self.entries)
         if self.lent != self.first_lent:
             free(self.lent)
+
+
+def close_tables(tables: list) -> None:
+    """Drops everything that own handles in the tables still stand for, children before parents. Idempotent.
+
+    What the drops raise is raised at the end: one exception as it is, several as an exception group.
+    """
+    table: HandleTable
+    left: list = []
+    for table in tables:
+        if table in table.account.tables:
+            table.account.tables.remove(table)
+        left += table.clear()
+    if left:
+        _release(left)
 
 
 @cython.cclass

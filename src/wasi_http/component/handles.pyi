@@ -4,7 +4,15 @@ from collections.abc import Callable
 
 from wasi_http.component.model.types import ResourceType
 
-__all__ = ["GuestResource", "HandleTable", "Resource", "ResourceTable", "live_handles", "live_resources"]
+__all__ = [
+    "GuestResource",
+    "HandleTable",
+    "Resource",
+    "ResourceTable",
+    "close_tables",
+    "live_handles",
+    "live_resources",
+]
 
 def live_resources() -> int: ...
 def live_handles() -> int: ...
@@ -41,6 +49,8 @@ class HandleTable:
     def end_call(self) -> None: ...
     def close(self) -> None: ...
     def __len__(self) -> int: ...
+
+def close_tables(tables: list[HandleTable]) -> None: ...
 
 class GuestResource:
     def __init__(self, account: ResourceTable, type: ResourceType, rep: int, owned: bool = True) -> None: ...

@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 
 from tests.component.strategies import values
 from wasi_http.component.abi.signature import (
-    DEFAULT_LIMIT,
     ENCODINGS,
     MAX_BYTE_LENGTH,
     LiftLowerContext,
     Signature,
     codec_of,
 )
-from wasi_http.component.handles import GuestResource, HandleTable, Resource, ResourceTable
+from wasi_http.component.canon.instances import Instances
+from wasi_http.component.handles import GuestResource, Resource, ResourceTable
 from wasi_http.component.model.types import (
     BorrowType,
     Case,
@@ -135,6 +135,13 @@ PLACE = 64
 MISALIGNS, ESCAPES, TRAPS = 1, 2, 3
 
 
+def context(
+    store: Store, encoding: str = "utf8", memory: int = 0, realloc: int = 1, account: ResourceTable | None = None
+) -> LiftLowerContext:
+    options = ((memory, realloc, ENCODINGS[encoding], 0),)
+    return Instances(ResourceTable() if account is None else account, options).context(store, 0)
+
+
 class Guest:
     """One store with the guest above, and what a call needs of it."""
 
@@ -147,10 +154,10 @@ class Guest:
         account: ResourceTable | None = None,
     ) -> None:
         self.account = ResourceTable() if account is None else account
-        self.handles = HandleTable(self.account)
         self.store = Store(engine)
         _assembly(engine).instantiate(self.store)
-        self.cx = LiftLowerContext.of(self.store, memory, realloc, self.handles, ENCODINGS[encoding])
+        self.cx = context(self.store, encoding, memory, realloc, self.account)
+        self.handles = self.cx.instance.handles
 
     def write(self, data: bytes, pointer: int = PLACE) -> None:
         for i, byte in enumerate(data):
@@ -421,7 +428,7 @@ def test_wrong_text_of_guests_traps(engine: Engine, encoding: str, data: bytes, 
             codec_of(STRING).lift_values(guest.cx, [PLACE, units])
         assert caught.value.message == message
         if encoding == "utf16":
-            both = LiftLowerContext.of(guest.store, 0, 1, guest.handles, ENCODINGS["latin1+utf16"])
+            both = context(guest.store, "latin1+utf16")
             with pytest.raises(Trap, match="not UTF-16"):
                 codec_of(STRING).lift_values(both, [PLACE, units | 1 << 31])
 
@@ -519,7 +526,7 @@ def test_guests_without_memory_or_realloc_trap(engine: Engine) -> None:
 
 def test_what_one_call_sends_is_limited(engine: Engine) -> None:
     with Guest(engine) as guest:
-        assert guest.cx.limit == DEFAULT_LIMIT
+        assert guest.cx.limit == guest.account.value_limit == 128 << 20
         guest.cx.limit = 10_000
         chunk = codec_of(ListType(U8))
         assert len(chunk.lift_values(guest.cx, [0, 9_900])) == 9_900  # type: ignore[arg-type]
@@ -939,8 +946,7 @@ def test_resources_of_guests_are_opaque_to_the_host(engine: Engine) -> None:
 def test_a_guest_cannot_collect_more_handles_than_the_account_allows(engine: Engine) -> None:
     with Guest(engine) as guest:
         account = ResourceTable(limit=2)
-        handles = HandleTable(account)
-        cx = LiftLowerContext.of(guest.store, 0, 1, handles, ENCODINGS["utf8"])
+        cx = context(guest.store, account=account)
         with pytest.raises(Trap, match="the limit of 2 resources is reached"):
             codec_of(ListType(OwnType(THING))).lower_values(cx, [Thing() for _ in range(3)])
         account.close()

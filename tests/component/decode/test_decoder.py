@@ -13,6 +13,7 @@ from wasi_http.component.decode.definitions import (
     AliasExport,
     AliasOuter,
     Attributes,
+    CanonBuiltin,
     CanonOptions,
     Component,
     ComponentType,
@@ -31,9 +32,6 @@ from wasi_http.component.decode.definitions import (
     NestedComponent,
     Reference,
     ResourceDefinition,
-    ResourceDrop,
-    ResourceNew,
-    ResourceRep,
     Sort,
     StringEncoding,
     TypeBound,
@@ -213,7 +211,7 @@ class TestDefinitions:
         assert offsets == sorted(offsets)
         assert {type(definition).__name__ for definition in component.definitions} == {
             *("AliasCoreExport", "AliasExport", "CoreExports", "CoreInstantiate", "CoreModule", "CoreTypeDefinition"),
-            *("Export", "Import", "Instantiate", "Lift", "Lower", "NestedComponent", "ResourceDrop", "TypeDefinition"),
+            *("CanonBuiltin", "Export", "Import", "Instantiate", "Lift", "Lower", "NestedComponent", "TypeDefinition"),
         }
 
     def test_core_modules_are_views_of_the_input(self) -> None:
@@ -337,8 +335,9 @@ class TestResources:
         counter = definition.type
         assert str(counter) == "counter"
         assert definition.destructor is not None
-        for kind in (ResourceNew, ResourceRep, ResourceDrop):
-            (builtin,) = only(component, kind)
+        builtins = only(component, CanonBuiltin)
+        assert {builtin.builtin.name for builtin in builtins} == {"resource.new", "resource.rep", "resource.drop"}
+        for builtin in builtins:
             assert builtin.resource is counter
             assert builtin.sort is Sort.CORE_FUNC
         assert component.type.exports["counter"] == TypeBound(counter)

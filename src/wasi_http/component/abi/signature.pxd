@@ -1,7 +1,7 @@
 # cython: language_level=3
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from wasi_http.component.handles cimport HandleTable
+from wasi_http.component.instance cimport ComponentInstance
 from wasi_http.engine.libwasmtime cimport wasmtime_val_raw_t
 from wasi_http.engine.func cimport Func
 from wasi_http.engine.memory cimport Memory
@@ -16,7 +16,7 @@ cdef enum Encoding:
 cdef class LiftLowerContext:
     cdef Memory memory
     cdef Func realloc
-    cdef HandleTable handles
+    cdef readonly ComponentInstance instance
     cdef int encoding
     cdef public uint32_t limit             # what lifting the values of one call may cost, in bytes on the host
     cdef int64_t budget                    # what is left of that

@@ -54,6 +54,7 @@ from cython.cimports.libc.stdint import (
 )
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.wasi_http.component.handles import GuestResource, HandleTable
+from cython.cimports.wasi_http.component.instance import ComponentInstance
 from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
 from cython.cimports.wasi_http.engine.memory import Memory
@@ -92,11 +93,7 @@ from wasi_http.component.model.types import (
 from wasi_http.component.model.values import Err, Ok, Some
 from wasi_http.engine.errors import Trap
 
-__all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
-
-#: What the values of one call may cost on the host, in bytes: a guest's byte can become a Python object of sixty.
-#: A list is charged for its elements before the first of them is made.
-DEFAULT_LIMIT = 128 << 20
+__all__ = ["ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
 
 #: The longest string or list, in bytes (specification: MAX_STRING_BYTE_LENGTH and MAX_LIST_BYTE_LENGTH).
 MAX_BYTE_LENGTH = (1 << 28) - 1
@@ -127,33 +124,23 @@ ENCODINGS = {"utf8": UTF8, "utf16": UTF16, "latin1+utf16": LATIN1_UTF16}
 class LiftLowerContext:
     """What a call needs of its component instance: the canonical options, in one store.
 
-    ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps.
+    ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps. A
+    guest's byte can become a Python object of sixty: a list is charged for its elements before the first is made.
     """
 
     def __init__(
         self,
         memory: Memory | None,
         realloc: Func | None,
-        handles: HandleTable,
+        instance: ComponentInstance,
         encoding: int,
-        limit: int = DEFAULT_LIMIT,
     ) -> None:
         self.memory = memory
         self.realloc = realloc
-        self.handles = handles
+        self.instance = instance
         self.encoding = encoding
-        self.limit = limit
+        self.limit = instance.handles.account.value_limit
         self.budget = self.limit
-
-    @staticmethod
-    def of(store: Store, memory: int, realloc: int, handles: HandleTable, encoding: int) -> LiftLowerContext:
-        """The context of a store whose ``memory``-th and ``realloc``-th items they are; -1 stands for none."""
-        return LiftLowerContext(
-            store.captured[memory] if memory >= 0 else None,
-            store.captured[realloc] if realloc >= 0 else None,
-            handles,
-            encoding,
-        )
 
     def span(self, pointer: uint64_t, length: uint64_t, alignment: uint32_t) -> cython.pointer(uint8_t):
         if pointer & (alignment - 1):
@@ -175,11 +162,11 @@ class LiftLowerContext:
         raw[1].i64 = 0
         raw[2].i64 = alignment
         raw[3].i64 = cython.cast(int64_t, size)
-        self.handles.may_leave = False
+        self.instance.may_leave = False
         try:
             self.realloc.call_raw(raw, 4)
         finally:
-            self.handles.may_leave = True
+            self.instance.may_leave = True
         pointer[0] = raw[0].u32
         if pointer[0] & (alignment - 1):
             raise Trap(f"realloc returned {pointer[0]}, which is not aligned to {alignment}")
@@ -1341,9 +1328,9 @@ class HandleCodec(Codec):
     @cython.cfunc
     def lift_handle(self, cx: LiftLowerContext, handle: uint32_t) -> object:
         type = cython.cast(cython.p_void, self.resource)
-        rep = cx.handles.take(handle, type) if self.own else cx.handles.lend(handle, type)
+        rep = cx.instance.handles.take(handle, type) if self.own else cx.instance.handles.lend(handle, type)
         if self.python is None:
-            return GuestResource(cx.handles.account, self.resource, rep, self.own)
+            return GuestResource(cx.instance.handles.account, self.resource, rep, self.own)
         return rep
 
     @cython.cfunc
@@ -1353,18 +1340,18 @@ class HandleCodec(Codec):
         if self.python is not None:
             if not isinstance(value, self.python):
                 raise TypeError(f"expected {self.python.__name__} for {self.type}, not {_show(value)}")
-            return cx.handles.insert(type, value, self.own)
+            return cx.instance.handles.insert(type, value, self.own)
         if not isinstance(value, GuestResource) or cython.cast(GuestResource, value).type is not self.resource:
             raise TypeError(f"expected a resource of a guest for {self.type}, not {_show(value)}")
         resource: GuestResource = cython.cast(GuestResource, value)
-        if resource.account is not cx.handles.account:
+        if resource.account is not cx.instance.handles.account:
             raise ValueError(f"the resource {self.resource} belongs to the guest of another store")
         if self.own:
-            return cx.handles.insert(type, resource.give(), True)
+            return cx.instance.handles.insert(type, resource.give(), True)
         resource.check()
-        if cx.handles.destructors is not None and self.resource in cx.handles.destructors:
+        if cx.instance.handles.destructors is not None and self.resource in cx.instance.handles.destructors:
             return cython.cast(uint32_t, resource.rep)
-        return cx.handles.insert(type, resource.rep, False)
+        return cx.instance.handles.insert(type, resource.rep, False)
 
     @cython.cfunc
     def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
@@ -1499,7 +1486,7 @@ class Signature:
     def lower_result(
         self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
     ) -> cython.int:
-        """The answer to a guest's call. What the call had borrowed is given back."""
+        """The answer to a guest's call."""
         if self.result_is_result:
             return self.lower_outcome(cx, raw, 0, value, result_pointer)
         result = self.result
@@ -1511,8 +1498,6 @@ class Signature:
             result.store(cx, value, result_pointer)
         else:
             result.lower(cx, value, raw)
-        if self.lends:
-            cx.handles.end_lends()
         return 0
 
     def lower_error(
@@ -1536,8 +1521,6 @@ class Signature:
             variant.store_case(cx, tag, value, result_pointer)
         else:
             variant.lower_case(cx, tag, value, raw)
-        if self.lends:
-            cx.handles.end_lends()
         return 0
 
     def lower_params(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), args: tuple) -> cython.int:
@@ -1598,6 +1581,7 @@ class Signature:
                 self.lower_error(cx, raw, result.value, pointer)
             else:
                 self.lower_result(cx, raw, result, pointer)
+            cx.instance.handles.end_lends(0)
             return [raw[i].u64 for i in range(len(self.lowered.results))]
         finally:
             PyMem_Free(raw)

@@ -3,26 +3,24 @@
 from collections.abc import Sequence
 from typing import Final
 
-from wasi_http.component.handles import HandleTable
+from wasi_http.component.instance import ComponentInstance
 from wasi_http.component.model.types import FuncType, ValType
 from wasi_http.engine.func import Func
 from wasi_http.engine.memory import Memory
 from wasi_http.engine.module import CoreType
-from wasi_http.engine.store import Store
 
-__all__ = ["DEFAULT_LIMIT", "ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
+__all__ = ["ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
 
-DEFAULT_LIMIT: Final[int]
 MAX_BYTE_LENGTH: Final[int]
 ENCODINGS: Final[dict[str, int]]
 
 class LiftLowerContext:
     limit: int
     def __init__(
-        self, memory: Memory | None, realloc: Func | None, handles: HandleTable, encoding: int, limit: int = ...
+        self, memory: Memory | None, realloc: Func | None, instance: ComponentInstance, encoding: int
     ) -> None: ...
-    @staticmethod
-    def of(store: Store, memory: int, realloc: int, handles: HandleTable, encoding: int) -> LiftLowerContext: ...
+    @property
+    def instance(self) -> ComponentInstance: ...
 
 class Codec:
     @property

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NoReturn, TypeVar
 
 from wasi_http.component.abi.layout import needs_memory, needs_realloc
+from wasi_http.component.canon.table import BUILTINS
 from wasi_http.component.decode.definitions import (
     OPAQUE_MODULE,
     AliasCoreExport,
@@ -20,6 +21,7 @@ from wasi_http.component.decode.definitions import (
     AliasOuter,
     AnyType,
     Attributes,
+    CanonBuiltin,
     CanonOptions,
     Component,
     ComponentType,
@@ -41,9 +43,6 @@ from wasi_http.component.decode.definitions import (
     NestedComponent,
     Reference,
     ResourceDefinition,
-    ResourceDrop,
-    ResourceNew,
-    ResourceRep,
     Sort,
     StringEncoding,
     TypeBound,
@@ -142,54 +141,11 @@ _OUTER = (Sort.CORE_MODULE, Sort.CORE_TYPE, Sort.TYPE, Sort.COMPONENT)
 
 _ENCODINGS = (StringEncoding.UTF8, StringEncoding.UTF16, StringEncoding.LATIN1_UTF16)
 
-_UNSUPPORTED_BUILTINS = {
-    0x05: "task.cancel",
-    0x06: "subtask.cancel",
-    0x09: "task.return",
-    0x0A: "context.get",
-    0x0B: "context.set",
-    0x0C: "thread.yield",
-    0x0D: "subtask.drop",
-    0x0E: "stream.new",
-    0x0F: "stream.read",
-    0x10: "stream.write",
-    0x11: "stream.cancel-read",
-    0x12: "stream.cancel-write",
-    0x13: "stream.drop-readable",
-    0x14: "stream.drop-writable",
-    0x15: "future.new",
-    0x16: "future.read",
-    0x17: "future.write",
-    0x18: "future.cancel-read",
-    0x19: "future.cancel-write",
-    0x1A: "future.drop-readable",
-    0x1B: "future.drop-writable",
-    0x1C: "error-context.new",
-    0x1D: "error-context.debug-message",
-    0x1E: "error-context.drop",
-    0x1F: "waitable-set.new",
-    0x20: "waitable-set.wait",
-    0x21: "waitable-set.poll",
-    0x22: "waitable-set.drop",
-    0x23: "waitable.join",
-    0x24: "backpressure.inc",
-    0x25: "backpressure.dec",
-    0x26: "thread.index",
-    0x27: "thread.new-indirect",
-    0x28: "thread.resume-later",
-    0x29: "thread.suspend",
-    0x2A: "thread.suspend-then-resume",
-    0x2B: "thread.yield-then-resume",
-    0x2C: "thread.suspend-then-promote",
-    0x2D: "thread.yield-then-promote",
-    0x40: "thread.spawn-ref",
-    0x41: "thread.spawn-indirect",
-    0x42: "thread.available-parallelism",
-}
-
-_ASYNC_BUILTINS = {name for name in _UNSUPPORTED_BUILTINS.values() if not name.startswith("thread.")}
-
 _T = TypeVar("_T")
+
+
+def _reason(code: int) -> str:
+    return MADE_FOR_WASI_0_3 if code in _ASYNC_TYPES else ""
 
 
 def decode(data: bytes | memoryview) -> Component:
@@ -263,8 +219,8 @@ class _Decoder:
     def fail(self, message: str, offset: int | None = None) -> NoReturn:
         raise InvalidComponent(excerpt(message), self.position if offset is None else offset)
 
-    def refuse(self, what: str, offset: int, is_async: bool) -> NoReturn:
-        self.fail(f"{what} is not supported yet{f': {MADE_FOR_WASI_0_3}' if is_async else ''}", offset)
+    def refuse(self, what: str, offset: int, reason: str = MADE_FOR_WASI_0_3) -> NoReturn:
+        self.fail(f"{what} is not supported yet{reason and ': '}{reason}", offset)
 
     # Bytes, numbers, names, lists.
 
@@ -798,7 +754,7 @@ class _Decoder:
             case 0x68:
                 return BorrowType(self.resource())
         if code in _UNSUPPORTED_TYPES:
-            self.refuse(f"the type {_UNSUPPORTED_TYPES[code]}", start, code in _ASYNC_TYPES)
+            self.refuse(f"the type {_UNSUPPORTED_TYPES[code]}", start, _reason(code))
         self.fail(f"0x{code:02x} is not a type", start)
 
     def some(self, items: list[_T], what: str, start: int) -> list[_T]:
@@ -842,7 +798,7 @@ class _Decoder:
             code = self.data[start]
             name = _UNSUPPORTED_TYPES.get(code) if self.position == start + 1 else None
             if name is not None:
-                self.refuse(f"the type {name}", start, code in _ASYNC_TYPES)
+                self.refuse(f"the type {name}", start, _reason(code))
             self.fail("a value type is neither primitive nor the index of a type", start)
         space = self.scopes[-1].spaces[Sort.TYPE]
         if index >= len(space):
@@ -1061,13 +1017,16 @@ class _Decoder:
     def canon(self) -> Definition:
         start = self.position
         code = self.byte("a canonical function")
-        read = _BUILTINS.get(code)
-        if read is None:
-            name = _UNSUPPORTED_BUILTINS.get(code)
-            if name is None:
-                self.fail(f"0x{code:02x} is not a canonical function", start)
-            self.refuse(f"the canonical function {name}", start, name in _ASYNC_BUILTINS)
-        return read(self, start)
+        if code < 2:
+            return self.canon_lower(start) if code else self.canon_lift(start)
+        builtin = BUILTINS.get(code)
+        if builtin is None:
+            self.fail(f"0x{code:02x} is not a canonical function", start)
+        if builtin.refusal:
+            self.refuse(f"the canonical function {builtin.name}", start, builtin.refusal)
+        resource = self.local_resource() if builtin.local else self.resource()
+        index = self.push(Sort.CORE_FUNC, None)
+        return CanonBuiltin(builtin, resource, sort=Sort.CORE_FUNC, index=index, offset=start)
 
     def canon_lift(self, start: int) -> Definition:
         self.zero("the sort of a lifted function")
@@ -1100,7 +1059,7 @@ class _Decoder:
                 continue
             if code in (6, 7):
                 name = "async" if code == 6 else "callback"
-                self.refuse(f"the option {name} of canonical functions", start, True)
+                self.refuse(f"the option {name} of canonical functions", start)
             if code > 5:
                 self.fail(f"0x{code:02x} is not an option of canonical functions that is supported", start)
             name = ("memory", "realloc", "post-return")[code - 3]
@@ -1122,18 +1081,6 @@ class _Decoder:
         if options.memory is None and needs_memory(type_):
             self.fail(f"canon {what} of this type needs the option memory: {str(type_)[:200]}", start)
 
-    def canon_resource_new(self, start: int) -> Definition:
-        return ResourceNew(self.local_resource(), sort=Sort.CORE_FUNC, index=self.push_core(), offset=start)
-
-    def canon_resource_drop(self, start: int) -> Definition:
-        return ResourceDrop(self.resource(), sort=Sort.CORE_FUNC, index=self.push_core(), offset=start)
-
-    def canon_resource_rep(self, start: int) -> Definition:
-        return ResourceRep(self.local_resource(), sort=Sort.CORE_FUNC, index=self.push_core(), offset=start)
-
-    def push_core(self) -> int:
-        return self.push(Sort.CORE_FUNC, None)
-
     def local_resource(self) -> ResourceType:
         start = self.position
         resource = self.resource()
@@ -1151,12 +1098,4 @@ _LISTS: dict[int, tuple[str, Callable[[_Decoder], Definition]]] = {
     8: ("canonical functions", _Decoder.canon),
     10: ("imports", _Decoder.import_),
     11: ("exports", _Decoder.export),
-}
-
-_BUILTINS: dict[int, Callable[[_Decoder, int], Definition]] = {
-    0x00: _Decoder.canon_lift,
-    0x01: _Decoder.canon_lower,
-    0x02: _Decoder.canon_resource_new,
-    0x03: _Decoder.canon_resource_drop,
-    0x04: _Decoder.canon_resource_rep,
 }

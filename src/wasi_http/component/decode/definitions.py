@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from wasi_http.component.canon.table import Builtin
 from wasi_http.component.model.types import FuncType, ResourceType, Type, ValType
 from wasi_http.engine.module import CoreType
 
@@ -32,6 +33,7 @@ __all__ = [
     "AliasOuter",
     "AnyType",
     "Attributes",
+    "CanonBuiltin",
     "CanonOptions",
     "Component",
     "ComponentType",
@@ -53,9 +55,6 @@ __all__ = [
     "NestedComponent",
     "Reference",
     "ResourceDefinition",
-    "ResourceDrop",
-    "ResourceNew",
-    "ResourceRep",
     "Sort",
     "StringEncoding",
     "TypeBound",
@@ -359,17 +358,10 @@ class Lower(Definition):
 
 
 @dataclass(frozen=True, slots=True)
-class ResourceNew(Definition):
-    resource: ResourceType
+class CanonBuiltin(Definition):
+    """A core function that the host provides for a resource type."""
 
-
-@dataclass(frozen=True, slots=True)
-class ResourceDrop(Definition):
-    resource: ResourceType
-
-
-@dataclass(frozen=True, slots=True)
-class ResourceRep(Definition):
+    builtin: Builtin
     resource: ResourceType
 
 

@@ -8,19 +8,13 @@ from typing import ClassVar, TypeVar, cast
 
 from wasi_http.component.abi.layout import needs_realloc
 from wasi_http.component.abi.signature import ENCODINGS, Signature
+from wasi_http.component.canon.instances import Prepared
+from wasi_http.component.canon.lift import CallTrampoline, Lifted
+from wasi_http.component.canon.lower import Lowered
 from wasi_http.component.declare.interface import HostFunction, Interface
 from wasi_http.component.decode.definitions import InstanceType
-from wasi_http.component.instance import (
-    CallTrampoline,
-    Lifted,
-    Lowered,
-    Prepared,
-    ResourceDrop,
-    ResourceNew,
-    ResourceRep,
-)
 from wasi_http.component.link.component import Component
-from wasi_http.component.link.plan import Builtin, LiftedFunc, LoweredFunc
+from wasi_http.component.link.plan import LiftedFunc, LoweredFunc
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, LinkError
 from wasi_http.component.model.types import FuncType, ResourceType, Type
 from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
@@ -237,13 +231,14 @@ class InstancePre:
             raise LinkError(problems)
         self._resources = resources
         functions: list[HostFunc] = []
-        for lowered in plan.lowered:
+        for lowered in plan.host_functions:
             if isinstance(lowered, LoweredFunc):
                 found = linker.find(lowered.function.instance)
                 assert found is not None  # checked above
                 functions.append(_lowered(linker._functions[found][lowered.function.name], lowered))
             else:
-                functions.append(_builtin(lowered, resources))
+                resource = resources.get(lowered.resource, lowered.resource)
+                functions.append(lowered.builtin.make(resource, lowered.instance, lowered.destructor))
         captures: list[tuple[int, int]] = list(plan.captures)
         exported: dict[int, LiftedFunc] = {}  # by id: one may be exported under many names
         for item in plan.exports.values():
@@ -261,18 +256,11 @@ class InstancePre:
             len(functions) - 1 if self._entry >= 0 else -1,
             plan.start,
         )
-        contexts = tuple(
-            (
-                -1 if spec.memory is None else spec.memory,
-                -1 if spec.realloc is None else spec.realloc,
-                ENCODINGS[spec.encoding],
-            )
-            for spec in plan.contexts
-        )
         self._prepared = Prepared(
             assembly,
-            contexts,
-            tuple((resource, -1 if at is None else at) for resource, at in plan.resources.items()),
+            tuple((_or_none(o.memory), _or_none(o.realloc), ENCODINGS[o.encoding], o.instance) for o in plan.options),
+            tuple((resource, _or_none(at), instance) for resource, (instance, at) in plan.resources.items()),
+            plan.instances,
         )
         # What interfaces that were asked for call the component's own resource types.
         self._implemented: dict[ResourceType, ResourceType] = {}
@@ -316,8 +304,8 @@ class InstancePre:
                 f"{name}#{function.name}",
                 Signature(expected),
                 lifted.core,
-                lifted.context,
-                -1 if lifted.post_return is None else lifted.post_return,
+                lifted.options,
+                _or_none(lifted.post_return),
                 self._entry if _needs_entry(lifted) else -1,
             )
         if problems:
@@ -366,19 +354,14 @@ def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
         f"{lowered.function.instance}#{function.name}",
         Signature(function.type),
         function.call,
-        lowered.context,
+        lowered.options,
         function.passes_state,
         function.may_suspend,
     )
 
 
-def _builtin(builtin: Builtin, resources: dict[ResourceType, ResourceType]) -> HostFunc:
-    resource = resources.get(builtin.resource, builtin.resource)
-    if builtin.kind == "resource.new":
-        return ResourceNew(resource)
-    if builtin.kind == "resource.rep":
-        return ResourceRep(resource)
-    return ResourceDrop(resource, -1 if builtin.destructor is None else builtin.destructor)
+def _or_none(position: int | None) -> int:
+    return -1 if position is None else position
 
 
 # A component's types speak of the resources that it imports by identities of its own. To compare its signatures with

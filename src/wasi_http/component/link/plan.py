@@ -13,10 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wasi_http.component.abi.layout import lifted_core_type, lowered_core_type
+from wasi_http.component.canon.table import Builtin
 from wasi_http.component.decode.definitions import (
     AliasCoreExport,
     AliasExport,
     AliasOuter,
+    CanonBuiltin,
     CanonOptions,
     Component,
     CoreExports,
@@ -33,9 +35,6 @@ from wasi_http.component.decode.definitions import (
     Lower,
     NestedComponent,
     ResourceDefinition,
-    ResourceDrop,
-    ResourceNew,
-    ResourceRep,
     Sort,
     TypeBound,
     TypeDefinition,
@@ -47,7 +46,7 @@ from wasi_http.engine.errors import excerpt
 from wasi_http.engine.module import Import as CoreImport
 
 __all__ = [
-    "Builtin",
+    "BuiltinFunc",
     "CoreItem",
     "ImportedFunc",
     "LiftLowerOptions",
@@ -79,8 +78,9 @@ class CoreItem:
 
 @dataclass(frozen=True, slots=True)
 class LiftLowerOptions:
-    """Canonical options, resolved: positions among the assembly's captures."""
+    """Canonical options, resolved: positions among the assembly's captures, and that of the component instance."""
 
+    instance: int
     memory: int | None
     realloc: int | None
     encoding: str
@@ -101,7 +101,7 @@ class LiftedFunc:
 
     type: FuncType
     core: int
-    context: int
+    options: int
     post_return: int | None
 
 
@@ -110,39 +110,45 @@ class LoweredFunc:
     """A host function that core code imports."""
 
     function: ImportedFunc
-    context: int
+    options: int
     core_type: CoreType
 
 
 @dataclass(frozen=True, slots=True)
-class Builtin:
-    """``kind`` is resource.new, .drop or .rep; ``destructor`` is a position among the captures."""
+class BuiltinFunc:
+    """A canonical built-in that core code imports; ``destructor`` is a position among the captures."""
 
-    kind: str
+    builtin: Builtin
     resource: ResourceType
+    instance: int
     destructor: int | None
-    core_type: CoreType
+
+    @property
+    def core_type(self) -> CoreType | None:
+        return self.builtin.core_type
 
 
 @dataclass(slots=True)
 class Plan:
     """``steps``, ``captures`` and ``start`` are those of `engine.Assembly`, with positions in ``modules`` for modules.
 
-    ``lowered`` are the host functions in the order of their positions; ``exports`` is by name: functions, and instances
+    ``host_functions`` are in the order of their positions; ``exports`` is by name: functions, and instances
     as dictionaries of functions.
     """
 
     steps: list[tuple[int, list[int | tuple[int, int]]]] = field(default_factory=list)
     captures: list[tuple[int, int]] = field(default_factory=list)
     start: int | None = None
-    contexts: list[LiftLowerOptions] = field(default_factory=list)
-    lowered: list[LoweredFunc | Builtin] = field(default_factory=list)
+    options: list[LiftLowerOptions] = field(default_factory=list)
+    host_functions: list[LoweredFunc | BuiltinFunc] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)
     exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
     #: Of each exported instance the resource types, by name.
     exported_resources: dict[str, dict[str, ResourceType]] = field(default_factory=dict)
-    #: The resource types that the component defines, with the positions of their destructors among the captures.
-    resources: dict[ResourceType, int | None] = field(default_factory=dict)
+    #: How many component instances there are.
+    instances: int = 1
+    #: The resource types that they define: in which one, and with which destructor, a position among the captures.
+    resources: dict[ResourceType, tuple[int, int | None]] = field(default_factory=dict)
     #: Imports that are not instances: nothing can provide them.
     unsupported: list[str] = field(default_factory=list)
 
@@ -165,7 +171,7 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
     for definition in component.definitions:
         planner.definition(scope, definition, None)
     plan = planner.plan
-    held = len(plan.captures) + len(plan.contexts) + len(plan.resources)
+    held = len(plan.captures) + len(plan.options) + len(plan.resources)
     if held > _MAX_HELD:
         what = f"{held} functions, memories, options and resource types"
         raise InvalidComponent(f"each instance would have the host keep {what}, more than {_MAX_HELD}", 0)
@@ -204,7 +210,8 @@ class _Planner:
         self.instances: list[Module | ModuleBinary] = []
         self.positions: dict[Module | ModuleBinary, dict[str, int]] = {}
         self.captured: dict[tuple[int, int], int] = {}
-        self.specs: dict[LiftLowerOptions, int] = {}
+        self.known_options: dict[LiftLowerOptions, int] = {}
+        self.instance = 0  # the component instance whose definitions are being interpreted
 
     def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
         """Interprets one definition; ``arguments`` are those of a nested component, None at the top."""
@@ -248,7 +255,7 @@ class _Planner:
                 item = self.lift(scope, definition)
             case Lower():
                 item = self.lower(scope, definition)
-            case ResourceNew() | ResourceDrop() | ResourceRep():
+            case CanonBuiltin():
                 item = self.builtin(definition)
             case Import():
                 item = self.import_(definition) if arguments is None else arguments.get(definition.name)
@@ -355,22 +362,22 @@ class _Planner:
             self.plan.captures.append(item.source)
         return self.captured[item.source]
 
-    def context(self, scope: _Scope, options: CanonOptions, offset: int) -> int:
+    def options(self, scope: _Scope, options: CanonOptions, offset: int) -> int:
         memory = realloc = None
         if options.memory is not None:
             memory = self.want(scope.get(Sort.CORE_MEMORY, options.memory), "the memory option", None, offset)
         if options.realloc is not None:
             item = scope.get(Sort.CORE_FUNC, options.realloc)
             realloc = self.want(item, "the realloc option", CoreType(("i32",) * 4, ("i32",)), offset)
-        spec = LiftLowerOptions(memory, realloc, options.string_encoding.value)
-        if spec not in self.specs:
-            self.specs[spec] = len(self.plan.contexts)
-            self.plan.contexts.append(spec)
-        return self.specs[spec]
+        resolved = LiftLowerOptions(self.instance, memory, realloc, options.string_encoding.value)
+        if resolved not in self.known_options:
+            self.known_options[resolved] = len(self.plan.options)
+            self.plan.options.append(resolved)
+        return self.known_options[resolved]
 
     def lift(self, scope: _Scope, definition: Lift) -> LiftedFunc:
         _refuse_async(definition.type, definition.offset)
-        context = self.context(scope, definition.options, definition.offset)
+        options = self.options(scope, definition.options, definition.offset)
         core_type = lifted_core_type(definition.type)
         core = scope.get(Sort.CORE_FUNC, definition.function)
         function = self.want(core, "the lifted function", core_type, definition.offset)
@@ -379,34 +386,31 @@ class _Planner:
             item = scope.get(Sort.CORE_FUNC, definition.options.post_return)
             expected = CoreType(core_type.results, ())
             post_return = self.want(item, "the post-return option", expected, definition.offset)
-        return LiftedFunc(definition.type, function, context, post_return)
+        return LiftedFunc(definition.type, function, options, post_return)
 
-    def host(self, function: LoweredFunc | Builtin) -> CoreItem:
-        self.plan.lowered.append(function)
-        return CoreItem("func", len(self.plan.lowered) - 1, function.core_type)
+    def host(self, function: LoweredFunc | BuiltinFunc) -> CoreItem:
+        self.plan.host_functions.append(function)
+        return CoreItem("func", len(self.plan.host_functions) - 1, function.core_type)
 
     def lower(self, scope: _Scope, definition: Lower) -> CoreItem:
         function = scope.get(Sort.FUNC, definition.function)
         if not isinstance(function, ImportedFunc):
             raise InvalidComponent("a component that calls its own exports is not supported yet", definition.offset)
         _refuse_async(function.type, definition.offset)
-        context = self.context(scope, definition.options, definition.offset)
-        return self.host(LoweredFunc(function, context, lowered_core_type(function.type)))
+        options = self.options(scope, definition.options, definition.offset)
+        return self.host(LoweredFunc(function, options, lowered_core_type(function.type)))
 
     def resource(self, scope: _Scope, definition: ResourceDefinition) -> ResourceType:
         destructor = None
         if definition.destructor is not None:
             item = scope.get(Sort.CORE_FUNC, definition.destructor)
             destructor = self.want(item, "the destructor", CoreType(("i32",), ()), definition.offset)
-        self.plan.resources[definition.type] = destructor
+        self.plan.resources[definition.type] = self.instance, destructor
         return definition.type
 
-    def builtin(self, definition: ResourceNew | ResourceDrop | ResourceRep) -> CoreItem:
-        kinds = {ResourceNew: "resource.new", ResourceDrop: "resource.drop", ResourceRep: "resource.rep"}
-        kind = kinds[type(definition)]
-        core_type = CoreType(("i32",), () if kind == "resource.drop" else ("i32",))
-        destructor = self.plan.resources.get(definition.resource)
-        return self.host(Builtin(kind, definition.resource, destructor, core_type))
+    def builtin(self, definition: CanonBuiltin) -> CoreItem:
+        _, destructor = self.plan.resources.get(definition.resource, (0, None))
+        return self.host(BuiltinFunc(definition.builtin, definition.resource, self.instance, destructor))
 
 
 def _same(given: CoreType | None, wanted: CoreType | None) -> bool:
