@@ -104,7 +104,7 @@ class RequestHandler(BodyHandler, Protocol):
 
 
 class RequestParser(MessageParser):
-    """Reads the requests of one connection, one at a time; see `message` for the rules.
+    """Reads the requests of one connection, one at a time; see `parser` for the rules.
 
     After a complete request, `next_message()` goes on to the next. Upgrade is ignored. CONNECT is an ordinary request
     with an authority-form target and the last one of its connection.

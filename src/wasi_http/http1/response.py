@@ -89,7 +89,7 @@ class ResponseHandler(BodyHandler, Protocol):
 
 
 class ResponseParser(MessageParser):
-    """Reads the response to one request; see `message` for the rules. A connection takes a new parser per request.
+    """Reads the response to one request; see `parser` for the rules. A connection takes a new parser per request.
 
     A response without a length ends with the connection (`feed_eof`). 101, and success for CONNECT, are refused: they
     would turn the connection into something else.
