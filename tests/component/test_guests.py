@@ -16,7 +16,7 @@ from tests.guests.abi import MANY, TYPES
 from tests.guests.build import unavailable
 from wasi_http.component import Err, Ok, Some
 from wasi_http.component.abi.layout import contains_pointer, size
-from wasi_http.component.declare.interface import value_type
+from wasi_http.component.declare.annotations import value_type
 from wasi_http.component.model.types import ListType, ResultType, TupleType
 
 pytestmark = [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from wasi_http.component.declare.interface import Interface
+from wasi_http.component import Interface
 from wasi_http.component.link.linker import Linker
 from wasi_http.engine import Engine
 from wasi_http.wasi import INTERFACES, add_to_linker

@@ -1,30 +1,24 @@
 """The component model on top of core WebAssembly: decoding, linking, the canonical ABI, resources."""
 
 from wasi_http.component.canon.lift import Call, Lifted
-from wasi_http.component.declare.interface import (
+from wasi_http.component.declare.annotations import (
     Borrow,
-    HostFunction,
-    Interface,
     Own,
-    Resource,
     State,
     char,
-    constructor,
     f32,
     f64,
-    func,
-    method,
-    raises,
     s8,
     s16,
     s32,
     s64,
-    static,
     u8,
     u16,
     u32,
     u64,
 )
+from wasi_http.component.declare.binding import HostFunction
+from wasi_http.component.declare.interface import Interface, Resource, constructor, func, method, raises, static
 from wasi_http.component.handles import GuestResource, ResourceTable, live_resources
 from wasi_http.component.link.component import Component
 from wasi_http.component.link.linker import InstancePre, Linker

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wasi_http.component.declare.interface import Interface, Own, Resource, State, func, u8
+from wasi_http.component import Interface, Own, Resource, State, func, u8
 from wasi_http.component.model.values import Err, Ok
 from wasi_http.wasi.context import WasiView
 from wasi_http.wasi.io.inputs import input_stream

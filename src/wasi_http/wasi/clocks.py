@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from wasi_http.component.declare.interface import Interface, Own, State, func, s32, u32, u64
+from wasi_http.component import Interface, Own, State, func, s32, u32, u64
 from wasi_http.flow.signal import Signal
 from wasi_http.wasi.context import WasiView
 from wasi_http.wasi.io.poll import Deadline, Pollable

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
 
-from wasi_http.component.declare.interface import Borrow, Interface, Own, Resource, func, method, raises, u64
+from wasi_http.component import Borrow, Interface, Own, Resource, func, method, raises, u64
 from wasi_http.component.model.values import Err, Variant, case
 from wasi_http.wasi.clocks import Datetime
 from wasi_http.wasi.io.error import IoError

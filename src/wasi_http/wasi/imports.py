@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wasi_http.component.declare.interface import Interface
+from wasi_http.component import Interface
 from wasi_http.component.link.linker import Linker
 from wasi_http.engine.errors import expect
 from wasi_http.wasi import cli, clocks, filesystem, io, random, sockets

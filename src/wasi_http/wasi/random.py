@@ -6,7 +6,7 @@ host's other uses of it depend on.
 
 from __future__ import annotations
 
-from wasi_http.component.declare.interface import Interface, State, func, u64
+from wasi_http.component import Interface, State, func, u64
 from wasi_http.engine import Trap
 from wasi_http.wasi.context import WasiCtx, WasiView
 

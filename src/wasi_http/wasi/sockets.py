@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from wasi_http.component.declare.interface import (
+from wasi_http.component import (
     Borrow,
     Interface,
     Own,

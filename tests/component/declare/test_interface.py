@@ -10,31 +10,25 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Optional
 import pytest
 
 from wasi_http.component.declare import interface as declarations
-from wasi_http.component.declare.interface import (
+from wasi_http.component.declare.annotations import (
     Borrow,
-    HostFunction,
-    Interface,
     Own,
-    Resource,
     State,
     char,
-    constructor,
     f32,
     f64,
-    func,
-    method,
-    raises,
     s8,
     s16,
     s32,
     s64,
-    static,
     u8,
     u16,
     u32,
     u64,
     value_type,
 )
+from wasi_http.component.declare.binding import HostFunction
+from wasi_http.component.declare.interface import Interface, Resource, constructor, func, method, raises, static
 from wasi_http.component.model.types import (
     BorrowType,
     Case,

@@ -12,7 +12,8 @@ from wasi_http.component.abi.signature import Signature
 from wasi_http.component.canon.instances import Prepared
 from wasi_http.component.canon.lift import CallTrampoline, Lifted
 from wasi_http.component.canon.lower import Lowered
-from wasi_http.component.declare.interface import HostFunction, Interface
+from wasi_http.component.declare.binding import HostFunction
+from wasi_http.component.declare.interface import Interface
 from wasi_http.component.decode.definitions import InstanceType
 from wasi_http.component.link.component import Component
 from wasi_http.component.link.plan import LiftedFunc, LoweredFunc

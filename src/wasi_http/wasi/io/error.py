@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from wasi_http.component.declare.interface import Interface, Resource, method
+from wasi_http.component import Interface, Resource, method
 
 __all__ = ["MAX_DEBUG_STRING", "Error", "IoError"]
 

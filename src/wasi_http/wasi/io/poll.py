@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from wasi_http.component.declare.interface import Borrow, Interface, Resource, State, func, method, u32
+from wasi_http.component import Borrow, Interface, Resource, State, func, method, u32
 from wasi_http.engine import Trap
 from wasi_http.flow.signal import SILENT, Signal, until
 from wasi_http.wasi.io.wait import Wait

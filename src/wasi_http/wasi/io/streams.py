@@ -30,7 +30,7 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import ClassVar, Final
 
-from wasi_http.component.declare.interface import Borrow, Interface, Own, Resource, method, raises, u64
+from wasi_http.component import Borrow, Interface, Own, Resource, method, raises, u64
 from wasi_http.component.model.values import Err, Variant, case
 from wasi_http.engine import Trap
 from wasi_http.flow.signal import SILENT, Signal, until
