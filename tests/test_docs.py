@@ -87,7 +87,6 @@ NO_LIMITS = {
 OTHERS = {
     "component.abi.layout.MAX_FLAT_PARAMS": "the canonical ABI",
     "component.abi.layout.MAX_FLAT_RESULTS": "the canonical ABI",
-    "component.link.shims._MAX_SHIFT": "LEB128",
     "http.context.DEFAULT_FIELD_SIZE_LIMIT": "`WasiHttpCtx.field_size_limit`",
     "wasi.context.MAX_RANDOM_BYTES": "`WasiCtx.max_random_bytes`",
     "wasi.context.MAX_POLLABLES": "`WasiCtx.max_pollables`",

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from wasi_http.component.decode import decoder, subtyping
+from wasi_http.component.decode import decoder, reader, subtyping
 from wasi_http.component.decode.decoder import decode
 from wasi_http.component.decode.definitions import (
     AliasCoreExport,
@@ -734,12 +734,12 @@ def test_invalid_components_are_refused(text: str, message: str) -> None:
 
 class TestLimits:
     def test_items(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(decoder, "MAX_ITEMS", 100)
+        monkeypatch.setattr(reader, "MAX_ITEMS", 100)
         decode(HEADER + section(7, *[b"\x7d"] * 50) * 2)
         assert "more than 100 items; these are 51 types" in refused(HEADER + section(7, *[b"\x7d"] * 51) * 2).message
 
     def test_length_of_names(self) -> None:
-        longest = "a" * decoder.MAX_NAME_LENGTH
+        longest = "a" * reader.MAX_NAME_LENGTH
         decode(HEADER + section(7, b"\x6d\1" + name(longest)))
         assert f"more than {len(longest)}" in refused(HEADER + section(7, b"\x6d\1" + name(longest + "a"))).message
 

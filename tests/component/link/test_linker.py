@@ -24,7 +24,7 @@ from wasi_http.component import (
     u32,
     u64,
 )
-from wasi_http.component.link.linker import semver_track
+from wasi_http.component.link.versions import semver_track
 from wasi_http.component.model.errors import MAX_PROBLEMS
 from wasi_http.engine import Engine, EngineConfig, Store
 

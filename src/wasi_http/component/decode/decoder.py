@@ -10,7 +10,7 @@ that records, variants, enums and flags need a name to be used in an export: it 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from wasi_http.component.abi.layout import needs_memory, needs_realloc
 from wasi_http.component.canon.table import BUILTINS
@@ -48,6 +48,7 @@ from wasi_http.component.decode.definitions import (
     TypeBound,
     TypeDefinition,
 )
+from wasi_http.component.decode.reader import ComponentReader
 from wasi_http.component.decode.subtyping import TypeChecker, TypeFault, sort_of
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, InvalidComponent
 from wasi_http.component.model.names import ExternName, is_interface_name, is_label, parse_extern_name
@@ -73,13 +74,7 @@ from wasi_http.component.model.types import (
 from wasi_http.engine.errors import excerpt
 from wasi_http.engine.module import VALUES, CoreType
 
-__all__ = ["MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_NESTING", "MAX_PARTS", "decode"]
-
-MAX_ITEMS = 200_000
-"""Entries of all lists of a binary together: definitions, declarations, fields, cases, labels, arguments, ..."""
-
-MAX_NAME_LENGTH = 10_000
-"""Bytes of a name."""
+__all__ = ["MAX_NESTING", "MAX_PARTS", "decode"]
 
 MAX_PARTS = 1000
 """Core modules and components in a component; each has a section of its own."""
@@ -202,109 +197,15 @@ class _Scope:
         return self.kind != "a component"
 
 
-class _Decoder:
-    """Reads ``data`` from ``position`` up to ``end``, the end of what is being read (a section, a component)."""
+class _Decoder(ComponentReader):
+    """Reads the sections of components."""
 
     def __init__(self, data: bytes | memoryview) -> None:
-        self.data = memoryview(data)
-        self.position = 0
-        self.end = len(data)
+        super().__init__(data)
         self.item = 0  # where the definition or declaration that is being read starts
-        self.items = 0
         self.parts = 0
         self.scopes: list[_Scope] = []
         self.types = TypeChecker()
-        self.names: dict[bytes, str] = {}
-
-    def fail(self, message: str, offset: int | None = None) -> NoReturn:
-        raise InvalidComponent(excerpt(message), self.position if offset is None else offset)
-
-    def refuse(self, what: str, offset: int, reason: str = MADE_FOR_WASI_0_3) -> NoReturn:
-        self.fail(f"{what} is not supported yet{reason and ': '}{reason}", offset)
-
-    # Bytes, numbers, names, lists.
-
-    def byte(self, what: str) -> int:
-        if self.position >= self.end:
-            self.fail(f"unexpected end in {what}")
-        value = self.data[self.position]
-        self.position += 1
-        return value
-
-    def u32(self, what: str) -> int:
-        position = self.position
-        if position < self.end and (byte := self.data[position]) < 0x80:
-            self.position = position + 1
-            return byte
-        return self.leb128(what, signed=False)
-
-    def leb128(self, what: str, *, signed: bool) -> int:
-        """An unsigned number of 32 bits, or a signed one of 33."""
-        start = position = self.position
-        value = shift = 0
-        byte = 0x80
-        while byte >= 0x80:
-            if position >= self.end:
-                self.fail(f"unexpected end in {what}", position)
-            if shift > 28:
-                self.fail(f"{what} is a number of more than 5 bytes", start)
-            byte = self.data[position]
-            value |= (byte & 0x7F) << shift
-            position += 1
-            shift += 7
-        self.position = position
-        if signed and byte & 0x40:
-            value -= 1 << shift
-            if value < -(1 << 32):
-                self.fail(f"{what} does not fit into 33 bits", start)
-        elif value >= 1 << 32:
-            self.fail(f"{what} does not fit into 32 bits", start)
-        return value
-
-    def name(self, what: str) -> str:
-        start = self.position
-        length = self.u32(what)
-        if length > self.end - self.position:
-            self.fail(f"the length of {what} is {length}, and only {self.end - self.position} bytes are left", start)
-        if length > MAX_NAME_LENGTH:
-            self.fail(f"{what} has {length} bytes, more than {MAX_NAME_LENGTH}", start)
-        raw = bytes(self.data[self.position : self.position + length])
-        text = self.names.get(raw)
-        if text is None:
-            try:
-                text = str(raw, "utf-8")
-            except UnicodeDecodeError as error:
-                self.fail(f"{what} is not UTF-8", self.position + error.start)
-            self.names[raw] = text
-        self.position += length
-        return text
-
-    def count(self, what: str) -> int:
-        """The length of a list; every entry takes a byte at least."""
-        start = self.position
-        count = self.u32(f"the number of {what}")
-        if count > self.end - self.position:
-            self.fail(f"{count} {what} cannot fit into the {self.end - self.position} bytes that are left", start)
-        self.items += count
-        if self.items > MAX_ITEMS:
-            self.fail(f"more than {MAX_ITEMS} items; these are {count} {what}", start)
-        return count
-
-    def many(self, what: str, read: Callable[[], _T]) -> list[_T]:
-        return [read() for _ in range(self.count(what))]
-
-    def flag(self, what: str) -> bool:
-        start = self.position
-        value = self.byte(what)
-        if value > 1:
-            self.fail(f"{what} must be 0 or 1, not 0x{value:02x}", start)
-        return value == 1
-
-    def zero(self, what: str) -> None:
-        start = self.position
-        value = self.byte(what)
-        if value:
-            self.fail(f"{what} must be 0, not 0x{value:02x}", start)
 
     # Index spaces.
 
@@ -373,7 +274,7 @@ class _Decoder:
         if header != _COMPONENT_HEADER:
             version, layer = int.from_bytes(header[4:6], "little"), int.from_bytes(header[6:8], "little")
             self.fail(f"unknown version {version} and layer {layer}; a component has version 13 and layer 1", start + 4)
-        self.position = start + 8
+        self.skip(8)
 
     def enter(self, kind: str) -> _Scope:
         if len(self.scopes) >= MAX_NESTING:
@@ -389,15 +290,20 @@ class _Decoder:
             self.fail(f"unknown section 0x{code:02x}", start)
         what = _SECTIONS[code]
         size = self.u32(f"the size of the {what}")
-        outer_end = self.end
-        if size > outer_end - self.position:
-            left = outer_end - self.position
+        left = self.end - self.position
+        if size > left:
             self.fail(f"the {what} has {size} bytes, and only {left} are left", start)
-        self.end = self.position + size
         if code in (1, 4):
             self.parts += 1
             if self.parts > MAX_PARTS:
                 self.fail(f"more than {MAX_PARTS} core modules and components", start)
+        with self.part(size):
+            self.section_content(scope, code, what)
+            if self.position != self.end:
+                self.fail(f"the {what} has {self.end - self.position} bytes too many")
+
+    def section_content(self, scope: _Scope, code: int, what: str) -> None:
+        start = self.position
         if code in _LISTS:
             entries, read = _LISTS[code]
             for _ in range(self.count(entries)):
@@ -405,19 +311,15 @@ class _Decoder:
                 scope.definitions.append(read(self))
         elif code == 0:
             self.name("the name of a custom section")
-            self.position = self.end
+            self.skip(self.end - self.position)
         elif code == 1:
             scope.definitions.append(self.core_module())
         elif code == 4:
-            start = self.position
             nested = self.component("nested component").component
             index = self.push(Sort.COMPONENT, nested.type)
             scope.definitions.append(NestedComponent(nested, sort=Sort.COMPONENT, index=index, offset=start))
         else:
-            self.fail(f"a {what} is not supported", start)
-        if self.position != self.end:
-            self.fail(f"the {what} has {self.end - self.position} bytes too many")
-        self.end = outer_end
+            self.fail(f"a {what} is not supported", self.item)
 
     # Core definitions.
 
@@ -426,7 +328,7 @@ class _Decoder:
         if self.data[start : min(start + 8, self.end)] != _CORE_HEADER:
             self.fail("the core module does not start with the header of a core module")
         code = self.data[start : self.end]
-        self.position = self.end
+        self.skip(len(code))
         index = self.push(Sort.CORE_MODULE, OPAQUE_MODULE)
         return CoreModule(code, sort=Sort.CORE_MODULE, index=index, offset=start)
 
@@ -697,7 +599,7 @@ class _Decoder:
 
     def resource_type(self) -> Definition:
         start = self.position
-        self.position += 1
+        self.skip(1)
         scope = self.scopes[-1]
         if scope.is_type:
             self.fail(f"a resource type cannot be defined in {scope.kind}", start)
@@ -791,9 +693,9 @@ class _Decoder:
         if start < self.end:
             primitive = _PRIMITIVES.get(self.data[start])
             if primitive is not None:
-                self.position = start + 1
+                self.skip(1)
                 return primitive
-        index = self.leb128("a value type", signed=True)
+        index = self.s33("a value type")
         if index < 0:
             code = self.data[start]
             name = _UNSUPPORTED_TYPES.get(code) if self.position == start + 1 else None

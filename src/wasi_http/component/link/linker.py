@@ -17,18 +17,13 @@ from wasi_http.component.declare.interface import Interface
 from wasi_http.component.decode.definitions import InstanceType
 from wasi_http.component.link.component import Component
 from wasi_http.component.link.plan import LiftedFunc, LoweredFunc
+from wasi_http.component.link.versions import semver_track, without_version
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, LinkError
 from wasi_http.component.model.types import FuncType, ResourceType, Type
 from wasi_http.engine import Assembly, Engine, HostFunc, InvalidModule, Store
 from wasi_http.engine.errors import excerpt, expect
 
-__all__ = ["InstancePre", "Linker", "Provider", "semver_track"]
-
-# Python refuses to read numbers of thousands of digits, and nobody needs them.
-_NUMBER = r"[0-9]{1,18}"
-_versioned = re.compile(
-    rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
-).fullmatch
+__all__ = ["InstancePre", "Linker", "Provider"]
 
 _Type = TypeVar("_Type", bound=Type)
 
@@ -39,23 +34,6 @@ _ABSENT = ResourceType("absent")
 _MAX_FORGOTTEN = 5
 
 
-def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
-    """The semver track of an interface's name, and its version: names on one track are compatible.
-
-    ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x, pre-releases and versions with numbers
-    of more than 18 digits are on none. A track's own name, which components may use too, is its lowest version.
-    """
-    found = _versioned(name)
-    if found is None:
-        return None
-    version = int(found["major"]), int(found["minor"] or 0), int(found["patch"] or 0)
-    if version[0]:
-        return f"{found['name']}@{version[0]}", version
-    if version[1]:
-        return f"{found['name']}@0.{version[1]}", version
-    return None
-
-
 class Provider:
     """What defines interfaces in a linker: ``call`` is the Python code."""
 
@@ -63,11 +41,11 @@ class Provider:
 
     def __init__(self, call: str, names: Iterable[str]) -> None:
         self.call = call
-        self._names = {_without_version(name): name for name in names}
+        self._names = {without_version(name): name for name in names}
 
     def find(self, name: str) -> str | None:
         """The interface that it defines of that name, in whatever version."""
-        return self._names.get(_without_version(name))
+        return self._names.get(without_version(name))
 
     def covers(self, name: str) -> bool:
         """Whether an import of ``name`` gets that interface."""
@@ -76,10 +54,6 @@ class Provider:
             return found is not None
         wanted, provided = semver_track(name), semver_track(found)
         return wanted is not None and provided is not None and wanted[0] == provided[0]
-
-
-def _without_version(name: str) -> str:
-    return name.partition("@")[0]
 
 
 class Linker:
@@ -142,7 +116,7 @@ class Linker:
 
     def _check_names(self, wanted: Iterable[str]) -> Iterator[str]:
         forgotten = []
-        others = {_without_version(name): name for name in self._interfaces}
+        others = {without_version(name): name for name in self._interfaces}
         for name in wanted:
             if self.find(name) is not None:
                 continue
@@ -151,7 +125,7 @@ class Linker:
             if hint is None and known is not None and known.covers(name):
                 forgotten.append(name)
                 continue
-            other = others.get(_without_version(name)) or (known and known.find(name))
+            other = others.get(without_version(name)) or (known and known.find(name))
             if hint is None and other is not None:
                 made = f"; {MADE_FOR_WASI_0_3}" if re.match("wasi:[^@]+@0\\.3", name) else ""
                 hint = f"it is not compatible with {other}{made}"

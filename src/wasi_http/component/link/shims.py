@@ -21,14 +21,14 @@ from typing import TypeVar
 
 from wasi_http.component.decode.definitions import CoreModule
 from wasi_http.component.link.plan import Plan
-from wasi_http.engine import Module, ModuleBinary
+from wasi_http.engine import Module, ModuleBinary, Unreadable
+from wasi_http.engine.binary.reader import Reader
 
 __all__ = ["bypass_shims"]
 
 T = TypeVar("T")
 
 _MAX_SIZE = 256 * 1024
-_MAX_SHIFT = 28  # of the last byte of a number of 32 bits
 
 _LOCAL_GET, _I32_CONST, _CALL_INDIRECT, _END = 0x20, 0x41, 0x11, 0x0B
 _FUNCREF = 0x70
@@ -111,69 +111,38 @@ def _bypass(
     plan.captures[:] = [(moved[step], position) for step, position in plan.captures]
 
 
-class _Reader:
-    """Reads a module; runs into IndexError where it ends, or where a number does not."""
-
-    def __init__(self, code: memoryview) -> None:
-        self.code = code
-        self.at = 0
-
-    def byte(self) -> int:
-        self.at += 1
-        return self.code[self.at - 1]
-
-    def number(self) -> int:
-        """An unsigned LEB128 number; the signed ones that matter here are small enough to be read alike."""
-        result = shift = 0
-        while True:
-            byte = self.byte()
-            result |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return result
-            if shift > _MAX_SHIFT:
-                raise IndexError
-
-    def name(self) -> str:
-        length = self.number()
-        self.at += length
-        return bytes(self.code[self.at - length : self.at]).decode("utf-8", "replace")
-
-
 def _unless_malformed(read: Callable[..., T | None], *arguments: object) -> T | None:
     try:
         return read(*arguments)
-    except IndexError:
+    except (IndexError, Unreadable):
         return None
 
 
 def _starts(code: memoryview) -> bool:
     """Whether the module has a start function. Its sections are known to be whole."""
-    reader = _Reader(code)
-    reader.at = 8
-    while reader.at < len(code):
+    reader = Reader(code)
+    reader.skip(8)
+    while reader.at < reader.end:
         if reader.byte() == _START:
             return True
-        size = reader.number()
-        reader.at += size
+        reader.skip(reader.u32())
     return False
 
 
-def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, _Reader] | None:
+def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, Reader] | None:
     """The sections of a small module by number, None if there are others than allowed (custom ones aside)."""
     if len(code) > _MAX_SIZE:
         return None
-    reader = _Reader(code)
-    reader.at = 8
-    sections: dict[int, _Reader] = {}
-    while reader.at < len(code):
+    reader = Reader(code)
+    reader.skip(8)
+    sections: dict[int, Reader] = {}
+    while reader.at < reader.end:
         number = reader.byte()
-        size = reader.number()
+        section = reader.part(reader.u32())
         if number != 0:
             if number not in allowed or number in sections:
                 return None
-            sections[number] = _Reader(code[reader.at : reader.at + size])
-        reader.at += size
+            sections[number] = section
     return sections if sections.keys() == allowed else None
 
 
@@ -197,57 +166,54 @@ def _read_shim(code: memoryview) -> _Shim | None:
         return None
     types = sections[_TYPE]
     params = []
-    for _ in range(types.number()):
+    for _ in range(types.u32()):
         if types.byte() != 0x60:
             return None
-        params.append(types.number())
+        params.append(types.u32())
         if any(types.byte() not in _NUMBERS for _ in range(params[-1])):
             return None
-        if any(types.byte() not in _NUMBERS for _ in range(types.number())):
+        if any(types.byte() not in _NUMBERS for _ in range(types.u32())):
             return None
     functions = sections[_FUNCTION]
-    signatures = [functions.number() for _ in range(functions.number())]
+    signatures = [functions.u32() for _ in range(functions.u32())]
     table = sections[_TABLE]
-    if table.number() != 1 or table.byte() != _FUNCREF or table.byte() > 1:
+    if table.u32() != 1 or table.byte() != _FUNCREF or table.byte() > 1:
         return None
     bodies = sections[_CODE]
     slots = []
-    for index in range(bodies.number()):
-        size = bodies.number()
-        body = _Reader(bodies.code[bodies.at : bodies.at + size])
-        bodies.at += size
-        slot = _forwarded_slot(body, params[signatures[index]], signatures[index])
+    for index in range(bodies.u32()):
+        slot = _forwarded_slot(bodies.part(bodies.u32()), params[signatures[index]], signatures[index])
         if slot is None:
             return None
         slots.append(slot)
     exports = sections[_EXPORT]
     called = {}
-    for _ in range(exports.number()):
+    for _ in range(exports.u32()):
         name = exports.name()
-        kind, index = exports.byte(), exports.number()
+        kind, index = exports.byte(), exports.u32()
         if kind == 0:
             called[name] = slots[index]
         elif kind != 1:
             return None
-    return _Shim(called, table.number())
+    return _Shim(called, table.u32())
 
 
-def _forwarded_slot(body: _Reader, params: int, signature: int) -> int | None:
-    if body.number() != 0:  # locals
+def _forwarded_slot(body: Reader, params: int, signature: int) -> int | None:
+    if body.u32() != 0:  # locals
         return None
     for index in range(params):
-        if body.byte() != _LOCAL_GET or body.number() != index:
+        if body.byte() != _LOCAL_GET or body.u32() != index:
             return None
     if body.byte() != _I32_CONST:
         return None
-    # Signed: one byte holds numbers below 64, two those below 8192.
+    # Signed numbers that are small enough are read alike: one byte holds those below 64, two those below 8192.
     start = body.at
-    slot = body.number()
+    slot = body.u32()
     if slot >> (7 * (body.at - start) - 1):
         return None
-    if body.byte() != _CALL_INDIRECT or body.number() != signature or body.number() != 0 or body.byte() != _END:
+    if body.byte() != _CALL_INDIRECT or body.u32() != signature or body.u32() != 0 or body.byte() != _END:
         return None
-    return slot if body.at == len(body.code) else None
+    return slot if body.at == body.end else None
 
 
 def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
@@ -259,14 +225,14 @@ def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int
     if len(functions) != len(module.imports) - 1:
         return None
     elements = sections[_ELEMENT]
-    if elements.number() != 1:
+    if elements.u32() != 1:
         return None
-    form = elements.number()
-    if form == 2 and elements.number() != 0:
+    form = elements.u32()
+    if form == 2 and elements.u32() != 0:
         return None
-    if form not in (0, 2) or elements.byte() != _I32_CONST or elements.number() != 0 or elements.byte() != _END:
+    if form not in (0, 2) or elements.byte() != _I32_CONST or elements.u32() != 0 or elements.byte() != _END:
         return None
     if form == 2 and elements.byte() != 0:
         return None
-    indices = [elements.number() for _ in range(elements.number())]
+    indices = [elements.u32() for _ in range(elements.u32())]
     return [functions[index] for index in indices]
