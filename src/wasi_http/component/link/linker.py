@@ -16,7 +16,7 @@ from wasi_http.component.declare.binding import HostFunction
 from wasi_http.component.declare.interface import Interface
 from wasi_http.component.decode.definitions import InstanceType
 from wasi_http.component.link.component import Component
-from wasi_http.component.link.plan import LiftedFunc, LoweredFunc
+from wasi_http.component.link.plan import ImportedFunc, LiftedFunc, LoweredFunc, Plan
 from wasi_http.component.link.versions import semver_track, without_version
 from wasi_http.component.model.errors import MADE_FOR_WASI_0_3, LinkError
 from wasi_http.component.model.types import FuncType, ResourceType, Type
@@ -114,6 +114,31 @@ class Linker:
             raise ValueError("the component and the linker belong to different engines")
         return InstancePre(self, component)
 
+    def match(self, plan: Plan) -> dict[ResourceType, ResourceType]:
+        """The host's resource types for those that a component imports; raises `LinkError`."""
+        resources: dict[ResourceType, ResourceType] = {}
+        # Resources of interfaces that are missing: functions that use them cannot match either, which says nothing new.
+        absent = {
+            resource: _ABSENT
+            for name, imported in plan.imports.items()
+            if self.find(name) is None
+            for resource in imported.resources.values()
+        }
+        problems = [*plan.unsupported, *self._check_names(plan.imports)]
+        for name, imported in plan.imports.items():
+            self._bind(name, imported, resources)
+        for name, imported in plan.imports.items():
+            problems.extend(self._check_functions(name, imported, resources, absent))
+        if problems:
+            raise LinkError(problems)
+        return resources
+
+    def function(self, imported: ImportedFunc) -> HostFunction:
+        """What a function that a component imports is here, once that is known to match."""
+        found = self.find(imported.instance)
+        assert found is not None
+        return self._functions[found][imported.name]
+
     def _check_names(self, wanted: Iterable[str]) -> Iterator[str]:
         forgotten = []
         others = {without_version(name): name for name in self._interfaces}
@@ -190,28 +215,11 @@ class InstancePre:
     def __init__(self, linker: Linker, component: Component) -> None:
         self.component = component
         plan = component.plan
-        resources: dict[ResourceType, ResourceType] = {}
-        # Resources of interfaces that are missing: functions that use them cannot match either, which says nothing new.
-        absent = {
-            resource: _ABSENT
-            for name, imported in plan.imports.items()
-            if linker.find(name) is None
-            for resource in imported.resources.values()
-        }
-        problems = [*plan.unsupported, *linker._check_names(plan.imports)]
-        for name, imported in plan.imports.items():
-            linker._bind(name, imported, resources)
-        for name, imported in plan.imports.items():
-            problems.extend(linker._check_functions(name, imported, resources, absent))
-        if problems:
-            raise LinkError(problems)
-        self._resources = resources
+        self._resources = resources = linker.match(plan)
         functions: list[HostFunc] = []
         for lowered in plan.host_functions:
             if isinstance(lowered, LoweredFunc):
-                found = linker.find(lowered.function.instance)
-                assert found is not None  # checked above
-                functions.append(_lowered(linker._functions[found][lowered.function.name], lowered))
+                functions.append(_lowered(linker.function(lowered.function), lowered))
             else:
                 resource = resources.get(lowered.resource, lowered.resource)
                 functions.append(lowered.builtin.make(resource, lowered.instance, lowered.destructor))
@@ -234,8 +242,8 @@ class InstancePre:
         )
         self._prepared = Prepared(
             assembly,
-            tuple((_or_none(o.memory), _or_none(o.realloc), ENCODINGS[o.encoding], o.instance) for o in plan.options),
-            tuple((resource, _or_none(at), instance) for resource, (instance, at) in plan.resources.items()),
+            tuple((_position(o.memory), _position(o.realloc), ENCODINGS[o.encoding], o.instance) for o in plan.options),
+            tuple((resource, _position(at), instance) for resource, (instance, at) in plan.resources.items()),
             plan.instances,
         )
         # What interfaces that were asked for call the component's own resource types.
@@ -281,7 +289,7 @@ class InstancePre:
                 Signature(expected),
                 lifted.core,
                 lifted.options,
-                _or_none(lifted.post_return),
+                _position(lifted.post_return),
                 self._entry if _needs_entry(lifted) else -1,
             )
         if problems:
@@ -336,7 +344,8 @@ def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
     )
 
 
-def _or_none(position: int | None) -> int:
+def _position(position: int | None) -> int:
+    """As compiled code has it: -1 for none."""
     return -1 if position is None else position
 
 
