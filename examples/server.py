@@ -30,7 +30,7 @@ from wasi_http import (
     add_to_linker_async,
 )
 from wasi_http.bindings.http.types import Scheme
-from wasi_http.io import serve_connection
+from wasi_http.server.embedded import serve_connection
 
 
 class ClientState(WasiHttpView, WasiView):

@@ -36,7 +36,7 @@ from wasi_http.bindings.http.types import Scheme
 from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
 from wasi_http.component import Borrow, func, u32
 from wasi_http.http.send import Client
-from wasi_http.io import serve_connection
+from wasi_http.server.embedded import serve_connection
 from wasi_http.wasi.io.poll import Poll, Pollable
 
 DESCRIPTORS = Path("/dev/fd")

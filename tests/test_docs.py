@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
-import inspect
 import re
 import sys
 from pathlib import Path
@@ -27,7 +26,6 @@ from wasi_http import (
     WasiCtx,
     WasiHttpCtx,
     add_to_linker_sync,
-    serve_connection,
 )
 from wasi_http.bindings import sync
 from wasi_http.cli.compile import compile_
@@ -107,8 +105,6 @@ def default(name: str) -> Any:
     if owner in CLASSES:
         made = CLASSES[owner]()
         return getattr(made, last)
-    if owner == "io.serve_connection":
-        return inspect.signature(serve_connection).parameters[last].default
     return getattr(importlib.import_module(f"wasi_http.{owner}"), last)
 
 

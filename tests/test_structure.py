@@ -25,7 +25,7 @@ FLOORS = (
     {"component"},
     {"wasi"},
     {"http"},
-    {"service", "io"},
+    {"service"},
     {"doors", "server", "bindings"},
     {"cli"},
     {"__main__", "__init__"},

@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     from wasi_http.http.message import Body, Request, Response
     from wasi_http.http.send import Client, default_send_request
     from wasi_http.http.view import WasiHttpView
-    from wasi_http.io import serve_connection
     from wasi_http.net import EgressRule
+    from wasi_http.server.config import ConnectionConfig
+    from wasi_http.server.embedded import ConnectionFactory, serve_connection
+    from wasi_http.service.config import ServiceConfig
     from wasi_http.service.proxy import Proxy, ProxyPre
+    from wasi_http.service.service import Service
     from wasi_http.wasi.context import WasiCtx, WasiView
 
 __version__ = "0.1.0.dev0"
@@ -42,6 +45,8 @@ __all__ = [
     "ClientResponse",
     "CompileError",
     "Component",
+    "ConnectionConfig",
+    "ConnectionFactory",
     "Egress",
     "EgressDenied",
     "EgressRule",
@@ -60,6 +65,8 @@ __all__ = [
     "Request",
     "ResourceTable",
     "Response",
+    "Service",
+    "ServiceConfig",
     "Store",
     "StoreLimits",
     "TlsConfig",
@@ -89,9 +96,12 @@ _HOMES = (
     "http.message",
     "http.send",
     "http.view",
-    "io",
     "net",
+    "server.config",
+    "server.embedded",
+    "service.config",
     "service.proxy",
+    "service.service",
     "wasi.context",
 )
 

@@ -115,12 +115,12 @@ def _open(field: Field) -> Iterator[Round]:
             assert (await server.ask(get("/status/200"))).status == 200
             await until(lambda: not server.worker.connections)
             await server.idle()
-            await until(lambda: not len(server.worker.instances))
-            assert not server.worker._waiting
+            await until(lambda: not len(server.worker.answers.instances))
+            assert not server.worker.answers.admission._waiting
             assert unhandled == []
 
         before = sockets()
-        serve(loop, field.guests.handler(guest, max_instance_reuse_count=count, **QUICK), test)
+        serve(loop, field.guests.service(guest, max_instance_reuse_count=count, **QUICK), test)
         assert sockets() <= before
 
     yield attack

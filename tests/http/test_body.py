@@ -17,8 +17,9 @@ from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
 from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Fields
+from wasi_http.http.message import Body, Request
 from wasi_http.http.types import IncomingRequest, OutgoingRequest, OutgoingResponse, ResponseOutparam, Types
-from wasi_http.http.values import ErrorCode, Scheme
+from wasi_http.http.values import ErrorCode
 from wasi_http.wasi.io.streams import InputStream, OutputStream, StreamError
 
 PROTOCOL = ErrorCode.HttpProtocolError
@@ -571,7 +572,7 @@ def test_messages_may_leave_before_their_bodies_and_headers() -> None:
     hands = Hands()
     view = View()
     pipe = Pipe()
-    request = IncomingRequest(view, "GET", "/", Scheme.HTTP, "a", [(b"x", b"1"), (b"host", b"a")], pipe)
+    request = IncomingRequest(view, Request.of("GET", "http", "a", "/", [(b"x", b"1"), (b"host", b"a")], Body(pipe)))
     drop = hands.take(request)
     fields, body = request.headers(), request.consume()
     drop()

@@ -189,10 +189,10 @@ def test_calls_with_wrong_arguments(
         return state.new_incoming_request(Scheme.HTTP, plain), state.new_response_outparam()
 
     async def call(store: Any, request: Any, out: Any) -> None:
-        await pre._proxy.wasi_http_incoming_handler.call_handle(store, request, out)
+        await pre.proxy.wasi_http_incoming_handler.call_handle(store, request, out)
 
     def call_sync(store: Any, request: Any, out: Any) -> None:
-        sync.IncomingHandlerGuest(pre._proxy.wasi_http_incoming_handler).call_handle(store, request, out)
+        sync.IncomingHandlerGuest(pre.proxy.wasi_http_incoming_handler).call_handle(store, request, out)
 
     (used, used_out), (request, out) = fresh(), fresh()
     pre.instantiate(other)

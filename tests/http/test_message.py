@@ -35,7 +35,8 @@ async def settle() -> None:
 
 def test_defaults() -> None:
     request, response = Request(authority="a"), Response(204)
-    assert (request.method, request.target, list(request.headers), request.body) == ("GET", "/", [], b"")
+    assert (request.method, request.path, request.headers, request.body) == ("GET", "/", [], None)
+    assert (request.scheme, request.authority) == ("http", "a")
     assert (response.headers, response.body.pipe.ended) == ([], True)
     assert Response(200).headers is not response.headers
 
@@ -44,7 +45,7 @@ def test_defaults() -> None:
 UNFIT: list[tuple[type[Exception], str, Callable[[], object]]] = [
     (TypeError, "method .* is a str, not b'GET'", lambda: Request(b"GET", authority="a")),  # type: ignore[arg-type]
     (TypeError, "method .* is a str, not None", lambda: Request(None, authority="a")),  # type: ignore[arg-type]
-    (TypeError, "target .* is a str, not b'/'", lambda: Request("GET", b"/", authority="a")),  # type: ignore[arg-type]
+    (TypeError, "URL .* is a str, not b'/'", lambda: Request("GET", b"/", authority="a")),  # type: ignore[arg-type]
     (TypeError, "authority .* is a str, not b'a'", lambda: Request("GET", "/", authority=b"a")),  # type: ignore[arg-type]
     (ValueError, "method .* is a token", lambda: Request("GET /", authority="a")),
     (ValueError, "method .* is a token", lambda: Request("", authority="a")),
@@ -79,8 +80,10 @@ UNFIT: list[tuple[type[Exception], str, Callable[[], object]]] = [
     *(
         (TypeError, text, lambda make=make, body=body: make(body))
         for make in (lambda body: Request("POST", "http://a/", (), body), lambda body: Response(200, (), body), Body.of)
-        for text, body in (("encode the text", "text"), ("not int", 5), ("not NoneType", None), ("not dict", {}))
+        for text, body in (("encode the text", "text"), ("not int", 5), ("not dict", {}))
     ),
+    (TypeError, "not NoneType", lambda: Response(200, (), None)),  # type: ignore[arg-type]
+    (TypeError, "scheme .* is a str, not 1", lambda: Request("GET", "http://a/", scheme=1)),  # type: ignore[arg-type]
 ]
 
 

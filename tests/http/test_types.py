@@ -309,15 +309,12 @@ REQUESTS: list[tuple[str, str, str | None, list[bytes], tuple[str | None, str] |
 def test_requests_of_embedders(
     method: str, target: str, authority: str | None, hosts: list[bytes], expected: tuple[str | None, str] | None
 ) -> None:
-    given_ = Request(method, "http://for.now/", [(b"Host", host) for host in hosts])
-    given_.target, given_.authority = target, authority
-    view = View()
+    headers = [(b"Host", host) for host in hosts]
     if expected is None:
-        with pytest.raises(HttpError) as caught:
-            view.new_incoming_request(Scheme.HTTP, given_)
-        assert caught.value.code is ErrorCode.HttpRequestUriInvalid
+        with pytest.raises(ValueError, match="has no authority"):
+            Request(method, target, headers, authority=authority)
         return
-    request = view.new_incoming_request(Scheme.HTTP, given_)
+    request = View().new_incoming_request(Scheme.HTTP, Request(method, target, headers, authority=authority))
     assert request.method_() == Method.parse(method)
     assert (request.path_with_query(), request.authority()) == expected
     assert request.scheme() is Scheme.HTTP
@@ -345,16 +342,16 @@ def test_incoming_requests() -> None:
 def test_a_request_that_is_dropped_unread_is_cancelled() -> None:
     for consumed in (True, False):
         pipe = Pipe()
-        request = IncomingRequest(View(), "GET", "/", Scheme.HTTP, "a", [], pipe)
+        request = IncomingRequest(View(), Request.of("GET", "http", "a", "/", [], Body(pipe)))
         body = request.consume() if consumed else None
         request.release()
         assert pipe.cancelled is not consumed
         del body
-    request = IncomingRequest(View(), "GET", "", Scheme.HTTP, "a", [], None)
+    request = IncomingRequest(View(), Request.of("GET", "http", "a", "", [], None))
     assert request.path_with_query() is None
     with pytest.raises(Err):
         request.consume().stream().read(1)
-    IncomingRequest(View(), "GET", "", Scheme.HTTP, "a", [], None).release()
+    IncomingRequest(View(), Request.of("GET", "http", "a", "", [], None)).release()
 
 
 def test_incoming_responses() -> None:

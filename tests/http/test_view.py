@@ -287,14 +287,6 @@ def test_a_guest_may_tell_the_length_of_what_head_leaves_out(engine: Engine) -> 
     run("asyncio", main())
 
 
-def test_requests_that_name_nobody_are_refused() -> None:
-    request = Request("GET", "http://example.com/")
-    request.target = "/"
-    with pytest.raises(HttpError) as raised:
-        State().new_incoming_request(Scheme.HTTP, request)
-    assert raised.value.code == ErrorCode.HttpRequestUriInvalid
-
-
 @pytest.mark.parametrize(
     ("name", "value", "text"),
     [

@@ -6,13 +6,13 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from types import SimpleNamespace
 from typing import Any, cast
 
-from wasi_http.bindings import Proxy
 from wasi_http.component import Ok
 from wasi_http.engine import Store
 from wasi_http.http.fields import Fields
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
-from wasi_http.server import Handler
-from wasi_http.server.handler import ServerState
+from wasi_http.server import Guests as Service
+from wasi_http.service.guest import Guest
+from wasi_http.service.proxy import IncomingHandlerGuest
 from wasi_http.wasi.io.streams import OutputStream
 
 from .serving import Guests
@@ -25,13 +25,13 @@ class ScriptedStore:
 
     memory_size = 0
 
-    def __init__(self, handler: ScriptedHandler) -> None:
-        self._handler = handler
-        handler.open += 1
+    def __init__(self, service: ScriptedService) -> None:
+        self._service = service
+        service.unreleased += 1
 
     def close(self) -> bool:
-        self._handler.open -= 1
-        return self._handler.large
+        self._service.unreleased -= 1
+        return self._service.large
 
 
 class ScriptedCall:
@@ -61,24 +61,25 @@ class ScriptedCall:
             return
 
 
-class ScriptedHandler(Handler):
-    """``open`` is how many guests have not been released; ``large`` says that they take a while to leave."""
+class ScriptedService(Service):
+    """``unreleased`` is how many guests have not been released."""
 
     def __init__(self, guests: Guests, script: Script, **config: Any) -> None:
-        model = guests.handler("hello", **config)
+        model = guests.service("hello", **config)
         super().__init__(model.engine, model.pre, model.config)
-        self._script = script
-        self.open = 0
+        self.unreleased = 0
         self.large = False
-
-    def instantiate(self, state: ServerState) -> tuple[Store, Proxy]:
 
         def start_handle(_: Store, request: IncomingRequest, out: ResponseOutparam) -> ScriptedCall:
             out.request = request
-            return ScriptedCall(self._script(request, out))
+            return ScriptedCall(script(request, out))
 
-        handle = SimpleNamespace(start_handle=start_handle)
-        return cast(Store, ScriptedStore(self)), cast(Proxy, SimpleNamespace(wasi_http_incoming_handler=handle))
+        self.handler = cast(IncomingHandlerGuest, SimpleNamespace(start_handle=start_handle))
+
+    def new_guest(self, number: int) -> Guest:
+        guest = Guest(self, self.new_context(number))
+        guest.store = cast(Store, ScriptedStore(self))
+        return guest
 
 
 def respond(request: IncomingRequest, out: ResponseOutparam) -> Callable[[bytes], None]:

@@ -18,7 +18,9 @@ from tests.stalls import Stalls
 from wasi_http.bindings import ProxyPre
 from wasi_http.component import live_resources
 from wasi_http.engine import Engine, live_fibers, live_stores
-from wasi_http.server import Handler, ServerConfig, Worker, listen
+from wasi_http.server import Guests as Service
+from wasi_http.server import ServerConfig, Worker, listen
+from wasi_http.server.access import AccessLog
 from wasi_http.server.log import Log as ServerLog
 from wasi_http.server.spool import Spool
 
@@ -233,21 +235,21 @@ class Serving:
 
     async def idle(self) -> None:
         """Waits until no guest runs."""
-        await until(lambda: not self.worker.active)
+        await until(lambda: not self.worker.answers.active)
 
 
 @asynccontextmanager
-async def serving(handler: Handler) -> AsyncIterator[Serving]:
+async def serving(service: Service, access: AccessLog | None = None) -> AsyncIterator[Serving]:
     """Serves on a free port, and stops gracefully.
 
     Fails when anything of a guest is left behind, and when the loop stood still, see `Stalls`: what a test prepares at
     length it does elsewhere.
     """
     before = live()
-    log = handler.output = Log()
+    log = service.output = Log()
     (listener,) = listen("127.0.0.1", 0, 128)
     address = listener.getsockname()
-    worker, stop = Worker(handler), asyncio.Event()
+    worker, stop = Worker(service, access), asyncio.Event()
     ended = asyncio.create_task(worker.serve([listener], stop))
     server = Serving(worker, log, address, stop, ended)
     try:
@@ -265,7 +267,7 @@ async def serving(handler: Handler) -> AsyncIterator[Serving]:
         gc.collect()
     assert all(now <= then for now, then in zip(live(), before, strict=True)), (live(), before)
     assert not worker.connections
-    assert not worker.active
+    assert not service.active
 
 
 def get(path: str, *headers: str, method: str = "GET") -> bytes:
@@ -291,19 +293,19 @@ class Guests:
     engine: Engine
     load: Callable[[str], ProxyPre]
 
-    def handler(self, name: str, **config: Any) -> Handler:
+    def service(self, name: str, **config: Any) -> Service:
         settings = {"shutdown_timeout": 10.0, **config}
-        return Handler(self.engine, self.load(name), ServerConfig(**settings))
+        return Service(self.engine, self.load(name), ServerConfig(**settings))
 
 
 Test = Callable[[Serving], Awaitable[None]]
 
 
-def serve(loop: str, handler: Handler, test: Test) -> None:
+def serve(loop: str, service: Service, test: Test) -> None:
     """Runs a test against a server."""
 
     async def main() -> None:
-        async with serving(handler) as server:
+        async with serving(service) as server:
             await test(server)
 
     run(loop, main())

@@ -50,7 +50,7 @@ def test_what_a_guest_is_told_of_the_request(guests: Guests, request_: bytes, to
         else:
             assert (await client.reply()).body == told
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_requests_that_no_guest_is_told_of(guests: Guests, request_: bytes) -> N
         assert await client.rest() == b""
         assert server.log.err == ""
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 # A request, the status of its response, whether the connection is good for another.
@@ -129,7 +129,7 @@ def test_rules_of_the_protocol(guests: Guests, name: str) -> None:
             assert reply[b"connection"] == b"close"
             assert await client.rest() == b""
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 # ---- lengths of responses -------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_lengths_of_responses(guests: Guests, declared: str, written: str, end: 
         await server.idle()
         assert words(server) == said + said_of("none", written, end, 28) * 3
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 # ---- lengths of requests --------------------------------------------------------------------------------------------
@@ -249,7 +249,7 @@ def exchange(guests: Guests, test: Callable[[Serving, Peer], Awaitable[None]]) -
         async with listener:
             peer.authority = f"127.0.0.1:{listener.sockets[0].getsockname()[1]}"
             peer.url = f"X-Url: http://{peer.authority}/there?q=1"
-            async with serving(guests.handler("c_rules", egress=Egress.parse("127.0.0.1"))) as server:
+            async with serving(guests.service("c_rules", egress=Egress.parse("127.0.0.1"))) as server:
                 await test(server, peer)
 
     run("asyncio", main())
@@ -335,7 +335,7 @@ def test_a_request_that_is_denied_is_told_to_its_guest_alone(guests: Guests) -> 
         listener = await asyncio.start_server(peer.serve, "127.0.0.1", 0)
         async with listener:
             port = listener.sockets[0].getsockname()[1]
-            async with serving(guests.handler("c_rules", egress=Egress.parse(f"127.0.0.1:{port}"))) as server:
+            async with serving(guests.service("c_rules", egress=Egress.parse(f"127.0.0.1:{port}"))) as server:
                 client = await server.connect()
                 for host, told in (("127.0.0.1", b"299"), ("localhost", b"error 15"), ("127.0.0.1", b"299")):
                     reply = await client.ask(get("/resend/clone", f"X-Url: http://{host}:{port}/"))
@@ -388,7 +388,7 @@ def test_too_many_fields_stop_the_guest_alone(guests: Guests, loop: str, path: s
         assert server.log.err.count(said) == 2
         assert (await client.ask(get("/"))).body == ROOT
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 @pytest.mark.parametrize("what", ["fields", "clones", "bodies", "views", "paths"])
@@ -403,7 +403,7 @@ def test_hoarding_stops_the_guest_alone(guests: Guests, what: str) -> None:
         # The next guest begins with nothing.
         assert (await client.ask(get(f"/hoard/{what}/50"))).body == b"kept 50\n"
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_a_copy_of_what_arrived_counts_what_it_inherited(guests: Guests) -> None:
@@ -416,7 +416,7 @@ def test_a_copy_of_what_arrived_counts_what_it_inherited(guests: Guests) -> None
         reply = await client.ask(get("/fields/grow/82000", filler))
         assert (reply.status, reply.body) == FAILED
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_headers_of_messages_are_immutable(guests: Guests) -> None:
@@ -424,7 +424,7 @@ def test_headers_of_messages_are_immutable(guests: Guests) -> None:
         reply = await server.ask(get("/fields/immutable"))
         assert reply.body == b"no host\n" + b"immutable\n" * 9
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_order_repetition_and_high_bytes_of_headers(guests: Guests, loop: str) -> None:
@@ -439,7 +439,7 @@ def test_order_repetition_and_high_bytes_of_headers(guests: Guests, loop: str) -
             (b"set-cookie", b"b=2"),
         ]
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 def test_high_bytes_arrive_as_they_were_sent(guests: Guests) -> None:
@@ -448,7 +448,7 @@ def test_high_bytes_arrive_as_they_were_sent(guests: Guests) -> None:
         await client.send(get("/headers", "X-High: HERE").replace(b"HERE", b"\x80\xe9\xff"))
         assert (await client.reply()).body == b"x-high: \x80\xe9\xff\n"
 
-    serve("asyncio", guests.handler("c_kitchen"), test)
+    serve("asyncio", guests.service("c_kitchen"), test)
 
 
 # ---- bodies that are passed through ---------------------------------------------------------------------------------
@@ -477,7 +477,7 @@ def test_a_large_body_is_echoed_as_it_comes(guests: Guests, loop: str, path: str
         assert await client.read(5) == b"0\r\n\r\n"
         assert echoed == 1024 * 1024
 
-    serve(loop, guests.handler("c_echo" if path == "/echo" else "c_kitchen"), test)
+    serve(loop, guests.service("c_echo" if path == "/echo" else "c_kitchen"), test)
 
 
 # ---- parents and children -------------------------------------------------------------------------------------------
@@ -499,7 +499,7 @@ def test_a_parent_that_leaves_before_its_child_traps(guests: Guests, path: str, 
         assert (reply.status, reply.body) == FAILED
         assert f"Trap: resource {parent} has children: drop them first" in server.log.err
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_headers_and_bodies_outlive_their_message(guests: Guests, loop: str) -> None:
@@ -507,7 +507,7 @@ def test_headers_and_bodies_outlive_their_message(guests: Guests, loop: str) -> 
         reply = await server.ask(post("/children/orphans", b"body", "X-Mark: 1"))
         assert reply.body == b"headers ok\nbytes 4\n"
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 # ---- trailers -------------------------------------------------------------------------------------------------------
@@ -523,7 +523,7 @@ def test_trailers_are_given_once(guests: Guests, loop: str) -> None:
         ):
             assert (await client.ask(request)).body == b"get: ok\nagain: error\n"
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 def test_a_trailer_that_frames_the_message_is_refused(guests: Guests) -> None:
@@ -534,7 +534,7 @@ def test_a_trailer_that_frames_the_message_is_refused(guests: Guests) -> None:
         assert (reply.status, reply.body) == FAILED
         assert "finish: error 35\n" in server.log.err
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 # ---- streams --------------------------------------------------------------------------------------------------------
@@ -545,7 +545,7 @@ def test_empty_writes_come_to_nothing(guests: Guests, loop: str) -> None:
         reply = await server.ask(get("/zero-writes/20000"))
         assert (reply.status, reply.body) == (200, b"x")
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 @pytest.mark.parametrize(("size", "good"), [(0, True), (262144, True), (262145, False), (2**64 - 1, False)])
@@ -559,7 +559,7 @@ def test_zeroes_are_bounded_by_what_is_permitted(guests: Guests, size: int, good
             assert (await client.reply()).status == 500
             assert f"Trap: write-zeroes: {size} bytes exceed the 262144 that check-write permits" in server.log.err
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_long_lists_of_pollables(guests: Guests, loop: str) -> None:
@@ -570,7 +570,7 @@ def test_long_lists_of_pollables(guests: Guests, loop: str) -> None:
         assert (reply.status, reply.body) == FAILED
         assert "error: Trap: poll: " in server.log.err
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_polling_what_was_dropped_traps(guests: Guests) -> None:
@@ -581,7 +581,7 @@ def test_polling_what_was_dropped_traps(guests: Guests) -> None:
         assert "Trap: unknown handle index" in server.log.err
         assert (await client.ask(get("/"))).body == ROOT
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 # ---- informational responses ----------------------------------------------------------------------------------------
@@ -598,7 +598,7 @@ def test_early_hints_reach_the_client(guests: Guests, loop: str) -> None:
         reply = await (await server.connect()).ask(b"GET /informational/103 HTTP/1.0\r\n\r\n")
         assert (reply.interim, reply.body) == ([], b"ok\n")
 
-    serve(loop, guests.handler("c_rules"), test)
+    serve(loop, guests.service("c_rules"), test)
 
 
 @pytest.mark.parametrize(
@@ -609,7 +609,7 @@ def test_informational_responses_that_are_refused(guests: Guests, path: str) -> 
         reply = await server.ask(get(f"/{path}"))
         assert (reply.interim, reply.body) == ([], b"error 35\n")
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 def test_nothing_informational_comes_after_the_response(guests: Guests) -> None:
@@ -621,7 +621,7 @@ def test_nothing_informational_comes_after_the_response(guests: Guests) -> None:
         await server.log.until("Trap: unknown handle index")
         await after(client)
 
-    serve("asyncio", guests.handler("c_rules"), test)
+    serve("asyncio", guests.service("c_rules"), test)
 
 
 async def after(client: Client) -> None:

@@ -14,7 +14,7 @@ from wasi_http.component import Err
 from wasi_http.http.types import IncomingRequest, ResponseOutparam
 from wasi_http.http1 import Limits
 
-from .scripted import ScriptedHandler, respond, settled
+from .scripted import ScriptedService, respond, settled
 from .serving import Client, Guests, Serving, chunked, get, post, serve, until
 
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
@@ -49,7 +49,7 @@ def test_keep_alive(guests: Guests, loop: str, version: str, headers: list[str],
                 break
         assert len(server.log.err) == 0
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_pipelined_requests_are_answered_in_order(guests: Guests, loop: str) -> None:
@@ -66,9 +66,9 @@ def test_pipelined_requests_are_answered_in_order(guests: Guests, loop: str) -> 
         await client.send(b"".join(request for request, _ in requests))
         for _, body in requests:
             assert (await client.reply()).body == body
-            assert len(server.worker.active) <= 1
+            assert server.worker.answers.active <= 1
 
-    serve(loop, guests.handler("c_sleep"), test)
+    serve(loop, guests.service("c_sleep"), test)
 
 
 @pytest.mark.parametrize("path", ["/status/200", "/drip/1"])
@@ -82,7 +82,7 @@ def test_many_pipelined_requests(guests: Guests, loop: str, path: str) -> None:
         for _ in range(1000):
             assert (await client.reply()).status == 200
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_requests_that_arrive_in_one_turn_of_the_loop(guests: Guests, loop: str) -> None:
@@ -98,7 +98,7 @@ def test_requests_that_arrive_in_one_turn_of_the_loop(guests: Guests, loop: str)
         for _ in range(640):
             assert (await client.reply()).status == 200
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_pipelined_requests_wait_for_a_client_that_does_not_read(guests: Guests, loop: str) -> None:
@@ -120,7 +120,7 @@ def test_pipelined_requests_wait_for_a_client_that_does_not_read(guests: Guests,
             assert len((await client.reply()).body) == 100_000
         await sending
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guests, loop: str) -> None:
@@ -128,7 +128,7 @@ def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guest
         client = await server.connect()
         await client.send(get("/sleep-forever"))
         connection = await the_connection(server)
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         sending = asyncio.create_task(client.send(get("/", "X-Padding: " + "x" * 10_000) * 3000))
         await until(lambda: not connection._reading)
         assert 64 * 1024 < connection._parser.pending < 1_000_000
@@ -136,14 +136,14 @@ def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guest
         sending.cancel()
         await asyncio.wait([sending])
         client.reset()
-        await until(lambda: not server.worker.active)
+        await until(lambda: not server.worker.answers.active)
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 def next_number(server: Serving) -> int:
     """How many guests there were, and one more: each has a number."""
-    return next(server.worker.handler.numbers)
+    return server.worker.answers.next_number()
 
 
 async def the_connection(server: Serving):  # type: ignore[no-untyped-def]
@@ -177,7 +177,7 @@ def test_large_bodies_both_ways(guests: Guests, loop: str, guest: str) -> None:
             assert (await client.reply()).body == PATTERN * 16
         await sending
 
-    serve(loop, guests.handler(guest), test)
+    serve(loop, guests.service(guest), test)
 
 
 def test_a_response_waits_for_a_client_that_does_not_read(guests: Guests, loop: str) -> None:
@@ -185,12 +185,12 @@ def test_a_response_waits_for_a_client_that_does_not_read(guests: Guests, loop: 
         client = await server.connect(receive_buffer=4096)
         await client.send(get("/big/16"))
         connection = await the_connection(server)
-        await until(lambda: connection.write_paused and connection._exchange.outgoing.size >= 262144)
+        await until(lambda: connection.write_paused and connection._exchange._outgoing.size >= 262144)
         assert connection._transport.get_write_buffer_size() < MIB
-        assert connection._exchange.outgoing.size <= 262144
+        assert connection._exchange._outgoing.size <= 262144
         assert (await client.reply()).body == PATTERN * 16
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("chunk", [False, True])
@@ -205,7 +205,7 @@ def test_a_request_waits_for_a_guest_that_does_not_read(guests: Guests, loop: st
         connection = await the_connection(server)
         await until(lambda: not connection._reading)
         assert not sending.done()
-        assert connection._exchange.body.size < MIB
+        assert connection._exchange.request.body.pipe.size < MIB
         assert connection._parser.pending < MIB
         # There is so much left that the connection is given up. The answer arrives nevertheless.
         read.set()
@@ -218,7 +218,7 @@ def test_a_request_waits_for_a_guest_that_does_not_read(guests: Guests, loop: st
     how = "Transfer-Encoding: chunked" if chunk else f"Content-Length: {64 * MIB}"
     message = get("/", how, method="POST") + body
     read = asyncio.Event()
-    serve(loop, ScriptedHandler(guests, script, **QUICK), test)
+    serve(loop, ScriptedService(guests, script, **QUICK), test)
 
 
 def test_an_answer_reaches_a_client_that_is_still_sending(guests: Guests, loop: str) -> None:
@@ -231,7 +231,7 @@ def test_an_answer_reaches_a_client_that_is_still_sending(guests: Guests, loop: 
         assert (await client.reply()).body == b"ignored\n"
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("path", ["/ignore-body", "/first-part", "/trap"])
@@ -246,7 +246,7 @@ def test_the_rest_of_a_body_is_read_past(guests: Guests, loop: str, path: str) -
             await client.send(request[1000:])
         assert (await client.ask(get("/status/200"))).status == 200
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("rest", [b"zz\r\n", b"5\r\nhelloXX"])
@@ -258,7 +258,7 @@ def test_a_malformed_rest_of_a_body_is_not_answered_again(guests: Guests, loop: 
         await client.send(rest)
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 # ---- malformed requests ---------------------------------------------------------------------------------------------
@@ -305,7 +305,7 @@ def test_malformed_requests(guests: Guests, loop: str, request_: bytes, status: 
         assert reply.body.startswith(b"%d " % status)
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen", wire_limits=LIMITS, **QUICK), test)
+    serve(loop, guests.service("c_kitchen", wire_limits=LIMITS, **QUICK), test)
 
 
 @pytest.mark.parametrize("path", ["/discard", "/sleep-forever"])
@@ -316,13 +316,13 @@ def test_a_body_that_turns_out_malformed(guests: Guests, loop: str, path: str) -
             request = get(path, "Transfer-Encoding: chunked", method="POST")
             if not together:
                 await client.send(request)
-                await until(lambda: server.worker.active)
+                await until(lambda: server.worker.answers.active)
                 request = b""
             await client.send(request + b"3\r\nabc\r\nzz\r\n" + get("/status/200"))
             assert (await client.rest()).startswith(b"HTTP/1.1 400 Bad Request\r\n")
             await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 def test_a_body_that_turns_out_malformed_after_the_head_of_the_response(guests: Guests, loop: str) -> None:
@@ -334,7 +334,7 @@ def test_a_body_that_turns_out_malformed_after_the_head_of_the_response(guests: 
         assert await client.rest() == b""
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 # ---- clients that go away -------------------------------------------------------------------------------------------
@@ -346,12 +346,12 @@ async def after_part_of_a_head(client: Client, server: Serving) -> None:
 
 async def before_the_head(client: Client, server: Serving) -> None:
     await client.send(get("/sleep-forever"))
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def in_an_endless_loop(client: Client, server: Serving) -> None:
     await client.send(get("/spin"))
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def in_the_response(client: Client, server: Serving) -> None:
@@ -367,12 +367,12 @@ async def in_a_response_that_waits(client: Client, server: Serving) -> None:
 
 async def in_a_body_that_is_read(client: Client, server: Serving) -> None:
     await client.send(post("/discard", b"x" * 1000)[:-1])
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def in_a_chunk(client: Client, server: Serving) -> None:
     await client.send(get("/discard", "Transfer-Encoding: chunked", method="POST") + b"5\r\nabc")
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def in_a_body_that_is_echoed(client: Client, server: Serving) -> None:
@@ -382,7 +382,7 @@ async def in_a_body_that_is_echoed(client: Client, server: Serving) -> None:
 
 async def in_a_body_that_is_not_read(client: Client, server: Serving) -> None:
     await client.send(post("/sleep-forever", b"x" * 1000)[:-1])
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def in_a_body_that_waits(client: Client, server: Serving) -> None:
@@ -394,7 +394,7 @@ async def in_a_body_that_waits(client: Client, server: Serving) -> None:
 
 async def with_the_next_requests_sent(client: Client, server: Serving) -> None:
     await client.send(get("/sleep-forever") + get("/status/200") * 10)
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def with_many_requests_sent(client: Client, server: Serving) -> None:
@@ -405,7 +405,7 @@ async def with_many_requests_sent(client: Client, server: Serving) -> None:
 
 async def before_it_is_asked_for_the_body(client: Client, server: Serving) -> None:
     await client.send(post("/sleep-forever", b"x" * 1000, "Expect: 100-continue")[:-1000])
-    await until(lambda: server.worker.active)
+    await until(lambda: server.worker.answers.active)
 
 
 async def after_it_was_asked_for_the_body(client: Client, server: Serving) -> None:
@@ -463,7 +463,7 @@ def test_clients_that_leave(guests: Guests, loop: str, stage: Stage, leave: Call
         assert (await server.ask(get("/status/200"))).status == 200
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 @pytest.mark.parametrize("stage", [before_the_head, in_the_response, in_a_body_that_waits, with_many_requests_sent])
@@ -485,7 +485,7 @@ def test_clients_that_close_while_they_seem_to_wait(guests: Guests, loop: str, s
         await server.idle()
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 # What is sent before the client closes its side, and the bodies of the responses.
@@ -520,7 +520,7 @@ def test_a_client_that_closes_its_side_gets_its_answers(
             await until(lambda: not server.worker.connections)
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_an_end_within_a_body_is_not_the_end_of_a_response_that_has_begun(guests: Guests, loop: str) -> None:
@@ -540,7 +540,7 @@ def test_an_end_within_a_body_is_not_the_end_of_a_response_that_has_begun(guests
         client.sock.shutdown(socket.SHUT_WR)
         assert await client.rest() == b"7\r\npartial\r\n0\r\n\r\n"
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 @pytest.mark.parametrize("path", ["/trap", "/ignore-body", "/early"])
@@ -557,7 +557,7 @@ def test_a_client_that_leaves_before_its_answer(guests: Guests, loop: str, path:
         await until(lambda: not server.worker.connections)
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 def test_a_guest_that_reads_on_learns_that_the_client_left(guests: Guests, loop: str) -> None:
@@ -574,7 +574,7 @@ def test_a_guest_that_reads_on_learns_that_the_client_left(guests: Guests, loop:
         await server.idle()
         assert server.log.err.startswith("error: Err: ")
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 # ---- clients that are slow ------------------------------------------------------------------------------------------
@@ -590,7 +590,7 @@ def test_a_slow_head(guests: Guests, loop: str, head: bytes) -> None:
         assert (reply.status, reply.body) == (408, b"408 the request took too long\n")
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen", header_timeout=0.1, **QUICK), test)
+    serve(loop, guests.service("c_kitchen", header_timeout=0.1, **QUICK), test)
 
 
 def test_a_client_that_stays_after_its_refusal(guests: Guests, loop: str) -> None:
@@ -601,7 +601,7 @@ def test_a_client_that_stays_after_its_refusal(guests: Guests, loop: str) -> Non
         # Our side is closed; the client's, which it keeps open, is waited for no longer than that.
         await until(lambda: not server.worker.connections)
 
-    serve(loop, guests.handler("c_kitchen", **QUICK), test)
+    serve(loop, guests.service("c_kitchen", **QUICK), test)
 
 
 def test_a_head_that_drips(guests: Guests, loop: str) -> None:
@@ -618,7 +618,7 @@ def test_a_head_that_drips(guests: Guests, loop: str) -> None:
         assert (await client.reply()).status == 408
         dripping.cancel()
 
-    serve(loop, guests.handler("c_kitchen", header_timeout=0.15, **QUICK), test)
+    serve(loop, guests.service("c_kitchen", header_timeout=0.15, **QUICK), test)
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n", get("/status/200")])
@@ -630,7 +630,7 @@ def test_idle_connections(guests: Guests, loop: str, before: bytes) -> None:
             assert (await client.reply()).status == 200
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+    serve(loop, guests.service("c_kitchen", idle_timeout=0.1), test)
 
 
 @pytest.mark.parametrize("path", ["/discard", "/sleep-forever"])
@@ -643,7 +643,7 @@ def test_a_body_that_stalls(guests: Guests, loop: str, path: str) -> None:
         assert await client.rest() == b""
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1, **QUICK), test)
+    serve(loop, guests.service("c_kitchen", idle_timeout=0.1, **QUICK), test)
 
 
 def test_a_body_that_stalls_after_the_response(guests: Guests, loop: str) -> None:
@@ -653,7 +653,7 @@ def test_a_body_that_stalls_after_the_response(guests: Guests, loop: str) -> Non
         assert (await client.reply()).body == b"ignored\n"
         assert await client.rest_until_reset() == b""
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=0.1), test)
+    serve(loop, guests.service("c_kitchen", idle_timeout=0.1), test)
 
 
 @pytest.mark.parametrize(
@@ -669,7 +669,7 @@ def test_a_client_that_does_not_read(guests: Guests, loop: str, requests: bytes)
         await until(lambda: not server.worker.connections)
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=0.2), test)
+    serve(loop, guests.service("c_kitchen", idle_timeout=0.2), test)
 
 
 def test_a_client_that_does_not_read_the_end(guests: Guests, loop: str) -> None:
@@ -686,7 +686,7 @@ def test_a_client_that_does_not_read_the_end(guests: Guests, loop: str) -> None:
         await until(lambda: server.worker.connections)
         await until(lambda: not server.worker.connections)
 
-    serve(loop, ScriptedHandler(guests, script, idle_timeout=0.2), test)
+    serve(loop, ScriptedService(guests, script, idle_timeout=0.2), test)
 
 
 def test_a_slow_client_that_makes_progress_is_served(guests: Guests, loop: str) -> None:
@@ -698,7 +698,7 @@ def test_a_slow_client_that_makes_progress_is_served(guests: Guests, loop: str) 
         await until(lambda: connection.write_paused)
         assert (await reading).body == PATTERN * 8
 
-    serve(loop, guests.handler("c_kitchen", idle_timeout=1.0), test)
+    serve(loop, guests.service("c_kitchen", idle_timeout=1.0), test)
 
 
 def test_a_slow_guest_is_not_a_slow_client(guests: Guests, loop: str) -> None:
@@ -710,7 +710,7 @@ def test_a_slow_guest_is_not_a_slow_client(guests: Guests, loop: str) -> None:
         await client.send(post("/sleep/200", b"abc", "Expect: 100-continue")[:-3])
         assert (await client.reply()).body == b"slept 200\n"
 
-    serve(loop, guests.handler("c_sleep", idle_timeout=0.08, header_timeout=0.08), test)
+    serve(loop, guests.service("c_sleep", idle_timeout=0.08, header_timeout=0.08), test)
 
 
 # ---- the least rate of bodies, in made-up time ----------------------------------------------------------------------
@@ -749,7 +749,7 @@ def test_the_least_rate(
         while now < start + 400 and not (connection._closing or connection.closed):
             # As if as much had arrived, or left.
             if way == "in":
-                connection._arrived += size
+                connection._arrived_bytes += size
             else:
                 connection._sent = connection._written - connection._transport.get_write_buffer_size() - size
             now += step
@@ -763,7 +763,7 @@ def test_the_least_rate(
 
     done = asyncio.Event()
     config = {"min_body_rate": rate, "idle_timeout": 75.0, "client_gone_grace": 0.0}
-    serve(loop, ScriptedHandler(guests, script, **config), test)
+    serve(loop, ScriptedService(guests, script, **config), test)
 
 
 def test_time_in_which_the_client_has_to_wait_does_not_count(guests: Guests, loop: str) -> None:
@@ -796,7 +796,7 @@ def test_time_in_which_the_client_has_to_wait_does_not_count(guests: Guests, loo
         for waiting in (post("/", b"x", "Expect: 100-continue")[:-1], get("/")):
             client = await server.connect()
             await client.send(waiting)
-            await until(lambda: server.worker.active)
+            await until(lambda: server.worker.answers.active)
             (connection,) = (each for each in server.worker.connections if each._exchange)
             for _ in range(1000):
                 now += 1.0
@@ -806,4 +806,4 @@ def test_time_in_which_the_client_has_to_wait_does_not_count(guests: Guests, loo
             await server.idle()
 
     more = asyncio.Event()
-    serve(loop, ScriptedHandler(guests, script, client_gone_grace=0.0), test)
+    serve(loop, ScriptedService(guests, script, client_gone_grace=0.0), test)

@@ -44,7 +44,7 @@ def fetching(guests: Guests, rules: str, test: Test) -> None:
         target = Target()
         async with await asyncio.start_server(target.serve, "127.0.0.1", 0) as listener:
             target.port = listener.sockets[0].getsockname()[1]
-            handler = guests.handler("c_fetch", egress=Egress.parse(*rules.replace("PORT", str(target.port)).split()))
+            handler = guests.service("c_fetch", egress=Egress.parse(*rules.replace("PORT", str(target.port)).split()))
             async with serving(handler) as server:
                 await test(server, target)
 
@@ -137,7 +137,7 @@ def test_each_host_is_said_once(guests: Guests) -> None:
 
 
 def test_what_is_said_is_bounded(guests: Guests) -> None:
-    handler = guests.handler("c_fetch")
+    handler = guests.service("c_fetch")
     log = handler.output = Log()
 
     async def main() -> None:

@@ -18,7 +18,7 @@ from wasi_http.wasi.io.inputs import BytesInput
 from wasi_http.wasi.io.poll import Poll, Pollable
 from wasi_http.wasi.io.streams import OutputStream, StreamError
 
-from .scripted import ScriptedHandler, respond, settled
+from .scripted import ScriptedService, respond, settled
 from .serving import Guests, Serving, chunked, get, post, run, serve, serving, until
 
 NEVER_SET = "error: guest never invoked `response-outparam::set` method\n"
@@ -58,7 +58,7 @@ def test_responses(guests: Guests, loop: str, path: str, head: bytes, body: byte
             reply = await client.ask(get(path))
             assert (reply.head, reply.body, reply.trailers) == (head, body, trailers)
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_head(guests: Guests, loop: str, path: str, head: bytes) -> None:
             assert reply.head == head
         assert (await client.ask(get("/status/200"))).body == b"status\n"
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_lengths_of_responses_without_a_body(
         await server.idle()
         assert server.log.err == ""
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_body_that_is_finished_before_its_response_is_set(
             assert (await client.ask(get("/", method=method))).status == answered
         assert ("the body has 0 bytes, content-length says 10" in server.log.err) == (answered == 500)
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 async def settle(value: Awaitable[object] | object) -> None:
@@ -198,7 +198,7 @@ def test_a_body_that_nobody_can_take(
         assert reply.status == 500
         assert "Trap: deadlock: the guest waits for room in the body of a message that it has not" in server.log.err
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_a_full_body_is_no_deadlock_beside_something_else(guests: Guests, loop: str) -> None:
@@ -217,7 +217,7 @@ def test_a_full_body_is_no_deadlock_beside_something_else(guests: Guests, loop: 
     async def test(server: Serving) -> None:
         assert len((await server.ask(get("/"))).body) == 256 * 1024 + 4
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 # Path, head, body to a client that knows HTTP/1.0 only: the end of the body may be the end of the connection.
@@ -240,7 +240,7 @@ def test_responses_to_http_1_0(guests: Guests, loop: str, path: str, head: bytes
         assert (reply.head, reply.body) == (head, body)
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_a_body_is_sent_as_it_comes(guests: Guests, loop: str) -> None:
@@ -257,7 +257,7 @@ def test_a_body_is_sent_as_it_comes(guests: Guests, loop: str) -> None:
         assert await client.read(len(b"4\r\nmore\r\n0\r\n\r\n")) == b"4\r\nmore\r\n0\r\n\r\n"
 
     more = asyncio.Event()
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_informational_responses(guests: Guests, loop: str) -> None:
@@ -278,7 +278,7 @@ def test_informational_responses(guests: Guests, loop: str) -> None:
         reply = await client.ask(b"GET / HTTP/1.0\r\n\r\n")
         assert (reply.interim, reply.body) == ([], b"done")
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_informational_responses_are_bounded(guests: Guests, loop: str) -> None:
@@ -296,7 +296,7 @@ def test_informational_responses_are_bounded(guests: Guests, loop: str) -> None:
         assert len(reply.interim) == 32
         assert reply.body == b"done"
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_the_order_of_headers(guests: Guests, loop: str) -> None:
@@ -310,7 +310,7 @@ def test_the_order_of_headers(guests: Guests, loop: str) -> None:
         reply = await server.ask(get("/"))
         assert [field for field in reply.headers if field[0] not in (b"date", b"content-length")] == fields
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 # ---- what guests see of requests ------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_targets(guests: Guests, loop: str, line: str, method: str, authority: s
         assert seen[0] == (Method.parse(method), Scheme.HTTP, authority, path)
 
     seen: list[object] = []
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_the_headers_of_a_request(guests: Guests, loop: str) -> None:
@@ -366,7 +366,7 @@ def test_the_headers_of_a_request(guests: Guests, loop: str) -> None:
         said = (await client.reply()).body
         assert said == b"x: \xff\xe9\nx: 2\ncookie: a=1\nx-!: y\ncookie: b=2\nempty: \nx-a: 1\n"
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 # ---- guests that fail -----------------------------------------------------------------------------------------------
@@ -405,7 +405,7 @@ def test_failures_before_the_head(guests: Guests, loop: str, path: str, reason: 
         assert (await client.ask(get("/status/200"))).status == 200
         assert server.log.err.count(reason) == 2
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 DROPPED = "error: the response failed: the guest dropped the body unfinished\n"
@@ -450,7 +450,7 @@ def test_what_was_not_sent_can_be_taken_back(
             reply = await client.ask(get("/"))
             assert (reply.status, reply.body) == (status, b"partial" if status == 200 else b"500 the handler failed\n")
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 @pytest.mark.parametrize(("path", "expected", "reason"), ABORTED)
@@ -465,7 +465,7 @@ def test_failures_after_the_head(guests: Guests, loop: str, path: str, expected:
         assert rest == expected.partition(b"\r\n\r\n")[2]
         await server.log.until(reason)
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_failures_are_visible_in_bodies_that_end_with_the_connection(guests: Guests, loop: str) -> None:
@@ -475,7 +475,7 @@ def test_failures_are_visible_in_bodies_that_end_with_the_connection(guests: Gue
         assert (await client.rest_until_reset()).endswith(b"\r\n\r\npartial")
         await until(lambda: not server.worker.connections)
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("how", ["trap", "drop"])
@@ -506,7 +506,7 @@ def test_what_was_written_before_a_failure_reaches_a_client_that_is_slow(
         assert response.count(b"x") == 250_000
         assert not response.endswith(b"0\r\n\r\n")
 
-    serve(loop, ScriptedHandler(guests, script, linger_timeout=1000.0), test)
+    serve(loop, ScriptedService(guests, script, linger_timeout=1000.0), test)
 
 
 # The number of the error-code's case, the status that it becomes.
@@ -521,7 +521,7 @@ def test_error_codes_become_statuses(guests: Guests, loop: str) -> None:
             assert (code, reply.status) == (code, status)
             assert reply.body == f"{status} the handler failed\n".encode()
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 class Unexpected(BaseException):
@@ -546,9 +546,9 @@ def test_exceptions_of_host_functions(guests: Guests, loop: str, waits: bool, er
             assert (await client.ask(get("/"))).head == FAILED
         assert server.log.err == f"error: {error.__name__}: broken\n" * 2
 
-    handler = ScriptedHandler(guests, script)
+    handler = ScriptedService(guests, script)
     serve(loop, handler, test)
-    assert handler.open == 0
+    assert handler.unreleased == 0
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -572,7 +572,7 @@ def test_failures_have_nothing_to_do_with_each_other(guests: Guests, loop: str, 
         errors.clear()
 
     errors: list[RuntimeError] = []
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -589,10 +589,10 @@ def test_exceptions_that_end_the_process(guests: Guests, loop: str, waits: bool,
             await client.send(get("/"))
             await server.ended
 
-    handler = ScriptedHandler(guests, script)
+    handler = ScriptedService(guests, script)
     with pytest.raises(error):
         run(loop, main())
-    assert handler.open == 0
+    assert handler.unreleased == 0
 
 
 # ---- time -----------------------------------------------------------------------------------------------------------
@@ -608,7 +608,7 @@ def test_timeout(guests: Guests, loop: str, path: str, timeout: float) -> None:
         assert server.log.err == "error: guest timed out\n"
         assert (await client.ask(get("/status/200"))).status == 200
 
-    serve(loop, guests.handler("c_kitchen", timeout=timeout), test)
+    serve(loop, guests.service("c_kitchen", timeout=timeout), test)
 
 
 @pytest.mark.parametrize("path", ["/spin-after-head", "/sleep-after-head"])
@@ -619,7 +619,7 @@ def test_timeout_after_the_head(guests: Guests, loop: str, path: str) -> None:
         assert (await client.rest()).endswith(b"\r\n\r\n7\r\npartial\r\n")
         assert server.log.err.startswith("error: guest timed out\n")
 
-    serve(loop, guests.handler("c_kitchen", timeout=0.05), test)
+    serve(loop, guests.service("c_kitchen", timeout=0.05), test)
 
 
 def test_an_endless_loop_delays_nobody(guests: Guests, loop: str) -> None:
@@ -627,13 +627,13 @@ def test_an_endless_loop_delays_nobody(guests: Guests, loop: str) -> None:
         spinning = [await server.connect() for _ in range(2)]
         for client in spinning:
             await client.send(get("/spin"))
-        await until(lambda: len(server.worker.active) == 2)
+        await until(lambda: server.worker.answers.active == 2)
         client = await server.connect()
         for _ in range(10):
             assert (await client.ask(get("/status/200"))).status == 200
-        assert len(server.worker.active) == 2
+        assert server.worker.answers.active == 2
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_guests_that_wait_do_not_stand_in_line(guests: Guests, loop: str) -> None:
@@ -646,7 +646,7 @@ def test_guests_that_wait_do_not_stand_in_line(guests: Guests, loop: str) -> Non
             assert (await client.reply()).body == b"slept 300\n"
         assert asyncio.get_running_loop().time() - start < 50 * 0.3 / 3
 
-    serve(loop, guests.handler("c_sleep"), test)
+    serve(loop, guests.service("c_sleep"), test)
 
 
 def test_the_guest_may_go_on_after_its_response(guests: Guests, loop: str) -> None:
@@ -655,11 +655,11 @@ def test_the_guest_may_go_on_after_its_response(guests: Guests, loop: str) -> No
         assert (await client.ask(get("/after"))).body == b"answered\n"
         # The connection has moved on, to other guests.
         assert (await client.ask(get("/status/200"))).status == 200
-        assert len(server.worker.active) == 1
+        assert server.worker.answers.active == 1
         client.close()
         await server.log.until("still here\n")
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_a_guest_that_fails_after_its_response_harms_nobody(guests: Guests, loop: str) -> None:
@@ -679,7 +679,7 @@ def test_a_guest_that_fails_after_its_response_harms_nobody(guests: Guests, loop
         assert (await client.ask(get("/"))).body == b"done"
 
     fail = asyncio.Event()
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 # ---- request bodies -------------------------------------------------------------------------------------------------
@@ -716,7 +716,7 @@ def test_request_bodies(guests: Guests, loop: str, template: bytes, path: str, b
             assert (await client.reply()).body == body
         assert (await client.ask(get("/status/200"))).status == 200
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_request_trailers(guests: Guests, loop: str) -> None:
@@ -725,7 +725,7 @@ def test_request_trailers(guests: Guests, loop: str) -> None:
         assert (await server.ask(request)).body == b"bytes 3\nx-one: 1\nx-two: 2\n"
         assert (await server.ask(post("/request-trailers", b"abc"))).body == b"bytes 3\nno trailers\n"
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 EXPECT = "Expect: 100-continue"
@@ -747,7 +747,7 @@ def test_a_body_is_asked_for_when_the_guest_wants_it(guests: Guests, loop: str, 
             assert (reply.interim, reply.body) == ([], body)
             assert reply[b"connection"] is None
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("path", ["/ignore-body", "/trap", "/sleep/20"])
@@ -760,7 +760,7 @@ def test_a_body_that_the_guest_does_not_want_is_not_asked_for(guests: Guests, lo
         assert (reply.interim, reply[b"connection"]) == ([], b"close")
         assert await client.rest() == b""
 
-    serve(loop, guests.handler("c_sleep" if "sleep" in path else "c_kitchen"), test)
+    serve(loop, guests.service("c_sleep" if "sleep" in path else "c_kitchen"), test)
 
 
 def test_nothing_is_asked_for_once_the_response_has_begun(guests: Guests, loop: str) -> None:
@@ -786,7 +786,7 @@ def test_nothing_is_asked_for_once_the_response_has_begun(guests: Guests, loop: 
         await client.send(request[-10:])
         assert await client.rest() == b"a\r\n0123456789\r\n0\r\n\r\n"
 
-    serve(loop, ScriptedHandler(guests, slowly), test_slowly)
+    serve(loop, ScriptedService(guests, slowly), test_slowly)
 
 
 def test_a_guest_may_read_on_after_its_response(guests: Guests, loop: str) -> None:
@@ -814,4 +814,4 @@ def test_a_guest_may_read_on_after_its_response(guests: Guests, loop: str) -> No
         assert server.log.err == ""
 
     read: list[bytes] = []
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)

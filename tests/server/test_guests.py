@@ -29,7 +29,7 @@ def test_each_language_says_hello(guests: Guests, loop: str, name: str, body: by
             assert reply.status == 200
             assert reply.body == body or (body is None and reply.body.lower().startswith(b"hello"))
 
-    serve(loop, guests.handler(name), test)
+    serve(loop, guests.service(name), test)
 
 
 def test_a_fetch_event_is_served_where_instances_are_used_again(guests: Guests, loop: str) -> None:
@@ -44,7 +44,7 @@ def test_a_fetch_event_is_served_where_instances_are_used_again(guests: Guests, 
         assert len(said) == 1
         assert said[0].startswith("warning: an instance that had served 1 requests failed with the next")
 
-    serve(loop, guests.handler("js_fetch", max_instance_reuse_count=20, idle_instance_timeout=1000.0), test)
+    serve(loop, guests.service("js_fetch", max_instance_reuse_count=20, idle_instance_timeout=1000.0), test)
 
 
 @pytest.mark.parametrize("name", ["c_echo", "py_echo", "js_echo", "js_fetch", "js_hono"])
@@ -58,7 +58,7 @@ def test_each_language_echoes_a_stream(guests: Guests, loop: str, name: str) -> 
         reply = await client.ask(chunked("/echo", b"first", data, b"last"))
         assert (reply.status, reply.body) == (200, b"first" + data + b"last")
 
-    serve(loop, guests.handler(name), test)
+    serve(loop, guests.service(name), test)
 
 
 def test_a_web_framework_routes_requests(guests: Guests, loop: str) -> None:
@@ -69,7 +69,7 @@ def test_a_web_framework_routes_requests(guests: Guests, loop: str) -> None:
         assert (await client.ask(get("/nowhere"))).status == 404
         assert (await client.ask(get("/echo"))).status == 404
 
-    serve(loop, guests.handler("js_hono"), test)
+    serve(loop, guests.service("js_hono"), test)
 
 
 def test_a_python_guest_sees_what_it_was_given_and_nothing_else(guests: Guests, loop: str) -> None:
@@ -88,7 +88,7 @@ def test_a_python_guest_sees_what_it_was_given_and_nothing_else(guests: Guests, 
         assert "a line on stdout" in server.log.out
         assert "a line on stderr" in server.log.err
 
-    serve(loop, guests.handler("py_wasi", env={"GREETING": "hi"}), test)
+    serve(loop, guests.service("py_wasi", env={"GREETING": "hi"}), test)
 
 
 def test_a_guest_with_a_c_library_runs_through_the_adapter(guests: Guests, loop: str) -> None:
@@ -97,7 +97,7 @@ def test_a_guest_with_a_c_library_runs_through_the_adapter(guests: Guests, loop:
         assert b"HOME=/nowhere\nvariables 1\n" in reply.body
         assert b"monotonic yes" in reply.body
 
-    serve(loop, guests.handler("c_libc", env={"HOME": "/nowhere"}), test)
+    serve(loop, guests.service("c_libc", env={"HOME": "/nowhere"}), test)
 
 
 @pytest.mark.parametrize(("name", "starts"), [("c_libc", b"HOME="), ("py_hello", b""), ("js_hello", b"")])
@@ -110,6 +110,6 @@ def test_instances_with_a_runtime_serve_several_requests(guests: Guests, loop: s
             reply = await client.ask(get("/"))
             assert (number, reply.status) == (number, 200)
             assert reply.body.startswith(starts)
-        assert [instance.served for instance in server.worker.instances._idle] == [20]
+        assert [instance.served for instance in server.worker.answers.instances._idle] == [20]
 
-    serve(loop, guests.handler(name, max_instance_reuse_count=128, idle_instance_timeout=1000.0), test)
+    serve(loop, guests.service(name, max_instance_reuse_count=128, idle_instance_timeout=1000.0), test)

@@ -15,7 +15,8 @@ from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfi
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import HttpError
 from wasi_http.http.values import ErrorCode
-from wasi_http.server.handler import Handler, ServerState
+from wasi_http.server import Guests as Service
+from wasi_http.service.guest import Guest
 
 from .serving import Guests, Log, Serving, get, serve
 
@@ -28,7 +29,7 @@ def test_what_guests_print_is_prefixed(guests: Guests, loop: str) -> None:
         assert server.log.out == "".join(f"stdout [{number}] :: {line}\n" for number in range(2) for line in lines)
         assert server.log.err == "stderr [0] :: a complaint\nstderr [1] :: a complaint\n"
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_what_guests_print_is_left_as_it_is(guests: Guests, loop: str) -> None:
@@ -38,7 +39,7 @@ def test_what_guests_print_is_left_as_it_is(guests: Guests, loop: str) -> None:
         assert server.log.out == "first line\nsecond line\nno newline" * 2
         assert server.log.err == "a complaint\n" * 2
 
-    serve(loop, guests.handler("c_kitchen", logging_prefix=False), test)
+    serve(loop, guests.service("c_kitchen", logging_prefix=False), test)
 
 
 @pytest.mark.parametrize(
@@ -55,13 +56,13 @@ def test_what_a_terminal_would_act_upon(guests: Guests, loop: str, prefix: bool,
         await server.ask(get("/stdout-controls"))
         assert server.log.out == printed
 
-    serve(loop, guests.handler("c_kitchen", logging_prefix=prefix), test)
+    serve(loop, guests.service("c_kitchen", logging_prefix=prefix), test)
 
 
 def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests) -> None:
-    handler = guests.handler("c_kitchen")
+    handler = guests.service("c_kitchen")
     log = handler.output = Log()
-    context = handler.context(0)
+    context = handler.new_context(0)
     context.stderr.push(b"last words")  # type: ignore[union-attr]
     context.close()  # type: ignore[attr-defined]
     handler.log("error: Trap: unreachable")
@@ -69,10 +70,10 @@ def test_an_unfinished_line_precedes_the_reason_of_the_failure(guests: Guests) -
 
 
 def test_requests_are_numbered(guests: Guests) -> None:
-    handler = guests.handler("c_kitchen")
+    handler = guests.service("c_kitchen")
     log = handler.output = Log()
     for number in range(3):
-        handler.context(number).stdout.push(b"%d\n" % number)  # type: ignore[union-attr]
+        handler.new_context(number).stdout.push(b"%d\n" % number)  # type: ignore[union-attr]
     assert log.out == "stdout [0] :: 0\nstdout [1] :: 1\nstdout [2] :: 2\n"
 
 
@@ -80,23 +81,23 @@ def test_requests_are_numbered(guests: Guests) -> None:
 def test_environment(guests: Guests, logging_prefix: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WASI_HTTP_SECRET", "of the server")
     env = {"A": "1", "B": ""}
-    context = guests.handler("c_kitchen", env=env, logging_prefix=logging_prefix).context(0)
+    context = guests.service("c_kitchen", env=env, logging_prefix=logging_prefix).new_context(0)
     env["C"] = "too late"
     assert dict(context.env) == {"A": "1", "B": ""}
     assert tuple(context.args) == ()
 
 
 def test_log_makes_control_characters_visible(guests: Guests) -> None:
-    handler = guests.handler("c_kitchen")
+    handler = guests.service("c_kitchen")
     log = handler.output = Log()
     handler.log("one\ttwo \x1b[31mred\x07\nthree \udcff é")
     assert log.err == "one\\x09two \\x1b[31mred\\x07\n  three \\udcff é\n"
 
 
 def test_log_goes_to_standard_error(guests: Guests, capfd: pytest.CaptureFixture[str]) -> None:
-    handler = guests.handler("c_kitchen")
+    handler = guests.service("c_kitchen")
     handler.log("a line")
-    handler.context(0).stdout.push(b"printed\n")  # type: ignore[union-attr]
+    handler.new_context(0).stdout.push(b"printed\n")  # type: ignore[union-attr]
     handler.output.drain()
     assert capfd.readouterr() == ("stdout [0] :: printed\n", "a line\n")
 
@@ -120,7 +121,7 @@ def test_a_log_that_nobody_reads(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
         patch.setattr(sys, "stdout", stream)
-        handler = guests.handler("c_kitchen")
+        handler = guests.service("c_kitchen")
     output = handler.output
 
     async def test(server: Serving) -> None:
@@ -132,7 +133,7 @@ def test_a_log_that_nobody_reads(
 
 
 def test_what_guests_say_of_themselves_is_bounded(guests: Guests) -> None:
-    handler = guests.handler("c_kitchen")
+    handler = guests.service("c_kitchen")
     log = handler.output = Log()
     handler.log("x" * 100_000_000)
     assert log.err == "x" * 8192 + " …\n"
@@ -145,8 +146,8 @@ def test_failures_name_their_request(guests: Guests, loop: str, worker: int | No
         assert server.log.whole.startswith(f"error: request {name} DELETE /trap?{'q' * 194} …: Trap: ")
         assert server.log.err.startswith("error: Trap: wasm `unreachable`")
 
-    model = guests.handler("c_kitchen")
-    serve(loop, Handler(model.engine, model.pre, model.config, worker), test)
+    model = guests.service("c_kitchen")
+    serve(loop, Service(model.engine, model.pre, model.config, worker), test)
 
 
 def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
@@ -154,13 +155,13 @@ def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
         await peer.closed()
 
     async def main() -> None:
-        handler = guests.handler("c_kitchen", egress=Egress.parse("127.0.0.1"), max_egress_connections=2)
+        handler = guests.service("c_kitchen", egress=Egress.parse("127.0.0.1"), max_egress_connections=2)
         async with other(silence) as origin:
 
-            def send(state: ServerState) -> asyncio.Future[ClientResponse]:
+            def send(state: Guest) -> asyncio.Future[ClientResponse]:
                 return state.send_request(ClientRequest("GET", "http", origin.authority, "/"), OutgoingRequestConfig())
 
-            one, another = (ServerState(handler, handler.context(0)) for _ in range(2))
+            one, another = (Guest(handler, handler.new_context(0)) for _ in range(2))
             waiting = [send(one), send(one), send(another)]
             while origin.open < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)

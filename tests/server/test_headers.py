@@ -25,7 +25,7 @@ def test_headers(
         for _ in range(2):
             assert (await client.ask(request_)).body == seen
 
-    serve(loop, guests.handler("c_kitchen", request_headers=fields), test)
+    serve(loop, guests.service("c_kitchen", request_headers=fields), test)
 
 
 # The request, the authority and the path that the guest sees when Host is replaced.
@@ -44,4 +44,4 @@ def test_host_is_the_authority(guests: Guests, loop: str, request_: bytes, autho
         said = b"method: GET\nscheme: HTTP\nauthority: " + authority + b"\npath: " + path + b"\n"
         assert (await server.ask(request_)).body == said
 
-    serve(loop, guests.handler("c_kitchen", request_headers=((b"Host", b"new:8080"),)), test)
+    serve(loop, guests.service("c_kitchen", request_headers=((b"Host", b"new:8080"),)), test)

@@ -44,7 +44,7 @@ def test_clients_that_leave_at_every_byte(
         await until(lambda: not server.worker.connections)
         await server.idle()
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=16, **QUICK), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=16, **QUICK), test)
 
 
 def test_deadlines_are_met_beside_guests_that_compute(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,8 +63,8 @@ def test_deadlines_are_met_beside_guests_that_compute(monkeypatch: pytest.Monkey
         clients = [await server.connect() for _ in range(count + 1)]
         for client in clients[:-1]:
             await client.send(get("/spin"))
-        await until(lambda: len(worker.active) == count)
-        worker.handler.config = replace(worker.handler.config, timeout=limit)
+        await until(lambda: worker.answers.active == count)
+        worker.answers.config = replace(worker.answers.config, timeout=limit)
         assert (await clients[-1].ask(get("/spin"))).status == 504
         answered = time.process_time()
         await until(lambda: due)
@@ -73,7 +73,7 @@ def test_deadlines_are_met_beside_guests_that_compute(monkeypatch: pytest.Monkey
         await server.idle()
 
     try:
-        handler = Field(Engine(EngineConfig(max_instances=count + 20))).guests.handler("c_kitchen", timeout=1000.0)
+        handler = Field(Engine(EngineConfig(max_instances=count + 20))).guests.service("c_kitchen", timeout=1000.0)
     except GuestUnavailable as error:
         pytest.skip(str(error))
     monkeypatch.setattr(asyncio, "timeout", timeout)

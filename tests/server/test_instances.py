@@ -12,9 +12,9 @@ from wasi_http.component import Ok
 from wasi_http.engine import Trap, Turns, live_stores
 from wasi_http.http.fields import Fields
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
-from wasi_http.server.handler import ServerState
+from wasi_http.service.guest import Guest
 
-from .scripted import ScriptedHandler, respond, settled
+from .scripted import ScriptedService, respond, settled
 from .serving import Guests, Serving, chunked, get, post, serve, until
 
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
@@ -30,7 +30,7 @@ def many_handles(count: int) -> bytes:
 
 def served(server: Serving) -> list[int]:
     """How many requests each idle instance has served."""
-    return [instance.served for instance in server.worker.instances._idle]
+    return [instance.served for instance in server.worker.answers.instances._idle]
 
 
 def test_each_request_has_an_instance_of_its_own(guests: Guests, loop: str) -> None:
@@ -38,9 +38,9 @@ def test_each_request_has_an_instance_of_its_own(guests: Guests, loop: str) -> N
         client = await server.connect()
         for _ in range(3):
             assert (await client.ask(many_handles(7))).body == b"handles 7\n"
-            assert len(server.worker.instances) == 0
+            assert len(server.worker.answers.instances) == 0
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_an_instance_serves_so_many_requests(guests: Guests, loop: str) -> None:
@@ -51,7 +51,7 @@ def test_an_instance_serves_so_many_requests(guests: Guests, loop: str) -> None:
         assert bodies == [1, 2, 3, 1, 2, 3, 1]
         assert served(server) == [1]
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=3, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=3, **KEPT), test)
 
 
 def test_pipelined_requests_share_an_instance(guests: Guests, loop: str) -> None:
@@ -62,7 +62,7 @@ def test_pipelined_requests_share_an_instance(guests: Guests, loop: str) -> None
             assert (await client.reply()).status == 200
         assert served(server) == [101]
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_an_instance_serves_one_request_at_a_time(guests: Guests, loop: str) -> None:
@@ -72,8 +72,8 @@ def test_an_instance_serves_one_request_at_a_time(guests: Guests, loop: str) -> 
         for _ in range(2):
             for client in clients:
                 await client.send(post("/discard", b"x")[:-1])
-            await until(lambda: len(server.worker.active) == 5)
-            assert len(server.worker.instances) == 0
+            await until(lambda: server.worker.answers.active == 5)
+            assert len(server.worker.answers.instances) == 0
             for client in clients:
                 await client.send(b"x")
                 assert (await client.reply()).body.endswith(b"bytes 1\n")
@@ -81,7 +81,7 @@ def test_an_instance_serves_one_request_at_a_time(guests: Guests, loop: str) -> 
         assert served(server) == [2] * 5
         assert live_stores() == before + 5
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_a_guest_that_goes_on_after_its_response_keeps_its_instance(guests: Guests, loop: str) -> None:
@@ -90,12 +90,12 @@ def test_a_guest_that_goes_on_after_its_response_keeps_its_instance(guests: Gues
         assert (await client.ask(get("/after"))).body == b"answered\n"
         assert (await client.ask(get("/status/200"))).status == 200
         # The one at work, and the one that served the second request.
-        assert len(server.worker.active) == 1
+        assert server.worker.answers.active == 1
         assert served(server) == [1]
         await server.idle()
         assert served(server) == [1, 1]
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 # What a guest does after which its instance is of no use any more, and the status.
@@ -135,7 +135,7 @@ def test_an_instance_that_failed_is_not_used_again(guests: Guests, loop: str, pa
         if path != "/status/100":
             assert (await server.ask(many_handles(1))).body == b"handles 1\n"
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, timeout=0.1, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, timeout=0.1, **KEPT), test)
 
 
 @pytest.mark.parametrize("path", ["/sleep-forever", "/spin", "/sleep-after-head", "/big/64"])
@@ -144,12 +144,12 @@ def test_an_instance_whose_client_left_is_not_used_again(guests: Guests, loop: s
         client = await server.connect()
         await client.send(get("/status/200") + get(path))
         assert (await client.reply()).status == 200
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         client.reset()
         await server.idle()
         assert served(server) == []
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_idle_instances_are_dropped(guests: Guests, loop: str) -> None:
@@ -158,19 +158,19 @@ def test_idle_instances_are_dropped(guests: Guests, loop: str) -> None:
         clients = [await server.connect() for _ in range(3)]
         for client in clients:
             assert (await client.ask(get("/after"))).body == b"answered\n"
-        assert len(server.worker.active) == 3
+        assert server.worker.answers.active == 3
         await server.idle()
-        assert len(server.worker.instances) == 3
+        assert len(server.worker.answers.instances) == 3
         # Those that are not needed grow old while one is.
-        while len(server.worker.instances) > 1:
+        while len(server.worker.answers.instances) > 1:
             assert (await clients[0].ask(get("/status/200"))).status == 200
             await asyncio.sleep(0.005)
         assert served(server)[0] > 2
-        await until(lambda: len(server.worker.instances) == 0)
+        await until(lambda: len(server.worker.answers.instances) == 0)
         assert live_stores() == before
-        assert server.worker.instances._timer is None
+        assert server.worker.answers.instances._timer is None
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=10**9, idle_instance_timeout=0.1), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=10**9, idle_instance_timeout=0.1), test)
 
 
 def test_no_more_instances_than_requests_at_once(guests: Guests, loop: str) -> None:
@@ -184,21 +184,21 @@ def test_no_more_instances_than_requests_at_once(guests: Guests, loop: str) -> N
                 assert (await client.reply()).body.endswith(b"tick 1\n")
                 assert (await client.reply()).status == 200
                 assert live_stores() - before <= 4
-        assert len(server.worker.instances) <= 4
+        assert len(server.worker.answers.instances) <= 4
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=9, max_concurrent_requests=4, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=9, max_concurrent_requests=4, **KEPT), test)
 
 
 def test_idle_instances_are_dropped_when_the_server_stops(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         before = live_stores()
         assert (await server.ask(get("/status/200"))).status == 200
-        assert (len(server.worker.instances), live_stores()) == (1, before + 1)
+        assert (len(server.worker.answers.instances), live_stores()) == (1, before + 1)
         server.stop.set()
         await server.ended
-        assert (len(server.worker.instances), live_stores()) == (0, before)
+        assert (len(server.worker.answers.instances), live_stores()) == (0, before)
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=2, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=2, **KEPT), test)
 
 
 # ---- what is of a request and what is of an instance ----------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_handles_that_are_kept_count(guests: Guests, loop: str) -> None:
         assert (await client.ask(many_handles(101))).status == 500
         assert server.log.err.count("resource table has no free keys") == 1
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, max_resources=100, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, max_resources=100, **KEPT), test)
 
 
 @pytest.mark.parametrize("path", ["/stdout", "/stdout-kept"])
@@ -228,7 +228,7 @@ def test_what_is_printed_has_the_number_of_its_request(guests: Guests, loop: str
         assert server.log.out == "".join(f"stdout [{number}] :: {line}\n" for number in range(3) for line in lines)
         assert server.log.err == "".join(f"stderr [{number}] :: a complaint\n" for number in range(3))
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_the_timeout_is_each_requests_own(guests: Guests, loop: str) -> None:
@@ -239,7 +239,7 @@ def test_the_timeout_is_each_requests_own(guests: Guests, loop: str) -> None:
         assert served(server) == [5]
         assert (await client.ask(get("/sleep/5000"))).status == 504
 
-    serve(loop, guests.handler("c_sleep", max_instance_reuse_count=128, timeout=0.25, **KEPT), test)
+    serve(loop, guests.service("c_sleep", max_instance_reuse_count=128, timeout=0.25, **KEPT), test)
 
 
 REQUESTS = [
@@ -262,7 +262,7 @@ def test_bodies_do_not_reach_the_next_request(guests: Guests, loop: str, request
             assert (await client.ask(post("/discard", b"abc"))).body.endswith(b"bytes 3\n")
         assert served(server) == [6]
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_a_request_that_a_guest_keeps_holds_nothing_and_leads_to_nothing(guests: Guests, loop: str) -> None:
@@ -277,7 +277,7 @@ def test_a_request_that_a_guest_keeps_holds_nothing_and_leads_to_nothing(guests:
             await client.send(data if whole else data[:-1])
             assert (await client.reply()).body == b"kept"
             await server.idle()
-            pipe = kept[-1]._body
+            pipe = kept[-1].message.body.pipe
             assert pipe is not None
             assert pipe.size == 0
             assert len(pipe.writable) == 0
@@ -289,7 +289,7 @@ def test_a_request_that_a_guest_keeps_holds_nothing_and_leads_to_nothing(guests:
         kept.clear()
 
     kept: list[IncomingRequest] = []
-    serve(loop, ScriptedHandler(guests, script, max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, ScriptedService(guests, script, max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_a_client_that_sends_first_and_reads_later(guests: Guests, loop: str) -> None:
@@ -306,7 +306,7 @@ def test_a_client_that_sends_first_and_reads_later(guests: Guests, loop: str) ->
         for _ in range(41):
             assert len((await client.reply()).body) == 250_000
 
-    serve(loop, ScriptedHandler(guests, script, max_instance_reuse_count=128, **KEPT), test)
+    serve(loop, ScriptedService(guests, script, max_instance_reuse_count=128, **KEPT), test)
 
 
 def test_a_response_that_is_still_sent_does_not_need_its_instance(guests: Guests, loop: str) -> None:
@@ -322,14 +322,14 @@ def test_a_response_that_is_still_sent_does_not_need_its_instance(guests: Guests
         slow, other = await server.connect(receive_buffer=4096), await server.connect()
         await slow.send(get("/") * 40)
         await until(lambda: any(connection.write_paused for connection in server.worker.connections))
-        assert len(server.worker.instances) == 1
+        assert len(server.worker.answers.instances) == 1
         assert len((await other.ask(get("/"))).body) == 250_000
         for _ in range(40):
             assert len((await slow.reply()).body) == 250_000
 
-    handler = ScriptedHandler(guests, script, max_instance_reuse_count=128, **KEPT)
+    handler = ScriptedService(guests, script, max_instance_reuse_count=128, **KEPT)
     serve(loop, handler, test)
-    assert handler.open == 0
+    assert handler.unreleased == 0
 
 
 @pytest.mark.parametrize("count", [1, 128])
@@ -346,7 +346,7 @@ def test_many_connections_with_many_requests(guests: Guests, loop: str, count: i
         total = sum(served(server))
         assert total == (0 if count == 1 else 120)
 
-    serve(loop, guests.handler("c_kitchen", max_instance_reuse_count=count, **KEPT), test)
+    serve(loop, guests.service("c_kitchen", max_instance_reuse_count=count, **KEPT), test)
 
 
 # ---- instances that cannot be used again ----------------------------------------------------------------------------
@@ -379,7 +379,7 @@ class OnceOnly:
             elif self.does == "informs":
                 out.send_informational(103, request.headers())
             elif self.does == "requests":
-                assert isinstance(request._view, ServerState)
+                assert isinstance(request._view, Guest)
                 request._view.requested = True
             elif self.does == "sets":
                 ResponseOutparam.set(out, Ok(OutgoingResponse(Fields(request._view, []))))
@@ -414,9 +414,9 @@ def test_instances_that_cannot_be_used_again_are_not(
         assert max(guest.served.values()) == most + 1
 
     guest = OnceOnly(most, waits and does != "sets", does)
-    handler = ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT)
+    handler = ScriptedService(guests, guest.script, max_instance_reuse_count=20, **KEPT)
     serve(loop, handler, test)
-    assert handler.open == 0
+    assert handler.unreleased == 0
 
 
 @pytest.mark.parametrize("waits", [False, True])
@@ -430,7 +430,7 @@ def test_a_request_that_has_left_traces_is_not_tried_again(guests: Guests, loop:
         assert len(guest.tried) == 4
 
     guest = OnceOnly(1, waits, does)
-    serve(loop, ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)
+    serve(loop, ScriptedService(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)
 
 
 def test_a_request_that_is_tried_again_keeps_its_deadline(guests: Guests, loop: str) -> None:
@@ -455,7 +455,7 @@ def test_a_request_that_is_tried_again_keeps_its_deadline(guests: Guests, loop: 
         assert (await client.ask(get("/late"))).status == 504
         assert tried == 2
 
-    handler = ScriptedHandler(guests, script, max_instance_reuse_count=20, timeout=0.2, **KEPT)
+    handler = ScriptedService(guests, script, max_instance_reuse_count=20, timeout=0.2, **KEPT)
     serve(loop, handler, test)
 
 
@@ -480,7 +480,7 @@ def test_a_request_is_tried_again_in_another_turn(guests: Guests, loop: str, wai
         assert opened == [True, True]
         assert "warning" in server.log.err
 
-    handler = ScriptedHandler(guests, script, max_instance_reuse_count=20, **KEPT)
+    handler = ScriptedService(guests, script, max_instance_reuse_count=20, **KEPT)
     serve(loop, handler, test)
 
 
@@ -496,4 +496,4 @@ def test_a_request_that_fails_on_a_fresh_instance_too_says_nothing_of_the_reuse(
         assert guest.tried == ["/", "/always", "/always"] * 2 + ["/always"]
 
     guest = OnceOnly(100)
-    serve(loop, ScriptedHandler(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)
+    serve(loop, ScriptedService(guests, guest.script, max_instance_reuse_count=20, **KEPT), test)

@@ -44,9 +44,9 @@ def test_a_response_comes_through(guests: Guests, loop: str) -> None:
             for _ in range(5):
                 assert (await client.ask(fetch(f"http://{origin.authority}/a"))).body == b"hello"
             assert origin.connections == 1
-            await server.worker.handler.client.close()
+            await server.worker.answers.client.close()
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_path_beyond_ascii_goes_through(guests: Guests, loop: str) -> None:
@@ -62,7 +62,7 @@ def test_a_path_beyond_ascii_goes_through(guests: Guests, loop: str) -> None:
             assert reply.body == b"hello"
         assert heads[0].startswith("GET /café?q=日本 HTTP/1.1\r\n".encode())
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_request_goes_through(guests: Guests, loop: str) -> None:
@@ -88,9 +88,9 @@ def test_a_request_goes_through(guests: Guests, loop: str) -> None:
             assert reply.body == b"2000"
             start = b"POST / HTTP/1.1\r\nhost: %b\r\ncontent-type: a/b\r\n" % origin.authority.encode()
             assert heads[0].startswith(start)
-            await server.worker.handler.client.close()
+            await server.worker.answers.client.close()
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_large_body_comes_through(guests: Guests, loop: str) -> None:
@@ -100,7 +100,7 @@ def test_a_large_body_comes_through(guests: Guests, loop: str) -> None:
         async with other(answering(ok(body))) as origin:
             assert (await server.ask(fetch(f"http://{origin.authority}"))).body == body
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 # More than the server holds back to see how a response ends.
@@ -123,7 +123,7 @@ def test_failures_come_through(guests: Guests, loop: str, script: Script, expect
             reply = await server.ask(fetch(f"http://{origin.authority}"))
             assert (reply.status, reply.body) == expected
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_body_that_is_cut_off_is_cut_off_for_the_client(guests: Guests, loop: str) -> None:
@@ -133,7 +133,7 @@ def test_a_body_that_is_cut_off_is_cut_off_for_the_client(guests: Guests, loop: 
             await client.send(fetch(f"http://{origin.authority}"))
             assert not (await client.rest()).endswith(b"0\r\n\r\n")
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_tls(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
@@ -143,10 +143,10 @@ def test_tls(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
             for _ in range(3):
                 assert (await client.ask(fetch(f"https://{origin.authority}"))).body == b"hello"
             assert origin.connections == 1
-            await server.worker.handler.client.close()
+            await server.worker.answers.client.close()
 
     config = ClientConfig(tls=authority.tls)
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK, client=config), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK, client=config), test)
 
 
 def test_tls_with_a_stranger(guests: Guests, loop: str, authority: Any) -> None:  # noqa: F811
@@ -155,7 +155,7 @@ def test_tls_with_a_stranger(guests: Guests, loop: str, authority: Any) -> None:
             reply = await server.ask(fetch(f"https://{origin.authority}"))
             assert (reply.status, reply.body) == error("TLS-certificate-error")
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 def test_a_client_that_leaves_takes_the_request_along(guests: Guests, loop: str) -> None:
@@ -172,7 +172,7 @@ def test_a_client_that_leaves_takes_the_request_along(guests: Guests, loop: str)
             await until(lambda: not origin.open)
             await server.idle()
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK, client_gone_grace=0.0), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK, client_gone_grace=0.0), test)
 
 
 def test_the_end_of_the_server_ends_connections(guests: Guests, loop: str) -> None:
@@ -195,7 +195,7 @@ def test_the_end_of_the_server_ends_connections(guests: Guests, loop: str) -> No
         await script(Peer(reader, writer))
         writer.close()
 
-    serve(loop, guests.handler("c_fetch", egress=LOOPBACK), test)
+    serve(loop, guests.service("c_fetch", egress=LOOPBACK), test)
 
 
 @contextmanager

@@ -518,14 +518,15 @@ def alive(pid: int) -> bool:
 
 def test_garbage_is_collected_when_few_requests_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
     collected: list[int] = []
-    worker = SimpleNamespace(active=set(range(process._FEW_REQUESTS)), connections=set())
+    guests = SimpleNamespace(active=process._FEW_REQUESTS)
+    worker = SimpleNamespace(answers=guests, connections=set())
     monkeypatch.setattr(process, "_COLLECT_EVERY", 0.001)
-    monkeypatch.setattr(process.gc, "collect", lambda: collected.append(len(worker.active)))
+    monkeypatch.setattr(process.gc, "collect", lambda: collected.append(guests.active))
 
     async def main() -> None:
         collecting = asyncio.create_task(process._collect_when_quiet(cast(Worker, worker)))
         await asyncio.sleep(0.02)
-        worker.active.clear()
+        guests.active = 0
         while not collected:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
         collecting.cancel()

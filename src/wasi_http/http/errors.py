@@ -18,9 +18,11 @@ from wasi_http.net.authority import InvalidAuthority, InvalidHost
 
 __all__ = [
     "ERROR_CODES",
+    "GuestTimeout",
     "HttpError",
     "HttpResult",
     "NoResponse",
+    "ServiceBusy",
     "error_code_of",
     "status_of",
 ]
@@ -53,6 +55,14 @@ HttpResult = Ok[T] | Err[ErrorCode]
 
 class NoResponse(Exception):
     """The guest finished, or was stopped, without a response; ``__cause__`` is what stopped it."""
+
+
+class GuestTimeout(NoResponse):
+    """The guest took longer than its time limit."""
+
+
+class ServiceBusy(NoResponse):
+    """The request waited for its turn too long: as many as may run at once were under way."""
 
 
 # TLS alerts (RFC 8446 §6, and those of earlier versions) as OpenSSL's errors tell of them, and their numbers.

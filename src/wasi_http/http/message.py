@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from wasi_http.flow.pipe import Pipe
@@ -15,14 +14,14 @@ from wasi_http.http.fields import Field
 from wasi_http.http.values import ErrorCode
 from wasi_http.http1.abnf import is_token, is_token_text
 
-__all__ = ["Body", "Request", "Response"]
+__all__ = ["Body", "Request", "Response", "is_bodiless"]
 
 
 #: What a body is made of: bytes, or an iterable of them, asynchronous or not.
 Source: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes] | Iterable[bytes]
 
 _TARGET: Final = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://[^/?#]").match
+_ABSOLUTE: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]+)([^#]*)").match
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
 
 # How much of what is wrong an error shows, in characters.
@@ -62,50 +61,89 @@ def _check_source(body: object) -> None:
         raise TypeError(f"a body is bytes, an iterable of bytes or a Body, not {type(body).__name__}")
 
 
-@dataclass(slots=True)
+def is_bodiless(method: str, status: int) -> bool:
+    """Whether a response has no body, whatever it says of one (RFC 9110 §6.4.1)."""
+    return method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300)
+
+
 class Request:
-    """A request for a guest.
+    """A request: to a guest, or from one.
 
-    ``target`` is the path with query, or an absolute URL; ``authority`` is the Host header's if it is None. ``body`` is
-    bytes, or an iterable of them, asynchronous or not, which is read as fast as the guest reads; a `Body` keeps its
-    trailers.
+    ``url`` is absolute, or a path with query; then ``authority`` or a Host header says whom it asks. It is kept as
+    ``scheme``, ``authority`` (``host[:port]``; None where a client of HTTP/1.0 did not say) and ``path`` (with query;
+    ``*`` for OPTIONS, empty for CONNECT). ``body`` is None if there is none. It is given as bytes, as an
+    iterable of them, asynchronous or not, which is read as fast as the receiver reads, or as a `Body`.
 
-    Raises TypeError for what is of another type, and ValueError for what no request can have: a method that is no
-    token, whitespace or control characters in the target, an invalid field, or no authority at all.
+    Raises TypeError for what is of another type, and ValueError for what no request can have: a method that is not a
+    token, whitespace or control characters in the URL, an invalid field, or no authority at all.
     """
 
-    method: str = "GET"
-    target: str = "/"
-    headers: Iterable[Field] = ()
-    body: Body | Source = b""
-    authority: str | None = None
+    __slots__ = ("authority", "body", "headers", "method", "path", "scheme")
 
-    def __post_init__(self) -> None:
-        for name, text in (("method", self.method), ("target", self.target), ("authority", self.authority)):
-            if not isinstance(text, str) and (text is not None or name != "authority"):
+    def __init__(
+        self,
+        method: str = "GET",
+        url: str = "/",
+        headers: Iterable[Field] = (),
+        body: Body | Source | None = None,
+        authority: str | None = None,
+        *,
+        scheme: str | None = None,
+    ) -> None:
+        for name, text in (("method", method), ("URL", url), ("authority", authority), ("scheme", scheme)):
+            if not isinstance(text, str) and (text is not None or name in ("method", "URL")):
                 raise TypeError(f"the {name} of a request is a str, not {_shown(text)}")
-        self.headers = _checked_headers(self.headers)
-        _check_source(self.body)
-        if not is_token_text(self.method):
-            raise ValueError(f"the method of a request is a token, not {_shown(self.method)}")
-        if _TARGET(self.target) is None:
+        if not is_token_text(method):
+            raise ValueError(f"the method of a request is a token, not {_shown(method)}")
+        if _TARGET(url) is None:
             raise ValueError(
-                f"the target of a request has no whitespace and no control characters: {_shown(self.target)}; "
+                f"the URL of a request has no whitespace and no control characters: {_shown(url)}; "
                 "urllib.parse.quote encodes them"
             )
-        if self.authority and _TARGET(self.authority) is None:
-            raise ValueError(f"the authority of a request is host[:port], not {_shown(self.authority)}")
-        if (
-            not self.authority
-            and self.method != "CONNECT"
-            and not _ABSOLUTE(self.target)
-            and not any(name.lower() == b"host" and value for name, value in self.headers)
-        ):
+        if authority and _TARGET(authority) is None:
+            raise ValueError(f"the authority of a request is host[:port], not {_shown(authority)}")
+        self.method = method
+        self.headers = _checked_headers(headers)
+        self.body = None if body is None else _body(body)
+        absolute = _ABSOLUTE(url)
+        if absolute is not None:
+            scheme, authority, url = scheme or absolute[1].lower(), authority or absolute[2], absolute[3]
+            if not url.startswith("/"):
+                url = "/" + url
+        elif method == "CONNECT":
+            authority, url = authority or url, ""
+        if not authority:
+            authority = next((value for name, value in self.headers if name.lower() == b"host"), b"").decode("latin-1")
+        if not authority:
             raise ValueError(
-                f"the request to {_shown(self.target)} has no authority: write "
+                f"the request to {_shown(url)} has no authority: write "
                 'Request("GET", "http://example.com/"), or Request("GET", "/", authority="example.com"), or give it a '
                 'header (b"host", b"example.com")'
             )
+        self.scheme = scheme or "http"
+        self.authority: str | None = authority
+        self.path = url
+
+    @classmethod
+    def of(
+        cls, method: str, scheme: str, authority: str | None, path: str, headers: list[Field], body: Body | None
+    ) -> Request:
+        """A request of parts that are known to be good."""
+        request = cls.__new__(cls)
+        request.method = method
+        request.scheme = scheme
+        request.authority = authority
+        request.path = path
+        request.headers = headers
+        request.body = body
+        return request
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return b"" if self.body is None else await self.body.read()
+
+    def __repr__(self) -> str:
+        return f"<Request {self.method} {_shown(f'{self.scheme}://{self.authority or str()}{self.path}')}>"
 
 
 class Body:
@@ -115,7 +153,7 @@ class Body:
     through ``pipe``. ``demand`` is called when they are first wanted, ``abandon`` when the rest is not wanted any more.
     """
 
-    __slots__ = ("_abandon", "_demand", "pipe")
+    __slots__ = ("_abandon", "_demand", "pipe", "wanted")
 
     def __init__(
         self, pipe: Pipe, demand: Callable[[], None] | None = None, abandon: Callable[[], object] | None = None
@@ -123,6 +161,8 @@ class Body:
         self.pipe = pipe
         self._demand = demand
         self._abandon = abandon
+        #: Whether anybody has asked for the bytes.
+        self.wanted = False
 
     @classmethod
     def of(cls, source: Source = b"") -> Body:
@@ -134,18 +174,34 @@ class Body:
         _check_source(source)
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls(Pipe.of(bytes(source)))
-        pipe = Pipe()
-        return cls(pipe, lambda: _start_feeding(pipe, source))
+        body = cls(Pipe())
+        body._demand = lambda: _start_feeding(body.pipe, source)
+        return body
 
     @property
     def trailers(self) -> list[Field]:
         return self.pipe.trailers or []
 
+    def on_demand(self, demand: Callable[[], None]) -> None:
+        """Has ``demand`` called when the bytes are first wanted."""
+        self._demand = demand
+
     def demand(self) -> None:
         """Says that the bytes are wanted: what makes them may have waited for that."""
+        self.wanted = True
         demand, self._demand = self._demand, None
         if demand is not None:
             demand()
+
+    def renew(self) -> Pipe:
+        """A pipe with all that this body's has, which is to take its place: what was there goes to another reader."""
+        pipe, fresh = self.pipe, Pipe()
+        fresh.write(pipe.take_all())
+        if pipe.ended:
+            fresh.end(pipe.trailers)
+        elif pipe.error is not None:
+            fresh.fail(pipe.error)
+        return fresh
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.demand()
@@ -219,7 +275,6 @@ async def _feed(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> N
             await close()
 
 
-@dataclass(slots=True, init=False)
 class Response:
     """A response. ``headers`` are in order, a guest's with names in lower case.
 
@@ -227,9 +282,7 @@ class Response:
     ValueError for what no response can have: a status outside 100 to 999, or an invalid field.
     """
 
-    status: int
-    headers: list[Field]
-    body: Body
+    __slots__ = ("body", "headers", "status")
 
     def __init__(self, status: int, headers: Iterable[Field] = (), body: Body | Source = b"") -> None:
         if not isinstance(status, int) or isinstance(status, bool):
@@ -238,4 +291,24 @@ class Response:
             raise ValueError(f"the status of a response is from 100 to 999, not {status}")
         self.status = status
         self.headers = _checked_headers(headers)
-        self.body = body if isinstance(body, Body) else Body.of(body)
+        self.body = _body(body)
+
+    @classmethod
+    def of(cls, status: int, headers: list[Field], body: Body) -> Response:
+        """A response of parts that are known to be good."""
+        response = cls.__new__(cls)
+        response.status = status
+        response.headers = headers
+        response.body = body
+        return response
+
+    async def read(self) -> bytes:
+        """The whole body."""
+        return await self.body.read()
+
+    def __repr__(self) -> str:
+        return f"<Response {self.status}>"
+
+
+def _body(body: Body | Source) -> Body:
+    return body if isinstance(body, Body) else Body.of(body)

@@ -34,7 +34,7 @@ from wasi_http.http.body import FutureTrailers, IncomingBody, OutgoingBody
 from wasi_http.http.context import HttpState
 from wasi_http.http.errors import HttpError, NoResponse
 from wasi_http.http.fields import Field, Fields, content_length
-from wasi_http.http.message import Body, Request, Response
+from wasi_http.http.message import Body, Request, Response, is_bodiless
 from wasi_http.http.values import ErrorCode, Method, Scheme
 from wasi_http.http1.abnf import is_authority, is_scheme, is_token_text
 from wasi_http.wasi.cli import Exit
@@ -43,6 +43,7 @@ from wasi_http.wasi.io.poll import Pollable
 
 __all__ = [
     "MAX_PART",
+    "NEVER_SET",
     "FutureIncomingResponse",
     "IncomingHandler",
     "IncomingRequest",
@@ -57,68 +58,22 @@ __all__ = [
 #: The most characters of a method, scheme or authority, and bytes of a path, of a guest's request.
 MAX_PART: Final = 65_534
 
+#: What there is to say of a guest that finished without a response.
+NEVER_SET: Final = "guest never invoked `response-outparam::set` method"
+
 _PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
-_ABSOLUTE: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*://([^/?#]*)([^#]*)").match
 
 
 class IncomingRequest(Resource, name="incoming-request"):
-    """A request that arrived."""
+    """A request that arrived: a handle onto the message."""
 
-    __slots__ = (
-        "_authority",
-        "_body",
-        "_consumed",
-        "_demand",
-        "_fields",
-        "_given",
-        "_headers",
-        "_method",
-        "_path",
-        "_scheme",
-        "_view",
-    )
+    __slots__ = ("_consumed", "_fields", "_given", "_view", "message")
 
-    def __init__(
-        self,
-        view: HttpState,
-        method: str,
-        path: str,
-        scheme: Scheme,
-        authority: str | None,
-        headers: Iterable[Field],
-        body: Pipe | None,
-        demand: Callable[[], None] | None = None,
-    ) -> None:
+    def __init__(self, view: HttpState, message: Request) -> None:
         self._view = view
-        self._method = method
-        self._path = path
-        self._scheme = scheme
-        self._authority = authority
-        self._headers = headers
-        self._body = body
+        self.message = message
         self._consumed = False
-        self._demand = demand
         self._fields: Fields | None = None
-
-    @classmethod
-    def from_request(cls, view: HttpState, scheme: Scheme, request: Request) -> IncomingRequest:
-        """A request of an embedder; raises HttpError when nothing tells its authority."""
-        target, authority = request.target, request.authority
-        headers = list(request.headers)
-        absolute = _ABSOLUTE(target)
-        if absolute is not None:
-            authority = authority or absolute[1]
-            target = absolute[2]
-            if not target.startswith("/"):
-                target = "/" + target
-        elif request.method == "CONNECT":
-            authority, target = authority or target, ""
-        if not authority:
-            authority = next((value for name, value in headers if name.lower() == b"host"), b"").decode("latin-1")
-            if not authority:
-                raise HttpError(ErrorCode.HttpRequestUriInvalid, "the request has no authority and no Host header")
-        body = request.body if isinstance(request.body, Body) else Body.of(request.body)
-        return cls(view, request.method, target, scheme, authority, headers, body.pipe, body.demand)
 
     @property
     def given(self) -> bool:
@@ -129,31 +84,26 @@ class IncomingRequest(Resource, name="incoming-request"):
         """Says that a guest is called with it: no other can be."""
         self._given = True
 
-    @property
-    def verb(self) -> str:
-        """The method as it stands in a request line."""
-        return self._method
-
     @method
     def method_(self) -> Method:
-        return Method.parse(self._method)
+        return Method.parse(self.message.method)
 
     @method
     def path_with_query(self) -> str | None:
-        return self._path or None
+        return self.message.path or None
 
     @method
     def scheme(self) -> Scheme | None:
-        return self._scheme
+        return Scheme.parse(self.message.scheme)
 
     @method
     def authority(self) -> str | None:
-        return self._authority
+        return self.message.authority
 
     @method
     def headers(self) -> Own[Fields]:
         if self._fields is None:
-            self._fields = Fields.received(self._view, self._headers)
+            self._fields = Fields.received(self._view, self.message.headers)
         return self._fields.freeze()
 
     @method
@@ -162,11 +112,12 @@ class IncomingRequest(Resource, name="incoming-request"):
         if self._consumed:
             raise Err(None)
         self._consumed = True
-        return IncomingBody(self._view, Pipe.of() if self._body is None else self._body, self._demand)
+        body = self.message.body
+        return IncomingBody(self._view, Pipe.of()) if body is None else IncomingBody(self._view, body.pipe, body.demand)
 
     def drop(self) -> None:
-        if self._body is not None and not self._consumed:
-            self._body.cancel()
+        if self.message.body is not None and not self._consumed:
+            self.message.body.cancel()
 
 
 def _declared(entries: list[Field]) -> int | None:
@@ -225,12 +176,9 @@ class OutgoingResponse(Resource, name="outgoing-response"):
         body = self._body
         if body is not None:
             body.handed = True
-            if body.declared is not None and self._is_bodiless("GET" if request is None else request.verb):
+            method = "GET" if request is None else request.message.method
+            if body.declared is not None and is_bodiless(method, self.status):
                 body.declared = None
-
-    def _is_bodiless(self, method: str) -> bool:
-        status = self.status
-        return method == "HEAD" or status in (204, 304) or (method == "CONNECT" and 200 <= status < 300)
 
     def drop(self) -> None:
         # Never sent: nobody will read what the guest still writes.
@@ -449,7 +397,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
                 raise NoResponse("the guest was cancelled before it gave a response")
             cause = task.exception()
             raise NoResponse(
-                "guest never invoked `response-outparam::set` method" if cause is None else _explain(cause)
+                NEVER_SET if cause is None else _explain(cause)
             ) from cause
         if isinstance(outcome, ErrorCode):
             raise HttpError(outcome)

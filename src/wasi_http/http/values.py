@@ -40,9 +40,17 @@ class Scheme(Variant):
     HTTPS: ClassVar[Scheme] = case("HTTPS")
     Other = case("other", str)
 
+    @classmethod
+    def parse(cls, name: str) -> Scheme:
+        """Of its name in a URL."""
+        return _SCHEMES.get(name) or cls.Other(name)
+
     def __str__(self) -> str:
         """The name in a URL."""
         return self.value if isinstance(self, Scheme.Other) else self._name.lower()
+
+
+_SCHEMES: Final[dict[str, Scheme]] = {"http": Scheme.HTTP, "https": Scheme.HTTPS}
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,12 +46,14 @@ class WasiHttpView:
     The methods are hooks: override them to replace what they do.
     """
 
+    __slots__ = ()
+
     table: ResourceTable
     ctx: WasiCtx
     http: WasiHttpCtx
 
     def new_incoming_request(self, scheme: Scheme, request: Request) -> IncomingRequest:
-        """A request as a guest's handler takes it. Raises HttpError when the request names no authority.
+        """A request as a guest's handler takes it; ``scheme`` stands for the request's own.
 
         Raises TypeError when the view lacks one of its attributes, as no guest could run with it, and for arguments of
         other types.
@@ -60,7 +62,10 @@ class WasiHttpView:
         usage = "new_incoming_request(Scheme.HTTP, request)"
         expect(Scheme, scheme, usage)
         expect(Request, request, usage)
-        return IncomingRequest.from_request(self, scheme, request)
+        if request.scheme != str(scheme):
+            parts = request.method, str(scheme), request.authority, request.path, request.headers, request.body
+            request = Request.of(*parts)
+        return IncomingRequest(self, request)
 
     def new_response_outparam(
         self, receiver: Callable[[OutgoingResponse | ErrorCode], None] | None = None

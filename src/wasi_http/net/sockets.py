@@ -13,13 +13,17 @@ import termios
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["RESET_INTERVAL", "hung_up", "in_flight", "lost", "reset", "unread"]
+__all__ = ["RESET_INTERVAL", "hung_up", "in_flight", "keep_alive", "lost", "reset", "unread"]
 
 #: How often, in seconds, to look at a connection that is to be reset, until the peer has what was sent before.
 RESET_INTERVAL: Final = 0.02
 
 # Tells that a peer has closed its side, also while nothing is read. Not every system knows it.
 _HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
+
+# In seconds: a peer that has vanished is noticed within a minute, and one that closed its connection as soon as its
+# system has forgotten it.
+_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
 # SO_LINGER: on, for no time at all.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
@@ -33,6 +37,15 @@ def _has(transport: asyncio.BaseTransport, events: int) -> bool:
     poll = select.poll()
     poll.register(sock.fileno(), events)
     return bool(poll.poll(0))
+
+
+def keep_alive(sock: socket.socket) -> None:
+    """Has the system probe whether the peer is still there."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _KEEP_ALIVE.items():
+        # Not every system has all of them.
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def lost(transport: asyncio.BaseTransport) -> bool:

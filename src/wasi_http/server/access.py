@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from wasi_http.engine.errors import visible
-from wasi_http.http1.request import RequestHead
+from wasi_http.http.message import Request
 from wasi_http.server.log import cut
 from wasi_http.server.spool import Spool
 
@@ -30,11 +30,12 @@ _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep",
 class Served(Protocol):
     """What the log tells of an exchange; ``status`` is 0 when no response began."""
 
-    number: int
-    head: RequestHead
+    request: Request
+    version: bytes
+    status: int
 
     @property
-    def status(self) -> int: ...
+    def number(self) -> int: ...
 
 
 class AccessLog:
@@ -55,9 +56,8 @@ class AccessLog:
         if begun is None:
             return
         when, since, client, before = begun
-        head = exchange.head
-        method, target = (cut(part.decode("utf-8", "replace"), _MAX_TARGET) for part in (head.method, head.path))
-        request = f"{method} {target} HTTP/{head.version.decode('ascii', 'replace')}"
+        method, target = (cut(part, _MAX_TARGET) for part in (exchange.request.method, exchange.request.path))
+        request = f"{method} {target} HTTP/{exchange.version.decode('ascii', 'replace')}"
         number = self._name(exchange.number) if exchange.number >= 0 else "-"
         took = f"{time.monotonic() - since:.3f}"
         self._write(client, when, request, status or exchange.status, written - before, took, number)

@@ -8,12 +8,9 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeAlias
 
 from wasi_http.net.authority import join
+from wasi_http.net.sockets import keep_alive
 
 __all__ = ["Address", "authority", "bind", "listen", "resolve"]
-
-# What a listener hands on to its connections, in seconds: a client that has vanished is noticed within a minute, and
-# one that closed its connection as soon as its system has forgotten it.
-_KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
 #: A family, and an address as sockets of the family have it.
 Address: TypeAlias = tuple[int, tuple[Any, ...]]
@@ -83,11 +80,7 @@ def _bind(family: int, address: tuple[Any, ...], reuse_port: bool, several: bool
         if several and family == socket.AF_INET6:
             # IPv4 has a socket of its own.
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _KEEP_ALIVE.items():
-            # Not every system has all of them.
-            if hasattr(socket, name):
-                listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        keep_alive(listener)  # which hands it on to its connections
         listener.bind(address)
         listener.setblocking(False)
     except BaseException:

@@ -22,13 +22,14 @@ from wasi_http.engine import EngineConfig, Trap
 from wasi_http.engine.cache import ModuleCache
 from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ServerConfig
-from wasi_http.server.handler import Handler, ServerState
+from wasi_http.server.guests import Guests
 from wasi_http.server.listeners import Address, authority, bind, listen, resolve
 from wasi_http.server.loading import Progress, load
 from wasi_http.server.log import Log, LogStream, cut
-from wasi_http.server.server import SPARE_INSTANCES, Worker
 from wasi_http.server.signals import end_early, handling, ignore
 from wasi_http.server.supervisor import ABORT, BLOCKED, READY, SHUTTING_DOWN, STOP, Supervisor, WorkerFailed
+from wasi_http.server.worker import Worker
+from wasi_http.service.admission import SPARE_INSTANCES
 
 __all__ = ["ServeError", "Setup", "run"]
 
@@ -106,7 +107,7 @@ def _prepare_descriptors(setup: Setup) -> None:
 
 
 def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
-    handler, cache = _load(setup, progress, log)
+    guests, access, cache = _load(setup, progress, log)
     shared = setup.workers > 1
     with _failures(), contextlib.ExitStack() as stack:
         doors: list[socket.socket] = []
@@ -136,12 +137,12 @@ def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
                 log.line(f"Serving HTTP on {url}")
 
         if not shared:
-            _run_loop(partial(_serve, handler, listeners, ready, None, doors), log)
+            _run_loop(partial(_serve, guests, access, listeners, ready, None, doors), log)
             return
         if not cache.complete:
             setup = _lend(setup, cache, stack)
         # The workers load their own; here it was to see whether it can be loaded, and to compile it once.
-        del handler, cache
+        del guests, access, cache
         # The sockets keep the ports, but are not listened to: what arrived here would never be answered.
         bound = [(int(listener.family), listener.getsockname()) for listener in listeners]
         with contextlib.redirect_stderr(LogStream(log)), asyncio.Runner() as runner:
@@ -214,30 +215,33 @@ def _forget_unread() -> None:
                 os.close(nowhere)
 
 
-def _load(setup: Setup, progress: Progress | None, log: Log, worker: int | None = None) -> tuple[Handler, ModuleCache]:
+def _load(
+    setup: Setup, progress: Progress | None, log: Log, worker: int | None = None
+) -> tuple[Guests, AccessLog | None, ModuleCache]:
     config = replace(setup.engine, max_instances=setup.config.max_concurrent_requests + SPARE_INSTANCES)
     if worker is not None:
         logging.getLogger("wasi_http.engine").disabled = True  # the supervisor has said it
     component, pre = load(config, setup.path, log.line if worker is None else None, progress)
-    handler = Handler(component.engine, pre, setup.config, worker, log)
+    guests = Guests(component.engine, pre, setup.config, worker, log)
+    access = None
     if setup.access_log is not None:
         try:
-            handler.access = AccessLog(log.file(setup.access_log), handler.name)
+            access = AccessLog(log.file(setup.access_log), guests.name)
         except OSError as error:
             raise ServeError(f"cannot write the access log: {setup.access_log}: {error.strerror}") from None
     if not component.engine.guarded and worker is None:
-        _try(handler)
-    return handler, component.cache
+        _try(guests)
+    return guests, access, component.cache
 
 
-def _try(handler: Handler) -> None:
+def _try(guests: Guests) -> None:
     """Makes an instance, where address space is so short that there may be none."""
     try:
-        store, _ = handler.instantiate(ServerState(handler, handler.context(0)))
+        guest = guests.new_guest(0)
     except (Trap, MemoryError) as error:
         reason = str(error).partition("\n")[0]
         raise ServeError(f"the limit of address space (ulimit -v) leaves no room for an instance: {reason}") from None
-    store.close()
+    guest.store.close()
 
 
 def _lend(setup: Setup, cache: ModuleCache, until: contextlib.ExitStack) -> Setup:
@@ -267,7 +271,8 @@ def _run_loop(main: Callable[[], Coroutine[Any, Any, None]], log: Log) -> None:
 
 
 async def _serve(
-    handler: Handler,
+    guests: Guests,
+    access: AccessLog | None,
     listeners: list[socket.socket],
     ready: Callable[[], None],
     supervisor: Connection | None,
@@ -275,14 +280,14 @@ async def _serve(
 ) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    worker = Worker(handler)
+    worker = Worker(guests, access)
 
     def on_signal() -> None:
         if supervisor is None:
             if stop.is_set():
                 worker.abort()
             else:
-                handler.log(SHUTTING_DOWN)
+                guests.log(SHUTTING_DOWN)
         stop.set()
 
     def on_door() -> None:
@@ -315,7 +320,7 @@ async def _serve(
 async def _collect_when_quiet(worker: Worker) -> None:
     while True:
         await asyncio.sleep(_COLLECT_EVERY)
-        if len(worker.active) + len(worker.connections) < _FEW_REQUESTS:
+        if worker.answers.active + len(worker.connections) < _FEW_REQUESTS:
             gc.collect()
 
 
@@ -329,7 +334,7 @@ def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number
     log = Log.standard()
     with contextlib.ExitStack() as stack:
         try:
-            handler, _ = _load(setup, None, log, number)
+            guests, access, _ = _load(setup, None, log, number)
             listeners = bind(addresses, reuse_port=True)
             for listener in listeners:
                 stack.enter_context(listener)
@@ -337,7 +342,7 @@ def _work(setup: Setup, addresses: list[Address], supervisor: Connection, number
         except Exception as error:
             supervisor.send_bytes(_described(error).encode("utf-8", "backslashreplace"))
             sys.exit(1)
-        _run_loop(partial(_serve, handler, listeners, partial(supervisor.send_bytes, READY), supervisor), log)
+        _run_loop(partial(_serve, guests, access, listeners, partial(supervisor.send_bytes, READY), supervisor), log)
     log.drain()
 
 

@@ -79,7 +79,7 @@ class Proxy:
 class ProxyPre:
     """A linked proxy, ready to be instantiated; raises `LinkError` when the component is none."""
 
-    __slots__ = ("_pre", "_proxy")
+    __slots__ = ("_pre", "proxy")
 
     def __init__(self, pre: InstancePre) -> None:
         expect(InstancePre, pre, "ProxyPre(linker.instantiate_pre(component))")
@@ -90,12 +90,12 @@ class ProxyPre:
             names = {export.partition("@")[0] for export in pre.component.exports}
             others = "".join(f"; {what}" for name, what in _OTHERS.items() if name in names)
             raise LinkError([*error.problems[:-1], error.problems[-1] + others]) from None
-        self._proxy = Proxy(IncomingHandlerGuest(functions["handle"]))
+        self.proxy = Proxy(IncomingHandlerGuest(functions["handle"]))
 
     def instantiate(self, store: Store) -> Proxy:
         """An instance in a fresh store; raises `Trap` when a core start function fails."""
         self._pre.instantiate(store)
-        return self._proxy
+        return self.proxy
 
     async def instantiate_async(self, store: Store) -> Proxy:
         """`instantiate`; it does not wait, the form is that of asynchronous embedders."""

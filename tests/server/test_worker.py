@@ -15,11 +15,12 @@ import pytest
 from wasi_http.component import Err, Ok
 from wasi_http.http.fields import Fields
 from wasi_http.http.types import IncomingRequest, OutgoingResponse, ResponseOutparam
-from wasi_http.server import Handler, Worker, listen
-from wasi_http.server.server import SPARE_INSTANCES
+from wasi_http.server import Guests as Service
+from wasi_http.server import Worker, listen
+from wasi_http.service.admission import SPARE_INSTANCES
 from wasi_http.wasi.io.streams import OutputStream
 
-from .scripted import ScriptedHandler, respond, settled
+from .scripted import ScriptedService, respond, settled
 from .serving import Client, Guests, Log, Serving, get, post, run, serve, until
 
 STATUS = b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\n"
@@ -43,24 +44,25 @@ class Gate:
 
 def test_max_concurrent_requests(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
+        service = server.worker.answers
         clients = [await server.connect() for _ in range(5)]
         for number, client in enumerate(clients):
             await client.send(post(f"/{number}", b"some body"))
-            await until(lambda: len(server.worker.active) + len(server.worker._waiting) == number + 1)  # noqa: B023
+            await until(lambda: service.active + len(service.admission._waiting) == number + 1)  # noqa: B023
         assert gate.inside == ["/0", "/1"]
         gate.open.set()
         for client in clients:
             assert (await client.reply()).body == b"done"
         assert gate.inside == ["/0", "/1", "/2", "/3", "/4"]
-        assert len(server.worker.active) == 0
+        assert server.worker.answers.active == 0
 
     gate = Gate()
-    serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=2), test)
+    serve(loop, ScriptedService(guests, gate.script, max_concurrent_requests=2), test)
 
 
 def test_requests_wait_while_large_guests_leave(guests: Guests, loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     leaving = SPARE_INSTANCES // 2 + 3
-    monkeypatch.setattr("wasi_http.server.server.leaving_stores", lambda: leaving)
+    monkeypatch.setattr("wasi_http.service.admission.leaving_stores", lambda: leaving)
 
     async def test(server: Serving) -> None:
         nonlocal leaving
@@ -70,18 +72,18 @@ def test_requests_wait_while_large_guests_leave(guests: Guests, loop: str, monke
         clients = [await server.connect() for _ in range(4)]
         for client in clients:
             await client.send(get("/"))
-        await until(lambda: len(server.worker.active) + len(server.worker._waiting) == 4)
+        await until(lambda: server.worker.answers.active + len(server.worker.answers.admission._waiting) == 4)
         for places in (1, 2, 4):
             # All have left that are above the limit but so many.
             leaving = SPARE_INSTANCES // 2 + 4 - places if places < 4 else 0
-            await until(lambda: len(server.worker.active) == places)  # noqa: B023
-            assert len(server.worker._waiting) == 4 - places
+            await until(lambda: server.worker.answers.active == places)  # noqa: B023
+            assert len(server.worker.answers.admission._waiting) == 4 - places
         gate.open.set()
         for client in clients:
             assert (await client.reply()).body == b"done"
 
     gate = Gate()
-    handler = ScriptedHandler(guests, gate.script, max_concurrent_requests=4)
+    handler = ScriptedService(guests, gate.script, max_concurrent_requests=4)
     handler.large = True
     serve(loop, handler, test)
 
@@ -97,7 +99,7 @@ def test_one_request_at_a_time(guests: Guests, loop: str) -> None:
             assert (await client.reply()).status == 404
             assert (await client.reply()).body == b"tick 0\ntick 1\n"
 
-    serve(loop, guests.handler("c_kitchen", max_concurrent_requests=1), test)
+    serve(loop, guests.service("c_kitchen", max_concurrent_requests=1), test)
 
 
 COMPUTING = 30
@@ -118,7 +120,7 @@ def test_a_request_beside_many_that_compute(guests: Guests, loop: str, when: str
     async def test(server: Serving) -> None:
         await start_computing(server)
         if when == "they compute":
-            await until(lambda: len(server.worker.active) == COMPUTING)
+            await until(lambda: server.worker.answers.active == COMPUTING)
         client = await server.connect()
         before = time.thread_time()
         assert (await client.ask(get("/status/200"))).status == 200
@@ -126,7 +128,7 @@ def test_a_request_beside_many_that_compute(guests: Guests, loop: str, when: str
         assert time.thread_time() - before < 0.15
         server.worker.abort()
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_deadlines_of_many_that_compute(guests: Guests, loop: str) -> None:
@@ -134,43 +136,43 @@ def test_deadlines_of_many_that_compute(guests: Guests, loop: str) -> None:
         for client in await start_computing(server):
             assert (await client.reply()).status == 504
 
-    serve(loop, guests.handler("c_kitchen", timeout=0.1), test)
+    serve(loop, guests.service("c_kitchen", timeout=0.1), test)
 
 
 def test_a_body_arrives_while_its_request_waits_for_its_turn(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         first, second = await server.connect(), await server.connect()
         await first.send(get("/sleep-forever"))
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         body = b"x" * 2_000_000
         sending = asyncio.create_task(second.send(post("/discard", body)))
-        await until(lambda: server.worker._waiting)
-        (waiting,) = server.worker._waiting
-        await until(lambda: not waiting._connection._reading)
-        assert waiting.body is not None
-        assert waiting.body.size < 1_000_000
+        await until(lambda: server.worker.answers.admission._waiting)
+        (waiting,) = server.worker.answers.admission._waiting
+        await until(lambda: not waiting._receiver._stream._reading)
+        assert waiting.request.body is not None
+        assert waiting.request.body.pipe.size < 1_000_000
         first.reset()
         assert (await second.reply()).body == b"bytes 2000000\n"
         await sending
 
-    serve(loop, guests.handler("c_kitchen", max_concurrent_requests=1), test)
+    serve(loop, guests.service("c_kitchen", max_concurrent_requests=1), test)
 
 
 def test_clients_that_leave_while_their_requests_wait(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         first = await server.connect()
         await first.send(get("/first"))
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         # One that closes within its body cannot be waiting; after it, it can.
         for request, leave in ((post("/other", b"abc")[:-1], Client.close), (get("/other"), Client.reset)):
             others = [await server.connect() for _ in range(5)]
             for client in others:
                 await client.send(request)
-            await until(lambda: len(server.worker._waiting) == 5)
+            await until(lambda: len(server.worker.answers.admission._waiting) == 5)
             for client in others:
                 leave(client)
             # They do not pile up.
-            await until(lambda: not server.worker._waiting)
+            await until(lambda: not server.worker.answers.admission._waiting)
             await until(lambda: len(server.worker.connections) == 1)
         gate.open.set()
         assert (await first.reply()).body == b"done"
@@ -178,7 +180,7 @@ def test_clients_that_leave_while_their_requests_wait(guests: Guests, loop: str)
         assert gate.inside == ["/first", "/last"]
 
     gate = Gate()
-    serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=1), test)
+    serve(loop, ScriptedService(guests, gate.script, max_concurrent_requests=1), test)
 
 
 def test_max_concurrent_connections(guests: Guests, loop: str) -> None:
@@ -196,7 +198,7 @@ def test_max_concurrent_connections(guests: Guests, loop: str) -> None:
         second.close()
         assert (await waiting).status == 200
 
-    serve(loop, guests.handler("c_kitchen", max_concurrent_connections=2), test)
+    serve(loop, guests.service("c_kitchen", max_concurrent_connections=2), test)
 
 
 def test_many_connections(guests: Guests, loop: str) -> None:
@@ -210,7 +212,7 @@ def test_many_connections(guests: Guests, loop: str) -> None:
                 client.close()
         await until(lambda: not server.worker.connections)
 
-    serve(loop, guests.handler("c_kitchen", max_concurrent_connections=70), test)
+    serve(loop, guests.service("c_kitchen", max_concurrent_connections=70), test)
 
 
 def test_idle_connections_make_room(guests: Guests, loop: str) -> None:
@@ -245,7 +247,7 @@ def test_idle_connections_make_room(guests: Guests, loop: str) -> None:
 
     gate = Busy()
     config = {"max_concurrent_connections": 3, "shutdown_timeout": 0.0}
-    serve(loop, ScriptedHandler(guests, gate.script, **config), test)
+    serve(loop, ScriptedService(guests, gate.script, **config), test)
 
 
 def test_requests_that_wait_too_long_for_their_turn(guests: Guests, loop: str) -> None:
@@ -253,14 +255,14 @@ def test_requests_that_wait_too_long_for_their_turn(guests: Guests, loop: str) -
         worker = server.worker
         first, second, third = [await server.connect() for _ in range(3)]
         await first.send(get("/first"))
-        await until(lambda: worker.active)
+        await until(lambda: worker.answers.active)
         await second.send(post("/second", b"abc"))
-        await until(lambda: len(worker._waiting) == 1)
+        await until(lambda: len(worker.answers.admission._waiting) == 1)
         await third.send(get("/third"))
-        await until(lambda: len(worker._waiting) == 2)
+        await until(lambda: len(worker.answers.admission._waiting) == 2)
         # The worker looks by itself, too, whenever it likes.
-        worker._waiting[next(iter(worker._waiting))] -= 35.0
-        worker._look_at_waiting()
+        worker.answers.admission._waiting[next(iter(worker.answers.admission._waiting))] -= 35.0
+        worker.answers.admission._expire()
         reply = await second.reply()
         assert (reply.status, reply.body) == (503, b"503 the server has too many requests under way\n")
         assert await second.rest() == b""
@@ -270,7 +272,7 @@ def test_requests_that_wait_too_long_for_their_turn(guests: Guests, loop: str) -
         assert gate.inside == ["/first", "/third"]
 
     gate = Gate()
-    serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=1, linger_timeout=0.1), test)
+    serve(loop, ScriptedService(guests, gate.script, max_concurrent_requests=1, linger_timeout=0.1), test)
 
 
 # ---- guests whose clients have gone ---------------------------------------------------------------------------------
@@ -319,22 +321,22 @@ def test_a_guest_whose_client_has_gone_may_clean_up(
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(post(path, b"x")[:-1])
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         if path == "/begun":
             await client.read_until(b"\r\n\r\n")
         leave(client)
         await until(lambda: guest.seen == FAILED)
         # It has its place as long as it needs it.
-        assert len(server.worker.active) == 1
+        assert server.worker.answers.active == 1
         guest.open.set()
         await server.idle()
         assert guest.seen == [*FAILED, "cleaned up"]
         assert server.log.err == ""
 
     guest = Cleaning()
-    handler = ScriptedHandler(guests, guest.script, client_gone_grace=1000.0)
+    handler = ScriptedService(guests, guest.script, client_gone_grace=1000.0)
     serve(loop, handler, test)
-    assert handler.open == 0
+    assert handler.unreleased == 0
 
 
 @pytest.mark.parametrize("grace", [0.0, 0.01, 1000.0])
@@ -343,19 +345,19 @@ def test_a_guest_whose_client_has_gone_has_so_much_time(guests: Guests, loop: st
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(get(path))
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         if "after-head" in path:
             await client.read_until(b"partial")
         client.reset()
         if grace == 1000.0 and "spin" not in path.replace("spin-poll", ""):
-            await until(lambda: server.worker._retired)
-            (exchange,) = server.worker._retired
-            server.worker._retired[exchange] -= 1000.0
+            await until(lambda: server.worker.answers.admission._retired)
+            (exchange,) = server.worker.answers.admission._retired
+            server.worker.answers.admission._retired[exchange] -= 1000.0
         await server.idle()
-        assert not server.worker._retired
+        assert not server.worker.answers.admission._retired
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen", client_gone_grace=grace), test)
+    serve(loop, guests.service("c_kitchen", client_gone_grace=grace), test)
 
 
 def test_a_guest_whose_client_has_gone_makes_room_for_a_request(guests: Guests, loop: str) -> None:
@@ -364,10 +366,10 @@ def test_a_guest_whose_client_has_gone_makes_room_for_a_request(guests: Guests, 
             guest.seen.clear()
             client, other = await server.connect(), await server.connect()
             await client.send(post("/not-begun", b"x")[:-1])
-            await until(lambda: len(server.worker.active) == 1)
+            await until(lambda: server.worker.answers.active == 1)
             if waits_before:
                 await other.send(post("/not-begun", b"x"))
-                await until(lambda: server.worker._waiting)
+                await until(lambda: server.worker.answers.admission._waiting)
             client.reset()
             if not waits_before:
                 await until(lambda: guest.seen == FAILED)
@@ -379,7 +381,7 @@ def test_a_guest_whose_client_has_gone_makes_room_for_a_request(guests: Guests, 
             guest.open.clear()
 
     guest = Cleaning()
-    serve(loop, ScriptedHandler(guests, guest.script, client_gone_grace=1000.0, max_concurrent_requests=1), test)
+    serve(loop, ScriptedService(guests, guest.script, client_gone_grace=1000.0, max_concurrent_requests=1), test)
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -387,7 +389,7 @@ def test_the_end_does_not_wait_for_guests_whose_clients_have_gone(guests: Guests
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(post("/not-begun", b"x")[:-1])
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         client.reset()
         await until(lambda: guest.seen == FAILED)
         server.stop.set()
@@ -399,7 +401,7 @@ def test_the_end_does_not_wait_for_guests_whose_clients_have_gone(guests: Guests
 
     guest = Cleaning()
     timeout = 0.05 if signals == 1 else 1000.0
-    serve(loop, ScriptedHandler(guests, guest.script, client_gone_grace=1000.0, shutdown_timeout=timeout), test)
+    serve(loop, ScriptedService(guests, guest.script, client_gone_grace=1000.0, shutdown_timeout=timeout), test)
 
 
 # ---- accepting ------------------------------------------------------------------------------------------------------
@@ -428,7 +430,7 @@ def test_out_of_descriptors(guests: Guests, loop: str) -> None:
         assert (await asyncio.get_running_loop().sock_recv(late, 100)).startswith(b"HTTP/1.1 200 OK\r\n")
         late.close()
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_a_port_is_free_again_at_once(guests: Guests, loop: str) -> None:
@@ -437,7 +439,7 @@ def test_a_port_is_free_again_at_once(guests: Guests, loop: str) -> None:
         for _ in range(3):
             (listener,) = listen("127.0.0.1", port, 10)
             port = listener.getsockname()[1]
-            worker, stop = quiet_worker(guests.handler("c_kitchen")), asyncio.Event()
+            worker, stop = quiet_worker(guests.service("c_kitchen")), asyncio.Event()
             serving = asyncio.create_task(worker.serve([listener], stop))
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.write(get("/status/200"))
@@ -449,9 +451,9 @@ def test_a_port_is_free_again_at_once(guests: Guests, loop: str) -> None:
     run(loop, main())
 
 
-def quiet_worker(handler: Handler) -> Worker:
-    handler.output = Log()
-    return Worker(handler)
+def quiet_worker(service: Service) -> Worker:
+    service.output = Log()
+    return Worker(service)
 
 
 def test_workers_share_a_port(guests: Guests, loop: str) -> None:
@@ -460,7 +462,7 @@ def test_workers_share_a_port(guests: Guests, loop: str) -> None:
         listeners = listen("127.0.0.1", 0, 10, reuse_port=True)
         address = listeners[0].getsockname()
         listeners += listen("127.0.0.1", address[1], 10, reuse_port=True)
-        workers = [quiet_worker(guests.handler("c_kitchen")) for _ in listeners]
+        workers = [quiet_worker(guests.service("c_kitchen")) for _ in listeners]
         serving = [
             asyncio.create_task(worker.serve([listener], stop))
             for worker, listener in zip(workers, listeners, strict=True)
@@ -488,7 +490,7 @@ def test_requests_finish_when_the_server_stops(guests: Guests, loop: str) -> Non
         await reading.send(post("/discard", b"x" * 10)[:-1])
         await pipelining.send(get("/drip/5") + get("/status/200"))
         await part.send(get("/")[:-1])
-        await until(lambda: len(server.worker.active) == 3 and len(server.worker.connections) == 6)
+        await until(lambda: server.worker.answers.active == 3 and len(server.worker.connections) == 6)
         await busy.read_until(b"\r\n\r\n")
         server.stop.set()
         # Nobody is waiting for anything there.
@@ -507,7 +509,7 @@ def test_requests_finish_when_the_server_stops(guests: Guests, loop: str) -> Non
         await server.ended
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_requests_that_wait_for_their_turn_finish_when_the_server_stops(guests: Guests, loop: str) -> None:
@@ -515,7 +517,7 @@ def test_requests_that_wait_for_their_turn_finish_when_the_server_stops(guests: 
         clients = [await server.connect() for _ in range(3)]
         for client in clients:
             await client.send(get("/"))
-        await until(lambda: len(server.worker._waiting) == 2)
+        await until(lambda: len(server.worker.answers.admission._waiting) == 2)
         server.stop.set()
         await until(lambda: server.worker.stopping)
         gate.open.set()
@@ -524,7 +526,7 @@ def test_requests_that_wait_for_their_turn_finish_when_the_server_stops(guests: 
             assert (reply[b"connection"], reply.body) == (b"close", b"done")
 
     gate = Gate()
-    serve(loop, ScriptedHandler(guests, gate.script, max_concurrent_requests=1), test)
+    serve(loop, ScriptedService(guests, gate.script, max_concurrent_requests=1), test)
 
 
 def test_guests_that_go_on_after_their_response_finish_when_the_server_stops(guests: Guests, loop: str) -> None:
@@ -536,7 +538,7 @@ def test_guests_that_go_on_after_their_response_finish_when_the_server_stops(gue
         await server.ended
         assert server.log.err.endswith("still here\n")
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 PATHS = ["/spin", "/sleep-forever", "/sleep-after-head", "/spin-after-head", "/big/64"]
@@ -547,14 +549,14 @@ def test_requests_that_do_not_finish_are_cancelled(guests: Guests, loop: str) ->
         clients = [await server.connect() for _ in PATHS]
         for client, path in zip(clients, PATHS, strict=True):
             await client.send(get(path))
-        await until(lambda: len(server.worker.active) == len(PATHS))
+        await until(lambda: server.worker.answers.active == len(PATHS))
         server.stop.set()
         await server.ended
         for client in clients:
             await client.rest_until_reset()
         assert server.log.err == f"error: {len(PATHS)} requests did not finish in time and are cancelled\n"
 
-    serve(loop, guests.handler("c_kitchen", shutdown_timeout=0.1), test)
+    serve(loop, guests.service("c_kitchen", shutdown_timeout=0.1), test)
 
 
 def test_abort(guests: Guests, loop: str) -> None:
@@ -562,7 +564,7 @@ def test_abort(guests: Guests, loop: str) -> None:
         clients = [await server.connect() for _ in PATHS]
         for client, path in zip(clients, PATHS, strict=True):
             await client.send(get(path))
-        await until(lambda: len(server.worker.active) == len(PATHS))
+        await until(lambda: server.worker.answers.active == len(PATHS))
         server.stop.set()
         await until(lambda: server.worker.stopping)
         server.worker.abort()
@@ -571,7 +573,7 @@ def test_abort(guests: Guests, loop: str) -> None:
             await client.rest_until_reset()
         assert server.log.err == ""
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 def test_abort_does_not_wait_for_guests_that_go_on(guests: Guests, loop: str) -> None:
@@ -584,11 +586,11 @@ def test_abort_does_not_wait_for_guests_that_go_on(guests: Guests, loop: str) ->
         assert (await client.ask(get("/"))).body == b"done"
         server.stop.set()
         assert await client.rest() == b""
-        assert len(server.worker.active) == 1
+        assert server.worker.answers.active == 1
         server.worker.abort()
         await server.ended
 
-    serve(loop, ScriptedHandler(guests, script), test)
+    serve(loop, ScriptedService(guests, script), test)
 
 
 def test_a_connection_that_is_accepted_when_the_server_stops(guests: Guests, loop: str) -> None:
@@ -600,7 +602,7 @@ def test_a_connection_that_is_accepted_when_the_server_stops(guests: Guests, loo
         assert await client.rest() == b""
         await server.ended
 
-    serve(loop, guests.handler("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen"), test)
 
 
 @pytest.mark.parametrize("signals", [1, 2])
@@ -618,7 +620,7 @@ def test_the_end_does_not_wait_for_guests_that_refuse_to_be_cancelled(
         client = socket.create_connection(listeners[0].getsockname())
         client.sendall(get("/"))
         serving = asyncio.create_task(worker.serve(listeners, stop))
-        await until(lambda: worker.active)
+        await until(lambda: worker.answers.active)
         stop.set()
         if signals == 2:
             await until(lambda: worker.stopping)
@@ -630,11 +632,12 @@ def test_the_end_does_not_wait_for_guests_that_refuse_to_be_cancelled(
         client.close()
         assert isinstance(handler.output, Log)
         assert handler.output.err.endswith("error: 1 requests did not let themselves be cancelled\n")
-        await until(lambda: not worker.active)
+        await until(lambda: not worker.answers.active)
 
-    monkeypatch.setattr("wasi_http.server.server._ABORT_TIMEOUT", 0.05)
+    for module in ("server.worker", "service.service"):
+        monkeypatch.setattr(f"wasi_http.{module}.ABORT_TIMEOUT", 0.05)
     ended = asyncio.Event()
-    handler = ScriptedHandler(guests, script, shutdown_timeout=0.05 if signals == 1 else 1000.0)
+    handler = ScriptedService(guests, script, shutdown_timeout=0.05 if signals == 1 else 1000.0)
     run(loop, main())
 
 
@@ -642,7 +645,7 @@ def test_cancelling_the_server_stops_it(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
         client = await server.connect()
         await client.send(get("/"))
-        await until(lambda: server.worker.active)
+        await until(lambda: server.worker.answers.active)
         server.ended.cancel()
         await until(lambda: server.worker.stopping)
         gate.open.set()
@@ -651,4 +654,4 @@ def test_cancelling_the_server_stops_it(guests: Guests, loop: str) -> None:
             await server.ended
 
     gate = Gate()
-    serve(loop, ScriptedHandler(guests, gate.script), test)
+    serve(loop, ScriptedService(guests, gate.script), test)
