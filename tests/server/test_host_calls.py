@@ -12,7 +12,8 @@ from typing import Any, ClassVar
 import pytest
 
 from wasi_http.component import ResourceTable, Variant, case
-from wasi_http.component.abi.signature import ENCODINGS, codec_of
+from wasi_http.component.abi.context import ENCODINGS
+from wasi_http.component.abi.signature import codec_of
 from wasi_http.component.canon.instances import Instances
 from wasi_http.component.handles import HandleTable, Resource
 from wasi_http.component.model.types import (

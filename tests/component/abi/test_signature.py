@@ -13,13 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.component.strategies import values
-from wasi_http.component.abi.signature import (
-    ENCODINGS,
-    MAX_BYTE_LENGTH,
-    LiftLowerContext,
-    Signature,
-    codec_of,
-)
+from wasi_http.component.abi.context import ENCODINGS, MAX_BYTE_LENGTH, LiftLowerContext
+from wasi_http.component.abi.signature import Signature, codec_of
 from wasi_http.component.canon.instances import Instances
 from wasi_http.component.handles import GuestResource, Resource, ResourceTable
 from wasi_http.component.model.types import (

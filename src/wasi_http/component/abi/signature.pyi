@@ -1,42 +1,11 @@
 """What Python sees of the compiled module."""
 
 from collections.abc import Sequence
-from typing import Final
 
-from wasi_http.component.instance import ComponentInstance
+from wasi_http.component.abi.codec import Codec
+from wasi_http.component.abi.context import LiftLowerContext
 from wasi_http.component.model.types import FuncType, ValType
-from wasi_http.engine.func import Func
-from wasi_http.engine.memory import Memory
 from wasi_http.engine.module import CoreType
-
-__all__ = ["ENCODINGS", "MAX_BYTE_LENGTH", "Codec", "LiftLowerContext", "Signature", "codec_of"]
-
-MAX_BYTE_LENGTH: Final[int]
-ENCODINGS: Final[dict[str, int]]
-
-class LiftLowerContext:
-    limit: int
-    def __init__(
-        self, memory: Memory | None, realloc: Func | None, instance: ComponentInstance, encoding: int
-    ) -> None: ...
-    @property
-    def instance(self) -> ComponentInstance: ...
-
-class Codec:
-    @property
-    def type(self) -> ValType: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def alignment(self) -> int: ...
-    @property
-    def flat(self) -> tuple[str, ...]: ...
-    @property
-    def cost(self) -> int: ...
-    def lift_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object: ...
-    def lower_values(self, cx: LiftLowerContext, value: object) -> list[int]: ...
-    def load_from(self, cx: LiftLowerContext, pointer: int) -> object: ...
-    def store_to(self, cx: LiftLowerContext, value: object, pointer: int) -> None: ...
 
 def codec_of(type_: ValType) -> Codec: ...
 

@@ -1,5 +1,5 @@
 # cython: language_level=3
-from wasi_http.component.abi.signature cimport LiftLowerContext
+from wasi_http.component.abi.context cimport LiftLowerContext
 from wasi_http.component.handles cimport ResourceTable
 from wasi_http.component.instance cimport ComponentInstance
 from wasi_http.engine.assembly cimport Assembly

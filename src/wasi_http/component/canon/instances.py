@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import cython
-from cython.cimports.wasi_http.component.abi.signature import LiftLowerContext
+from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
 from cython.cimports.wasi_http.component.canon.instances import instance_of
 from cython.cimports.wasi_http.component.handles import ResourceTable, close_tables
 from cython.cimports.wasi_http.component.instance import ComponentInstance, new_instance

@@ -1,6 +1,6 @@
 """What Python sees of the compiled module."""
 
-from wasi_http.component.abi.signature import LiftLowerContext
+from wasi_http.component.abi.context import LiftLowerContext
 from wasi_http.component.handles import ResourceTable
 from wasi_http.component.model.types import ResourceType
 from wasi_http.engine.assembly import Assembly

@@ -6,7 +6,8 @@ from collections.abc import Generator
 from typing import Any
 
 import cython
-from cython.cimports.wasi_http.component.abi.signature import LiftLowerContext, Signature
+from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
+from cython.cimports.wasi_http.component.abi.signature import Signature
 from cython.cimports.wasi_http.component.canon.instances import Instances, instances_of
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.fiber import Fiber

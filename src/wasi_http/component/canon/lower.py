@@ -7,7 +7,8 @@ from typing import Any
 
 import cython
 from cython.cimports.libc.stdint import uint32_t
-from cython.cimports.wasi_http.component.abi.signature import LiftLowerContext, Signature
+from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
+from cython.cimports.wasi_http.component.abi.signature import Signature
 from cython.cimports.wasi_http.component.canon.instances import instances_of
 from cython.cimports.wasi_http.component.instance import check_leave
 from cython.cimports.wasi_http.engine import libwasmtime as C

@@ -6,8 +6,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, TypeVar, cast
 
+from wasi_http.component.abi.context import ENCODINGS
 from wasi_http.component.abi.layout import needs_realloc
-from wasi_http.component.abi.signature import ENCODINGS, Signature
+from wasi_http.component.abi.signature import Signature
 from wasi_http.component.canon.instances import Prepared
 from wasi_http.component.canon.lift import CallTrampoline, Lifted
 from wasi_http.component.canon.lower import Lowered

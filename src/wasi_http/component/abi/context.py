@@ -1,0 +1,84 @@
+"""What a call needs of its component instance (specification: CanonicalABI.md, "Lifting and Lowering Context")."""
+
+from __future__ import annotations
+
+import cython
+from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
+from cython.cimports.wasi_http.component.instance import ComponentInstance
+from cython.cimports.wasi_http.engine.func import Func
+from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
+from cython.cimports.wasi_http.engine.memory import Memory
+
+from wasi_http.engine.errors import Trap
+
+__all__ = ["ENCODINGS", "MAX_BYTE_LENGTH", "LiftLowerContext"]
+
+ENCODINGS = {"utf8": UTF8, "utf16": UTF16, "latin1+utf16": LATIN1_UTF16}
+
+#: The longest string or list, in bytes (specification: MAX_STRING_BYTE_LENGTH and MAX_LIST_BYTE_LENGTH).
+MAX_BYTE_LENGTH = MAX_BYTES
+
+
+@cython.final
+@cython.cclass
+class LiftLowerContext:
+    """What a call needs of its component instance: the canonical options, in one store.
+
+    ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps. A
+    guest's byte can become a Python object of sixty: a list is charged for its elements before the first is made.
+    """
+
+    def __init__(
+        self,
+        memory: Memory | None,
+        realloc: Func | None,
+        instance: ComponentInstance,
+        encoding: int,
+    ) -> None:
+        self.memory = memory
+        self.realloc = realloc
+        self.instance = instance
+        self.encoding = encoding
+        self.limit = instance.handles.account.value_limit
+        self.budget = self.limit
+
+    def span(self, pointer: uint64_t, length: uint64_t, alignment: uint32_t) -> cython.pointer(uint8_t):
+        if pointer & (alignment - 1):
+            raise Trap(f"pointer {pointer} is not aligned to {alignment}")
+        if self.memory is None:
+            raise Trap("the guest has no memory yet")
+        return self.memory.span(pointer, length)
+
+    def allocate(
+        self, size: uint64_t, alignment: uint32_t, pointer: cython.pointer(uint32_t)
+    ) -> cython.pointer(uint8_t):
+        """Asks the guest for memory; the answer is checked."""
+        raw: wasmtime_val_raw_t[4]
+        if size > MAX_BYTES:
+            raise OverflowError(f"a value of {size} bytes is too long for a guest")
+        if self.realloc is None:
+            raise Trap("the guest has no realloc yet")
+        raw[0].i64 = 0
+        raw[1].i64 = 0
+        raw[2].i64 = alignment
+        raw[3].i64 = cython.cast(int64_t, size)
+        self.instance.may_leave = False
+        try:
+            self.realloc.call_raw(raw, 4)
+        finally:
+            self.instance.may_leave = True
+        pointer[0] = raw[0].u32
+        if pointer[0] & (alignment - 1):
+            raise Trap(f"realloc returned {pointer[0]}, which is not aligned to {alignment}")
+        return self.span(pointer[0], size, 1)
+
+    def open(self, cost: uint32_t) -> cython.int:
+        """Begins the lifting of the values of a call, which cost that much and what is in their strings and lists."""
+        self.budget = self.limit
+        return self.charge(cost)
+
+    def charge(self, cost: uint64_t) -> cython.int:
+        if cost > cython.cast(uint64_t, self.budget):
+            raise Trap(f"the values of one call take more than {self.limit} bytes on the host")
+        self.budget -= cython.cast(int64_t, cost)
+        return 0

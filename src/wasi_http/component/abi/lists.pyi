@@ -1,0 +1,6 @@
+"""What Python sees of the compiled module."""
+
+from wasi_http.component.abi.codec import PointerLengthCodec
+
+class BytesCodec(PointerLengthCodec): ...
+class ListCodec(PointerLengthCodec): ...
