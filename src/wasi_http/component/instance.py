@@ -10,6 +10,7 @@ __all__ = ["ComponentInstance"]
 
 
 @cython.final
+@cython.freelist(64)  # one or more for each request
 @cython.cclass
 class ComponentInstance:
     """Its ``handles``, and what its guest may do at the moment. Several share a store when components are composed."""

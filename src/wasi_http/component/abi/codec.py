@@ -26,7 +26,7 @@ from cython.cimports.cpython.mem import PyMem_Free, PyMem_Malloc
 from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.libc.stdint import uint8_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy, memset
-from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
+from cython.cimports.wasi_http.component.abi.context import LiftLowerContext, open_budget
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
 
 from wasi_http.component.abi.layout import alignment, contains_borrow, contains_pointer, flatten, size
@@ -83,7 +83,7 @@ class Codec:
     def lift_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object:
         """Lifts a value from its flat form; raises `Trap`."""
         raw = raw_values(values, self.width)
-        cx.open(self.cost)
+        open_budget(cx, self.cost)
         try:
             return self.lift(cx, raw)
         finally:
@@ -100,7 +100,7 @@ class Codec:
 
     def load_from(self, cx: LiftLowerContext, pointer: int) -> object:
         """Loads a value from guest memory; raises `Trap`."""
-        cx.open(self.cost)
+        open_budget(cx, self.cost)
         return self.load(cx, cx.span(pointer, self.size, self.alignment))
 
     def store_to(self, cx: LiftLowerContext, value: object, pointer: int) -> None:

@@ -26,5 +26,17 @@ cdef class LiftLowerContext:
 
     cdef uint8_t* span(self, uint64_t pointer, uint64_t length, uint32_t alignment) except NULL
     cdef uint8_t* allocate(self, uint64_t size, uint32_t alignment, uint32_t* pointer) except NULL
-    cdef int open(self, uint32_t cost) except -1
-    cdef int charge(self, uint64_t cost) except -1
+    cdef int exceed(self) except -1
+
+
+cdef inline int charge(LiftLowerContext cx, uint64_t cost) except -1:
+    if cost > <uint64_t>cx.budget:
+        return cx.exceed()
+    cx.budget -= <int64_t>cost
+    return 0
+
+
+# Begins the lifting of the values of a call, which cost that much and what is in their strings and lists.
+cdef inline int open_budget(LiftLowerContext cx, uint32_t cost) except -1:
+    cx.budget = cx.limit
+    return charge(cx, cost)

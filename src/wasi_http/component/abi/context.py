@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import cython
 from cython.cimports.libc.stdint import int64_t, uint8_t, uint32_t, uint64_t
-from cython.cimports.wasi_http.component.instance import ComponentInstance
-from cython.cimports.wasi_http.engine.func import Func
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
-from cython.cimports.wasi_http.engine.memory import Memory
 
 from wasi_http.engine.errors import Trap
 
@@ -20,6 +17,7 @@ MAX_BYTE_LENGTH = MAX_BYTES
 
 
 @cython.final
+@cython.freelist(64)  # one or more for each request
 @cython.cclass
 class LiftLowerContext:
     """What a call needs of its component instance: the canonical options, in one store.
@@ -27,20 +25,6 @@ class LiftLowerContext:
     ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps. A
     guest's byte can become a Python object of sixty: a list is charged for its elements before the first is made.
     """
-
-    def __init__(
-        self,
-        memory: Memory | None,
-        realloc: Func | None,
-        instance: ComponentInstance,
-        encoding: int,
-    ) -> None:
-        self.memory = memory
-        self.realloc = realloc
-        self.instance = instance
-        self.encoding = encoding
-        self.limit = instance.handles.account.value_limit
-        self.budget = self.limit
 
     def span(self, pointer: uint64_t, length: uint64_t, alignment: uint32_t) -> cython.pointer(uint8_t):
         if pointer & (alignment - 1):
@@ -72,13 +56,5 @@ class LiftLowerContext:
             raise Trap(f"realloc returned {pointer[0]}, which is not aligned to {alignment}")
         return self.span(pointer[0], size, 1)
 
-    def open(self, cost: uint32_t) -> cython.int:
-        """Begins the lifting of the values of a call, which cost that much and what is in their strings and lists."""
-        self.budget = self.limit
-        return self.charge(cost)
-
-    def charge(self, cost: uint64_t) -> cython.int:
-        if cost > cython.cast(uint64_t, self.budget):
-            raise Trap(f"the values of one call take more than {self.limit} bytes on the host")
-        self.budget -= cython.cast(int64_t, cost)
-        return 0
+    def exceed(self) -> cython.int:
+        raise Trap(f"the values of one call take more than {self.limit} bytes on the host")

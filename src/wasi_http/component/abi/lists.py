@@ -17,7 +17,7 @@ from cython.cimports.wasi_http.component.abi.codec import (
     PointerLengthCodec,
     show,
 )
-from cython.cimports.wasi_http.component.abi.context import MAX_BYTES, LiftLowerContext
+from cython.cimports.wasi_http.component.abi.context import MAX_BYTES, LiftLowerContext, charge
 
 from wasi_http.component.model.types import ValType
 from wasi_http.engine.errors import Trap
@@ -46,7 +46,7 @@ class BytesCodec(PointerLengthCodec):
 
     def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         place = _elements(cx, pointer, length, 1, 1)
-        cx.charge(length)
+        charge(cx, length)
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, place), length)
 
     def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
@@ -89,7 +89,7 @@ class ListCodec(PointerLengthCodec):
     def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:
         element: Codec = self.element
         place = _elements(cx, pointer, length, element.size, element.alignment)
-        cx.charge(cython.cast(uint64_t, length) * self.element_cost)
+        charge(cx, cython.cast(uint64_t, length) * self.element_cost)
         return element.load_many(cx, place, length)
 
     def store_range(self, cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:

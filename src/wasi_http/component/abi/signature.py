@@ -10,7 +10,7 @@ from cython.cimports.cpython.tuple import PyTuple_New
 from cython.cimports.libc.stdint import uint32_t, uint64_t
 from cython.cimports.wasi_http.component.abi.aggregates import VariantCodec
 from cython.cimports.wasi_http.component.abi.codec import Codec, raw_values, set_item, show
-from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
+from cython.cimports.wasi_http.component.abi.context import LiftLowerContext, open_budget
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
 
 from wasi_http.component.abi.aggregates import (
@@ -138,7 +138,7 @@ class Signature:
         at: uint32_t = 0
         if self.count == 0:
             return ()
-        cx.open(self.cost)
+        open_budget(cx, self.cost)
         arguments: tuple = PyTuple_New(self.count)
         if self.spills_params:
             place = cx.span(raw[0].u32, self.params_size, self.params_alignment)
@@ -222,7 +222,7 @@ class Signature:
         result: Codec | None = self.result
         if result is None:
             return None
-        cx.open(result.cost)
+        open_budget(cx, result.cost)
         if self.spills_result:
             value = result.load(cx, cx.span(raw[0].u32, result.size, result.alignment))
         else:

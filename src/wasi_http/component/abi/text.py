@@ -17,7 +17,7 @@ from cython.cimports.cpython.unicode import (
 from cython.cimports.libc.stdint import uint8_t, uint16_t, uint32_t, uint64_t
 from cython.cimports.libc.string import memcpy
 from cython.cimports.wasi_http.component.abi.codec import STRING_COST, Codec, PointerLengthCodec, show
-from cython.cimports.wasi_http.component.abi.context import LATIN1_UTF16, MAX_BYTES, UTF8, LiftLowerContext
+from cython.cimports.wasi_http.component.abi.context import LATIN1_UTF16, MAX_BYTES, UTF8, LiftLowerContext, charge
 from cython.cimports.wasi_http.engine.libwasmtime import wasmtime_val_raw_t
 
 from wasi_http.component.model.types import ValType
@@ -69,7 +69,7 @@ def _text(cx: LiftLowerContext, pointer: uint32_t, length: uint64_t, alignment: 
     if length > MAX_BYTES:
         raise Trap(f"a string of {length} bytes is longer than the canonical ABI allows")
     place = cx.span(pointer, length, alignment)
-    cx.charge(length)
+    charge(cx, length)
     return cython.cast(cython.p_char, place)
 
 
@@ -95,7 +95,7 @@ def _check_width(cx: LiftLowerContext, source: cython.p_char, length: uint64_t) 
     """Traps when the text would be more than the budget once it is decoded; looks only where that could be."""
     budget = cython.cast(uint64_t, cx.budget)
     if length * 3 > budget and _widened(source, length, cx.encoding) > length + budget:
-        return cx.charge(budget + 1)
+        return charge(cx, budget + 1)
     return 0
 
 
@@ -125,7 +125,7 @@ def _decode(cx: LiftLowerContext, pointer: uint32_t, tagged: uint32_t) -> object
         raise Trap(f"a string is not {name}: {error.reason} at byte {error.start}") from None
     width: uint64_t = cython.cast(uint64_t, PyUnicode_GET_LENGTH(text)) * PyUnicode_KIND(text)
     if width > length:
-        cx.charge(width - length)
+        charge(cx, width - length)
     return text
 
 

@@ -21,6 +21,13 @@ cdef inline Instances instances_of(Store store):
     return <Instances>store.instance
 
 
+# The options of a canonical function, as `Instances.context`.
+cdef inline LiftLowerContext context_of(Store store, int index):
+    cdef Instances instances = <Instances>store.instance
+    cdef LiftLowerContext cx = <LiftLowerContext>instances.contexts[index]
+    return instances.context(store, index) if cx is None or cx.memory is None else cx
+
+
 cdef inline ComponentInstance instance_of(Store store, int index):
     return <ComponentInstance>(<Instances>store.instance).instances[index]
 

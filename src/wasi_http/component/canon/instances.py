@@ -19,6 +19,7 @@ __all__ = ["Destructor", "Instances", "Prepared"]
 
 
 @cython.final
+@cython.freelist(64)  # one or more for each request
 @cython.cclass
 class Instances:
     """The component instances of a store, ``count`` of them, and the options of their canonical functions.
@@ -43,12 +44,12 @@ class Instances:
         cx: LiftLowerContext | None = self.contexts[index]
         if cx is None or cx.memory is None:
             memory, realloc, encoding, instance = self.options[index]
-            cx = LiftLowerContext(
-                store.captured[memory] if memory >= 0 else None,
-                store.captured[realloc] if realloc >= 0 else None,
-                self.instances[instance],
-                encoding,
-            )
+            cx = LiftLowerContext.__new__(LiftLowerContext)
+            cx.memory = store.captured[memory] if memory >= 0 else None
+            cx.realloc = store.captured[realloc] if realloc >= 0 else None
+            cx.instance = self.instances[instance]
+            cx.encoding = encoding
+            cx.limit = cx.instance.handles.account.value_limit
             self.contexts[index] = cx
         return cx
 

@@ -8,7 +8,7 @@ from typing import Any
 import cython
 from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
 from cython.cimports.wasi_http.component.abi.signature import Signature
-from cython.cimports.wasi_http.component.canon.instances import Instances, instances_of
+from cython.cimports.wasi_http.component.canon.instances import Instances, context_of, instances_of
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.fiber import Fiber
 from cython.cimports.wasi_http.engine.func import Func
@@ -39,11 +39,11 @@ class CallTrampoline(HostFunc):
         post_return: cython.int = _return(store, values, cython.address(options))
         if post_return >= 0:
             values[0] = flat
-            instances_of(store).context(store, options).instance.may_leave = False
+            context_of(store, options).instance.may_leave = False
             try:
                 cython.cast(Func, store.captured[post_return]).call_raw(values, 1)
             finally:
-                instances_of(store).context(store, options).instance.may_leave = True
+                context_of(store, options).instance.may_leave = True
         return 0
 
 
@@ -53,7 +53,7 @@ def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.
     task: Task = cython.cast(Task, instances.task)
     function: Lifted = task.function
     arguments, task.arguments = task.arguments, None
-    function.signature.lower_params(instances.context(store, function.options), values, arguments)
+    function.signature.lower_params(context_of(store, function.options), values, arguments)
     return function.core
 
 
@@ -66,7 +66,7 @@ def _return(
     instances.task = None
     function: Lifted = task.function
     options[0] = function.options
-    cx: LiftLowerContext = instances.context(store, function.options)
+    cx: LiftLowerContext = context_of(store, function.options)
     cx.instance.handles.check_returned()
     try:
         task.result = function.signature.lift_result(cx, values)
@@ -124,7 +124,7 @@ class Lifted:
             call.task = instances.task = task
             fiber.start(store.captured[self.entry], 0, 0)
             return call
-        self.signature.lower_params(instances.context(store, self.options), raw, arguments)
+        self.signature.lower_params(context_of(store, self.options), raw, arguments)
         kinds: list = self.kinds
         for i in range(len(kinds)):
             fiber.arguments[i].kind = kinds[i]
@@ -167,7 +167,7 @@ class Call:
         raw: C.wasmtime_val_raw_t[1]
         function: Lifted = self.function
         if function.entry < 0:
-            cx: LiftLowerContext = instances_of(self.store).context(self.store, function.options)
+            cx: LiftLowerContext = context_of(self.store, function.options)
             if cx.instance.handles.borrows:
                 self.store.spent = True
                 cx.instance.handles.check_returned()

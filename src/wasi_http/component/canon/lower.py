@@ -9,7 +9,7 @@ import cython
 from cython.cimports.libc.stdint import uint32_t
 from cython.cimports.wasi_http.component.abi.context import LiftLowerContext
 from cython.cimports.wasi_http.component.abi.signature import Signature
-from cython.cimports.wasi_http.component.canon.instances import instances_of
+from cython.cimports.wasi_http.component.canon.instances import context_of
 from cython.cimports.wasi_http.component.instance import check_leave
 from cython.cimports.wasi_http.engine import libwasmtime as C
 from cython.cimports.wasi_http.engine.host import HostFunc
@@ -47,7 +47,7 @@ class Lowered(HostFunc):
         self.count = len(signature.params)
 
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-        cx: LiftLowerContext | None = instances_of(store).context(store, self.options)
+        cx: LiftLowerContext | None = context_of(store, self.options)
         check_leave(cx.instance)
         signature: Signature = self.signature
         lends: uint32_t = cx.instance.handles.lends
@@ -80,7 +80,7 @@ class Lowered(HostFunc):
             failed = True
             result = error.value
         if cx is None:
-            cx = instances_of(store).context(store, self.options)
+            cx = context_of(store, self.options)
         # Not where the exception is handled: lowering may run the guest's realloc, and that may be suspended.
         if failed:
             signature.lower_error(cx, raw, result, pointer)
