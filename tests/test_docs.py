@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.embedding import component
-from tests.server.serving import run
+from tests.server.serving import PATIENCE
 from wasi_http import (
     ClientConfig,
     Engine,
@@ -200,23 +202,20 @@ def test_the_cache_is_where_it_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tm
 # ---- README.md ------------------------------------------------------------------------------------------------------
 
 
-def test_the_program_of_the_readme(engine: Engine) -> None:
+def test_the_programs_of_the_readme(tmp_path: Path) -> None:
     readme = (DOCS.parent / "README.md").read_text()
-    (code,) = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    run_it = "try:\n    asyncio.run(main())\nexcept KeyboardInterrupt:\n    pass\n"
-    assert code.endswith(run_it)
-    definitions = code.removesuffix(run_it)
-    path = DOCS.parent / "examples" / "hello.wat"
-    # With the engine of the tests: another one would reserve as much address space again.
-    definitions = definitions.replace('"app.wasm"', repr(str(path))).replace("engine = Engine()\n", "")
-    program: dict[str, Any] = {"__name__": "readme", "engine": engine}
-    exec(compile(definitions, "README.md", "exec", dont_inherit=True), program)
-
-    async def main() -> None:
-        response = await program["handle"](Request(authority="localhost"))
-        assert await response.body.read() == b"Hello, WASI!\n"
-
-    run("asyncio", main())
+    first, second = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", first],
+        capture_output=True,
+        cwd=DOCS.parent,
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)},
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"prints `{done.stdout.strip()}`" in readme
+    assert second in (DOCS.parent / "examples" / "service.py").read_text()
 
 
 # ---- docs/embedding.md ----------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""`examples/server.py`, here and in a process of its own, in front of guests that behave and guests that do not."""
+"""The examples: `examples/server.py` here, and both in processes of their own, in front of guests of both kinds."""
 
 from __future__ import annotations
 
@@ -251,17 +251,24 @@ def test_wrong_arguments(tmp_path: Path, arguments: list[str], code: int, said: 
     assert all(line.startswith("usage: ") for line in usage)
 
 
-def test_the_example_as_a_process(tmp_path: Path) -> None:
+# Program, its arguments after the component, where it says that it serves.
+PROGRAMS = [("server.py", "127.0.0.1:0", "stderr"), ("service.py", "0", "stdout")]
+
+
+@pytest.mark.parametrize(("program", "argument", "stream"), PROGRAMS, ids=[program for program, _, _ in PROGRAMS])
+def test_the_examples_as_processes(tmp_path: Path, program: str, argument: str, stream: str) -> None:
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PYTHONWARNINGS": "error"}
     process = subprocess.Popen(
-        [sys.executable, str(EXAMPLE), guest("hello"), "127.0.0.1:0"],
+        [sys.executable, str(EXAMPLE.with_name(program)), guest("hello"), argument],
+        stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment,
         text=True,
     )
     try:
+        assert process.stdout is not None
         assert process.stderr is not None
-        found = re.fullmatch(r"Serving HTTP on http://([\d.]+):(\d+)/\n", process.stderr.readline())
+        found = re.fullmatch(r"Serving HTTP on http://([\d.]+):(\d+)/\n", getattr(process, stream).readline())
         assert found
         with socket.create_connection((found[1], int(found[2])), PATIENCE) as client:
             for request in (get("/"), post("/", b"ignored"), get("/", "Connection: close")):
@@ -276,7 +283,7 @@ def test_the_example_as_a_process(tmp_path: Path) -> None:
             assert client.recv(65536)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 0
-        assert process.stderr.read() == ""
+        assert process.stdout.read() == process.stderr.read() == ""
     finally:
         process.kill()
         process.communicate()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
     from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
     from wasi_http.http.egress import Egress, EgressDenied
-    from wasi_http.http.errors import HttpError, HttpResult, NoResponse
+    from wasi_http.http.errors import GuestTimeout, HttpError, HttpResult, NoResponse, ServiceBusy
     from wasi_http.http.linking import (
         add_only_http_to_linker_async,
         add_only_http_to_linker_sync,
@@ -52,6 +52,7 @@ __all__ = [
     "EgressRule",
     "Engine",
     "EngineConfig",
+    "GuestTimeout",
     "HttpError",
     "HttpResult",
     "InvalidComponent",
@@ -66,6 +67,7 @@ __all__ = [
     "ResourceTable",
     "Response",
     "Service",
+    "ServiceBusy",
     "ServiceConfig",
     "Store",
     "StoreLimits",

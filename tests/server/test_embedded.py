@@ -13,14 +13,17 @@ from typing import Any
 
 import pytest
 
+from tests.guests.build import GuestUnavailable, build
 from tests.server.serving import LOOPS, Client, chunked, get, post, run, until
 from wasi_http.bindings.http.types import ErrorCode
+from wasi_http.engine import Engine
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import HttpError
+from wasi_http.http.errors import GuestTimeout, HttpError, NoResponse, ServiceBusy
 from wasi_http.http.message import Body, Request, Response
 from wasi_http.http1.limits import Limits
 from wasi_http.server.config import ConnectionConfig
 from wasi_http.server.embedded import RequestHandler, serve_connection
+from wasi_http.service.service import Service
 
 Trouble = list[dict[str, Any]]
 
@@ -652,3 +655,44 @@ def test_the_handler_is_cancelled_with_the_connection() -> None:
 
     run("asyncio", main())
     assert handler.cancelled == 1
+
+
+# What a handler raises, the status, and whether the exception handler hears of it.
+NO_RESPONSE = [
+    (NoResponse("trapped"), 500, True),
+    (GuestTimeout("too slow"), 504, False),
+    (ServiceBusy("too many"), 503, False),
+]
+
+
+@pytest.mark.parametrize(("error", "status", "told"), NO_RESPONSE, ids=[str(status) for _, status, _ in NO_RESPONSE])
+def test_statuses_without_a_response(error: NoResponse, status: int, told: bool) -> None:
+    async def handler(request: Request) -> Response:
+        raise error
+
+    async def test(client: Client) -> None:
+        assert (await client.ask(get("/"))).status == status
+
+    assert [context["exception"] for context in serve(handler, test)] == [error] * told
+
+
+def test_a_service_answers_connections(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+    try:
+        path = build("c_kitchen")
+    except GuestUnavailable as error:
+        pytest.skip(str(error))
+
+    async def main() -> Trouble:
+        async with Service.from_file(path, engine=engine, timeout=0.1) as service, connected(service.handle) as there:
+            client = await there.connect()
+            assert (await client.ask(get("/status/418"))).status == 418
+            assert (await client.ask(get("/error-set/15"))).status == 403  # HTTP-request-denied
+            assert (await client.ask(get("/trap"))).status == 500
+            assert (await client.ask(get("/sleep-forever"))).status == 504
+            client.close()
+        return there.trouble
+
+    (trouble,) = run("asyncio", main())
+    assert isinstance(trouble["exception"], NoResponse)
+    assert [record.name for record in caplog.records if "unreachable" in record.message] == ["wasi_http"]
+    assert "guest timed out" in caplog.text

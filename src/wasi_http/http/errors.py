@@ -54,15 +54,24 @@ HttpResult = Ok[T] | Err[ErrorCode]
 
 
 class NoResponse(Exception):
-    """The guest finished, or was stopped, without a response; ``__cause__`` is what stopped it."""
+    """The guest finished, or was stopped, without a response; ``__cause__`` is what stopped it.
+
+    ``status`` is what tells a client of a server.
+    """
+
+    status = 500
 
 
 class GuestTimeout(NoResponse):
     """The guest took longer than its time limit."""
 
+    status = 504
+
 
 class ServiceBusy(NoResponse):
     """The request waited for its turn too long: as many as may run at once were under way."""
+
+    status = 503
 
 
 # TLS alerts (RFC 8446 §6, and those of earlier versions) as OpenSSL's errors tell of them, and their numbers.

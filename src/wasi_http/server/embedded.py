@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Final, cast
 
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import HttpError, status_of
+from wasi_http.http.errors import HttpError, NoResponse, status_of
 from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.values import ErrorCode
 from wasi_http.http1.date import DateCache
@@ -43,7 +43,8 @@ class ConnectionFactory:
     ``handler`` gets the requests of a connection one at a time, their bodies as they arrive, and returns responses,
     whose bodies are sent as they come, with back-pressure both ways. It is cancelled when the client goes away, and so
     is the body of its response (see `Body.cancel`). What it raises is answered: `HttpError` with the status that fits
-    its code, anything else with 500, and the event loop's exception handler is told. A body that fails after its head
+    its code, `GuestTimeout` with 504, `ServiceBusy` with 503, anything else with 500, and the event loop's exception
+    handler is told. A body that fails after its head
     was sent ends the connection behind what there is of it, with a reset if only the end of the connection would
     complete it: clients can tell. Malformed requests, and those beyond the limits, never reach the handler.
     """
@@ -194,8 +195,10 @@ class _Answer:
             receiver.fail(status_of(error.code), error)
             return
         except Exception as error:
-            _tell("a handler failed", error)
-            receiver.fail(500, error)
+            status = error.status if isinstance(error, NoResponse) else 500
+            if status == 500:
+                _tell("a handler failed", error)
+            receiver.fail(status, error)
             return
         body = self._body = response.body
         body.demand()
