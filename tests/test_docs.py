@@ -8,14 +8,16 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from tests.embedding import component
-from tests.server.serving import PATIENCE
+from tests.guests.build import GuestUnavailable, build
+from tests.server.serving import PATIENCE, run, until
 from wasi_http import (
     ClientConfig,
     Engine,
@@ -24,6 +26,7 @@ from wasi_http import (
     OutgoingRequestConfig,
     Request,
     ResourceTable,
+    Service,
     StoreLimits,
     WasiCtx,
     WasiHttpCtx,
@@ -228,6 +231,66 @@ def guide() -> Any:
     for code in re.findall(r"```python\n(.*?)```", (DOCS / "embedding.md").read_text(), re.DOTALL):
         exec(compile(code, "embedding.md", "exec", dont_inherit=True), defined)
     return SimpleNamespace(**defined)
+
+
+def test_the_first_program(guide: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run("asyncio", guide.main(str(DOCS.parent / "examples" / "hello.wat")))
+    assert capsys.readouterr().out == "200 b'Hello, WASI!\\n'\n"
+
+
+def path_of(name: str) -> str:
+    try:
+        return str(build(name))
+    except GuestUnavailable as error:
+        pytest.skip(str(error))
+
+
+def test_a_service_streams(engine: Engine, guide: Any) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(10):
+            yield bytes(100_000)
+
+    async def main() -> int:
+        async with Service.from_file(path_of("c_echo"), engine=engine) as service:
+            return cast(int, await guide.upload(service, pieces()))
+
+    assert run("asyncio", main()) == 1_000_000
+
+
+def test_a_service_informs(engine: Engine, guide: Any) -> None:
+    async def main() -> list[int]:
+        async with Service.from_file(path_of("c_rules"), engine=engine) as service:
+            return cast(list[int], await guide.hints(service, Request("GET", "http://a/informational/103")))
+
+    assert run("asyncio", main()) == [103]
+
+
+def test_a_service_in_front_of_another(engine: Engine, guide: Any) -> None:
+    async def main() -> None:
+        async with (
+            Service.from_file(path_of("c_kitchen"), engine=engine) as upstream,
+            guide.Chained.from_file(path_of("c_fetch"), engine=engine) as service,
+        ):
+            service.upstream, service.printed = upstream, []
+            request = Request("GET", "http://me/fetch", [(b"x-url", b"http://other/status/418")])
+            assert (await service.handle(request)).status == 418
+        async with guide.Chained.from_file(path_of("c_kitchen"), engine=engine) as service:
+            service.printed = []
+            await (await service.handle(Request("GET", "http://me/after"))).read()
+            await until(lambda: service.printed)
+        assert service.printed == [(0, b"still here\n")]
+
+    run("asyncio", main())
+
+
+def test_the_layer_below(engine: Engine, guide: Any) -> None:
+    async def main() -> None:
+        pre = guide.load(engine, str(DOCS.parent / "examples" / "hello.wat"))
+        response = await guide.handle(engine, pre, Request(authority="localhost"))
+        assert await response.read() == b"Hello, WASI!\n"
+
+    run("asyncio", main())
 
 
 def link(engine: Engine, name: str) -> sync.ProxyPre:

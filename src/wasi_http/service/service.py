@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from os import PathLike
 from types import TracebackType
@@ -46,7 +46,8 @@ class Service:
     Use it in ``async with``, or `close` it; it belongs to one event loop. Guests have what ``config`` and ``ctx`` give
     them, and nothing else. Several services may share an engine.
 
-    What guests do wrong goes to the logger ``wasi_http``; subclasses may override `report`, `log` and `new_context`.
+    What guests do wrong goes to the logger ``wasi_http``; subclasses may override `report`, `denied`, `log`,
+    `new_context` and `send_request`.
     """
 
     def __init__(
@@ -153,8 +154,10 @@ class Service:
         guest.store = store
         return guest
 
-    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> asyncio.Future[ClientResponse]:
-        """Sends a guest's request if the egress policy lets it."""
+    def send_request(
+        self, request: ClientRequest, config: OutgoingRequestConfig
+    ) -> Awaitable[ClientResponse | Response]:
+        """Sends a guest's request if the egress policy lets it; see `WasiHttpView.send_request`."""
         try:
             response = self.config.egress.send_request(request, config, self.client)
         except EgressDenied as denied:
