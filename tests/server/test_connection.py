@@ -143,7 +143,7 @@ def test_pipelined_requests_are_held_back_while_a_guest_is_at_work(guests: Guest
 
 def next_number(server: Serving) -> int:
     """How many guests there were, and one more: each has a number."""
-    return server.worker.answers.next_number()
+    return next(server.worker.answers.numbers)
 
 
 async def the_connection(server: Serving):  # type: ignore[no-untyped-def]

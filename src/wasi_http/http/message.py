@@ -182,7 +182,7 @@ class Body:
     def trailers(self) -> list[Field]:
         return self.pipe.trailers or []
 
-    def on_demand(self, demand: Callable[[], None]) -> None:
+    def on_demand(self, demand: Callable[[], None] | None) -> None:
         """Has ``demand`` called when the bytes are first wanted."""
         self._demand = demand
 

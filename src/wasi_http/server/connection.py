@@ -232,7 +232,7 @@ class Connection(asyncio.Protocol):
             body,
         )
         exchange = self._exchange = self._arrived = Exchange(
-            self, request, head.version, head.keep_alive, head.expect_continue
+            self, request, head.method, head.version, head.keep_alive, head.expect_continue
         )
         exchange.run = self._owner.answers.prepare(request, exchange)
         if self._access is not None:
@@ -290,7 +290,7 @@ class Connection(asyncio.Protocol):
                     self._parser.next_message()
                 exchange, self._arrived = self._arrived, None
                 if exchange is not None:
-                    exchange.run.start()
+                    self._owner.answers.start(exchange.run)
                 if not self._due:
                     break
         except RemoteProtocolError as error:
@@ -301,7 +301,7 @@ class Connection(asyncio.Protocol):
             self._proceeding = False
         if self._eof and self._exchange is None and not self._parser.complete:
             self.close()
-        else:
+        elif self._receiving is not None or self._parser.held or not self._reading:
             self.update_reading()
 
     def _next(self) -> None:
@@ -321,17 +321,17 @@ class Connection(asyncio.Protocol):
         self._write(render_informational(100))
 
     def informational(self, exchange: Exchange, status: int, headers: list[Field]) -> None:
-        writer = ResponseWriter(exchange.request.method.encode(), exchange.version)
+        writer = ResponseWriter(exchange.method, exchange.version)
         self._write(writer.informational(status, headers))
 
     def respond(self, exchange: Exchange, status: int, headers: list[Field], body: bytes) -> None:
         keep_alive = self._keeps_alive(exchange)
-        method = exchange.request.method.encode()
-        self._write(render_response(status, headers, body, self._owner.date, method, exchange.version, keep_alive))
+        date, method = self._owner.date, exchange.method
+        self._write(render_response(status, headers, body, date, method, exchange.version, keep_alive))
         self._complete(exchange, keep_alive)
 
     def head(self, exchange: Exchange, status: int, headers: list[Field]) -> None:
-        writer = ResponseWriter(exchange.request.method.encode(), exchange.version, self._keeps_alive(exchange))
+        writer = ResponseWriter(exchange.method, exchange.version, self._keeps_alive(exchange))
         self._write(writer.head(status, headers, self._owner.date))
         self._writer = writer
 
@@ -407,11 +407,15 @@ class Connection(asyncio.Protocol):
 
     def _complete(self, exchange: Exchange, keep_alive: bool) -> None:
         """The response is written; whoever made it may still be at work."""
-        exchange.close()
+        if self._writer is not None:
+            exchange.close()
+        exchange.responded = True
         self.since = self._owner.now
         if exchange is not self._exchange:
             return
-        self._forget(exchange)
+        self._exchange = self._writer = None
+        if self._access is not None:
+            self._access.end(exchange, self._written)
         if not keep_alive:
             self._closing = True
         if self._receiving is not None:

@@ -79,6 +79,9 @@ class ConnectionFactory:
     def prepare(self, request: Request, receiver: Receiver) -> _Answer:
         return _Answer(self.handler, request, receiver)
 
+    def start(self, run: _Answer) -> None:
+        run.start()
+
     def connected(self, connection: Connection) -> None:
         self.connections.add(connection)
         sock = connection.socket
@@ -236,7 +239,9 @@ class _Answer:
         if request is not None and not request.wanted:
             # It is too late to ask for it.
             request.pipe.cancel(HttpError(ErrorCode.ConnectionTerminated, "the exchange is over"))
-        self._receiver.finished()
+        receiver = self._receiver
+        del self._receiver  # which leads back: a cycle
+        receiver.finished()
 
     def leave(self) -> None:
         if self._request.body is not None:

@@ -11,7 +11,7 @@ the response is complete; the guest, or whatever answers, may go on.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import GuestTimeout, HttpError, ServiceBusy
@@ -37,8 +37,6 @@ class Running(Protocol):
     @property
     def done(self) -> bool: ...
 
-    def start(self) -> None: ...
-
     def leave(self) -> None:
         """The client has gone."""
 
@@ -49,7 +47,10 @@ class Running(Protocol):
 class Answers(Protocol):
     """Who answers the requests of a server; a `Service` does."""
 
-    def prepare(self, request: Request, receiver: Receiver) -> Running: ...
+    def prepare(self, request: Request, receiver: Receiver) -> Any: ...
+
+    def start(self, run: Any) -> None:
+        """Begins what was prepared, now or later."""
 
 
 class Stream(Protocol):
@@ -86,15 +87,15 @@ class Stream(Protocol):
         """Answers in the place of whoever should, and ends the connection."""
 
     def exchange_done(self, exchange: Exchange) -> None:
-        """Whoever answers has finished, not only answered."""
+        """Nobody reads the body of the request any more."""
 
 
 class Exchange:
     """A request that is being handled.
 
-    ``version`` is the protocol's, ``keep_alive`` what the client wants. ``awaited``: the client sends the body only
-    when it is asked for it, and was not yet. ``begun``: the head of a response is written, whose body is on its way;
-    ``responded``: nothing more is to be written. ``status`` is the response's, 0 if none began.
+    ``method`` and ``version`` are as they were received; ``keep_alive`` is what the client wants. ``awaited``: the
+    client sends the body only when it is asked for it, and was not yet. ``begun``: the head of a response is written,
+    whose body is on its way; ``responded``: nothing more is to be written. ``status`` is the response's, or 0.
     """
 
     __slots__ = (
@@ -103,6 +104,7 @@ class Exchange:
         "awaited",
         "begun",
         "keep_alive",
+        "method",
         "request",
         "responded",
         "run",
@@ -110,9 +112,12 @@ class Exchange:
         "version",
     )
 
-    def __init__(self, stream: Stream, request: Request, version: bytes, keep_alive: bool, awaited: bool) -> None:
+    def __init__(
+        self, stream: Stream, request: Request, method: bytes, version: bytes, keep_alive: bool, awaited: bool
+    ) -> None:
         self._stream = stream
         self.request = request
+        self.method = method
         self.version = version
         self.keep_alive = keep_alive
         self.awaited = awaited
@@ -220,8 +225,9 @@ class Exchange:
         body = self.request.body
         if body is not None:
             # Handles to it may be left with the instance.
+            body.on_demand(None)
             body.pipe.writable.remove(self._stream.update_reading)
-        self._stream.exchange_done(self)
+            self._stream.exchange_done(self)
 
     # The connection
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from wasi_http.engine import Engine
 from wasi_http.engine.errors import visible
@@ -46,13 +46,15 @@ class Guests(Service):
         return f"{self._numbered}{number}"
 
     def new_context(self, number: int) -> WasiCtx:
-        return cast(WasiCtx, GuestCtx(self, number))  # it behaves like one
+        return GuestCtx(self, number)  # type: ignore[return-value]  # it behaves like one
 
     def renumber(self, guest: Guest, number: int) -> None:
-        cast(GuestCtx, guest.ctx).renumber(number)
+        guest.ctx.renumber(number)  # type: ignore[attr-defined]  # it is a GuestCtx
 
     def end(self, guest: Guest) -> None:
-        cast(GuestCtx, guest.ctx).close()
+        ctx: GuestCtx = guest.ctx  # type: ignore[assignment]
+        if ctx.sinks is not None:
+            ctx.close()
 
     def report(self, run: Run, text: str) -> None:
         """Logs why a request failed. What the client sent of it is cut."""
@@ -74,12 +76,12 @@ class GuestCtx:
     terminal would act upon it.
     """
 
-    __slots__ = ("_guests", "_number", "_sinks")
+    __slots__ = ("_guests", "_number", "sinks")
 
     def __init__(self, guests: Guests, number: int) -> None:
         self._guests = guests
         self._number = number
-        self._sinks: dict[str, LinePrefix] | None = None
+        self.sinks: dict[str, LinePrefix] | None = None
 
     def __getattr__(self, name: str) -> Any:
         # One is made for each request, and most guests ask for next to nothing.
@@ -96,12 +98,12 @@ class GuestCtx:
     def _stream(self, name: str, spool: Spool) -> GuestOutput:
         if not self._guests.config.logging_prefix and not spool.terminal:
             return GuestOutput(spool, spool.write)
-        if self._sinks is None:
-            self._sinks = {}
-        sink = self._sinks.get(name)
+        if self.sinks is None:
+            self.sinks = {}
+        sink = self.sinks.get(name)
         if sink is None:
             prefix = self._prefix(name)
-            sink = self._sinks[name] = LinePrefix(lambda data: spool.write(visible_lines(data)), prefix)
+            sink = self.sinks[name] = LinePrefix(lambda data: spool.write(visible_lines(data)), prefix)
         return GuestOutput(spool, sink)
 
     def _prefix(self, name: str) -> bytes:
@@ -112,12 +114,12 @@ class GuestCtx:
     def renumber(self, number: int) -> None:
         """What is printed from now on belongs to another request, whichever handle it is printed to."""
         self._number = number
-        if self._sinks is not None:
-            for name, sink in self._sinks.items():
+        if self.sinks is not None:
+            for name, sink in self.sinks.items():
                 sink.prefix = self._prefix(name)
 
     def close(self) -> None:
         """Writes unfinished lines."""
-        if self._sinks is not None:
-            for sink in self._sinks.values():
+        if self.sinks is not None:
+            for sink in self.sinks.values():
                 sink.close()

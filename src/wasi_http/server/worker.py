@@ -44,7 +44,7 @@ class Worker:
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
         self.stopping = False
-        guests.open(self._change)
+        guests.open()
         # Connections that were idle when they were last looked at, the longest idle last; only when there is no room.
         self._idle: list[Connection] = []
         self._aborted = False
@@ -186,6 +186,8 @@ class Worker:
 
     async def _shut_down(self, listeners: Sequence[socket.socket]) -> None:
         self.stopping = True
+        if self.answers.admission is not None:
+            self.answers.admission.on_dismiss = self._quiet.set
         self._pause_accepting()
         self._listeners = ()
         if self._retry is not None:
@@ -211,11 +213,6 @@ class Worker:
     @property
     def _busy(self) -> bool:
         return bool(self.connections or self.answers.active or self._opening)
-
-    def _change(self) -> None:
-        """Something has ended."""
-        if self.stopping:
-            self._quiet.set()
 
     async def _wait_for_change(self) -> None:
         self._quiet.clear()

@@ -4,7 +4,7 @@
                              │ ▲
                              ▼ │ time slices, what the host has to wait for (a task from here on)
 
-A guest that finishes without waiting, as most do, runs in `start`, and no task is ever made. Its instance is released
+A guest that finishes without waiting, as most do, runs in `begin`, and no task is ever made. Its instance is released
 before the response is given away: the next request finds its place free. Otherwise a task runs it to its end, and the
 response is given away when the guest sets it; what the guest does then, it does beside it.
 
@@ -15,6 +15,7 @@ has been read, and nothing sent.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from typing import Final, Protocol
 
 from wasi_http.component import Call, Err
@@ -65,8 +66,7 @@ class Runner(Protocol):
     handler: IncomingHandlerGuest
     instances: InstancePool
     loop: asyncio.AbstractEventLoop
-
-    def admit(self, run: Run) -> None: ...
+    numbers: Iterator[int]
 
     def readmit(self, run: Run) -> None: ...
 
@@ -75,8 +75,6 @@ class Runner(Protocol):
     def retire(self, run: Run) -> None: ...
 
     def dismiss(self, run: Run) -> None: ...
-
-    def next_number(self) -> int: ...
 
     def end(self, guest: Guest) -> None: ...
 
@@ -120,14 +118,10 @@ class Run:
         self.abandoned = False
         self.done = False
 
-    def start(self) -> None:
-        """Begins, now or when it is its turn."""
-        self._runner.admit(self)
-
     def begin(self) -> None:
         """Runs the guest until it is done or has to wait, and gives away what there is of a response."""
         runner, request = self._runner, self.request
-        number = self.number = runner.next_number()
+        number = self.number = next(runner.numbers)
         error: BaseException | None = None
         try:
             guest = self._guest = runner.instances.acquire(number, self._spoilt > 0)
@@ -243,17 +237,28 @@ class Run:
                 runner.report(self, f"the guest answered {response.status}{note}")
         self.done = True
         complete = response is not None and (self._body is None or self._body.ended)
-        # Whatever the guest left unfinished is dropped with its instance, and fails the body.
-        self._release(intact=complete and error is None and not self.abandoned)
+        if guest is not None:
+            self._guest = None
+            intact = complete and error is None and not self.abandoned
+            body = self.request.body
+            if intact and body is not None:
+                # Handles to the request may be left. They hold nothing of the connection, and lead to nothing.
+                body.pipe.cancel(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
+            # Whatever the guest left unfinished is dropped with its instance, and fails the body.
+            runner.instances.release(guest, intact)
         try:
-            if complete or failure is None:
+            if self._given or self.abandoned:
+                pass
+            elif complete or failure is None:
                 self._give()
             else:
                 self._fail(504 if timed_out else 500, failure)
         finally:
             failure = None
             runner.dismiss(self)
-            self._receiver.finished()
+            receiver = self._receiver
+            del self._receiver  # which leads back: a cycle
+            receiver.finished()
 
     def _is_untouched(self, guest: Guest) -> bool:
         """Whether the request can be handled once more: nothing was sent, to the client or others, and nothing read."""
@@ -307,17 +312,6 @@ class Run:
         if size < limit // 4 * 3:
             return ""
         return f" (its memory takes {size >> 20} MiB of at most {limit >> 20}: --max-memory-size)"
-
-    def _release(self, intact: bool) -> None:
-        """Lets go of the instance, which is dropped with all that its guest holds or, if ``intact``, may be kept."""
-        guest, body = self._guest, self.request.body
-        self._guest = None
-        if guest is None:
-            return
-        if intact and body is not None:
-            # Handles to the request may be left. They hold nothing of the connection, and lead to nothing.
-            body.pipe.cancel(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
-        self._runner.instances.release(guest, intact)
 
     # From the receiver
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from os import PathLike
 from types import TracebackType
@@ -60,7 +60,7 @@ class Service:
         self.ctx = WasiCtx(env=dict(self.config.env)) if ctx is None else ctx
         self.http = WasiHttpCtx()
         self.client = Client(self.config.client)
-        self._numbers = itertools.count()
+        self.numbers: Iterator[int] = itertools.count()
         self._warned: set[str | None] = set()
         self._idle = asyncio.Event()
         self._closed = False
@@ -120,7 +120,7 @@ class Service:
         """
         reply = _Reply(asyncio.get_running_loop().create_future(), informational)
         run = reply.run = self.prepare(request, reply)
-        run.start()
+        self.start(run)
         try:
             return await reply.response
         except asyncio.CancelledError:
@@ -133,14 +133,12 @@ class Service:
             self.open()
         return Run(self, request, receiver)
 
-    # The driver of a guest asks for these.
-
-    def admit(self, run: Run) -> None:
+    def start(self, run: Run) -> None:
+        """Begins a request, now or when it is its turn."""
         assert self.admission is not None
         self.admission.admit(run)
 
-    def next_number(self) -> int:
-        return next(self._numbers)
+    # The driver of a guest asks for these.
 
     def new_guest(self, number: int) -> Guest:
         """A fresh instance for the request of that number; raises `Trap` when it cannot start."""
@@ -201,16 +199,15 @@ class Service:
 
     # From its beginning to its end
 
-    def open(self, on_dismiss: Callable[[], object] | None = None) -> None:
-        """Binds the service to the running event loop; ``on_dismiss`` is called whenever a guest is done."""
+    def open(self) -> None:
+        """Binds the service to the running event loop."""
         if self._closed:
             raise RuntimeError("the service is closed")
         self.loop = asyncio.get_running_loop()
         admission = self.admission = Admission(self.engine, self.config, self.loop)
-        admission.on_dismiss = on_dismiss
         self.instances = InstancePool(self, self.loop, admission.make_way)
         # Without a step in between, for each request.
-        self.admit = admission.admit  # type: ignore[method-assign]
+        self.start = admission.admit  # type: ignore[method-assign]
         self.readmit, self.withdraw = admission.readmit, admission.withdraw
         self.retire, self.dismiss = admission.retire, admission.dismiss
 
