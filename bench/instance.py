@@ -80,7 +80,7 @@ def loop(component: Path) -> Callable[[int], Cost]:
         for _ in range(iterations // 10):
             outparam = once()
         response = outparam._outcome
-        if response is None or response.body_ is None or response.body_.take_all() != b"Hello, WASI!\n":
+        if response is None or response.pipe is None or response.pipe.take_all() != b"Hello, WASI!\n":
             raise measure.Wrong("the guest's response is wrong")
         began, used = time.perf_counter(), time.process_time()
         for _ in range(iterations):

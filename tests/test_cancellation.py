@@ -33,7 +33,7 @@ from wasi_http import (
     add_to_linker_async,
 )
 from wasi_http.bindings.http.types import Scheme
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import Borrow, func, u32
 from wasi_http.http.send import Client
 from wasi_http.server.embedded import serve_connection
@@ -149,7 +149,7 @@ class Fetching(State):
         super().__init__()
         self._client = client
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Response:
         return await self._client.send_request(request, config)
 
 
@@ -401,7 +401,7 @@ class Sending(State):
         super().__init__()
         self._error = error
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Response:
         raise self._error
 
 

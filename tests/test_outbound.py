@@ -16,7 +16,6 @@ from tests.embedding import State, component, link
 from tests.server.serving import run
 from wasi_http import (
     Body,
-    ClientRequest,
     Engine,
     HttpError,
     Linker,
@@ -160,7 +159,7 @@ def full() -> Iterator[str]:
 class Hurried(State):
     """Has less time than the guest asked for."""
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Any:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Any:
         config.connect_timeout = config.first_byte_timeout = 0.2
         return await super().send_request(request, config)
 
@@ -223,7 +222,7 @@ class Answering(State):
         self.authorities: list[str] = []
         self.events = {name: asyncio.Event() for name in answers}
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Response:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Response:
         self.authorities.append(request.authority)
         name = request.authority.partition(".")[0]
         await self.events[name].wait()

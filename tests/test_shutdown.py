@@ -10,8 +10,9 @@ import pytest
 
 PREAMBLE = """
 import asyncio, builtins, sys, threading, time
+from wasi_http.client import OutgoingRequestConfig
+from wasi_http.http.message import Request
 from wasi_http.http.send import Client
-from wasi_http.client import ClientRequest, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.component.handles import HandleTable
 from wasi_http.component.model.types import ResourceType
@@ -92,7 +93,7 @@ SCENES = {
         async def main(client):
             server = await asyncio.start_server(answer, "127.0.0.1", 0)
             host, port = server.sockets[0].getsockname()
-            request = ClientRequest("GET", "http", f"{host}:{port}", "/")
+            request = Request("GET", f"http://{host}:{port}/")
             response = await client.send_request(request, OutgoingRequestConfig())
             assert response.status == 200
             return server, response

@@ -4,14 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from wasi_http.client import (
-        ClientConfig,
-        ClientRequest,
-        ClientResponse,
-        OutgoingRequestConfig,
-        Proxies,
-        TlsConfig,
-    )
+    from wasi_http.client import ClientConfig, OutgoingRequestConfig, Proxies, TlsConfig
     from wasi_http.component import Component, InvalidComponent, Linker, LinkError, ResourceTable
     from wasi_http.engine import CompileError, Engine, EngineConfig, Store, StoreLimits, Trap
     from wasi_http.http.context import DEFAULT_FORBIDDEN_HEADERS, WasiHttpCtx
@@ -41,8 +34,6 @@ __all__ = [
     "Body",
     "Client",
     "ClientConfig",
-    "ClientRequest",
-    "ClientResponse",
     "CompileError",
     "Component",
     "ConnectionConfig",

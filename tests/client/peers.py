@@ -15,10 +15,10 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import HttpError
-from wasi_http.http.message import Body
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.send import Client
 from wasi_http.http.values import ErrorCode
 
@@ -202,8 +202,20 @@ async def using(client: Client) -> AsyncIterator[Client]:
         await client.close()
 
 
-def get(authority: str, path: str = "/", method: str = "GET", body: Pipe | None = None) -> ClientRequest:
-    return ClientRequest(method, "http", authority, path, [(b"accept", b"*/*")], body)
+def outgoing(
+    method: str,
+    scheme: str,
+    authority: str,
+    path: str = "/",
+    headers: Iterable[tuple[bytes, bytes]] = (),
+    body: Pipe | None = None,
+) -> Request:
+    """A request as it is given, be it good or not."""
+    return Request.of(method, scheme, authority, path, list(headers), None if body is None else Body(body))
+
+
+def get(authority: str, path: str = "/", method: str = "GET", body: Pipe | None = None) -> Request:
+    return outgoing(method, "http", authority, path, [(b"accept", b"*/*")], body)
 
 
 @dataclass
@@ -214,8 +226,8 @@ class Reply:
     trailers: list[tuple[bytes, bytes]]
 
 
-async def read(response: ClientResponse) -> Reply:
-    body = Body(response.body)
+async def read(response: Response) -> Reply:
+    body = response.body
     return Reply(response.status, list(response.headers), await body.read(), body.trailers)
 
 
@@ -230,7 +242,7 @@ async def received(body: Body) -> tuple[bytes, ErrorCode | None]:
     return data, None
 
 
-async def ask(client: Client, request: ClientRequest, **config: Any) -> Reply:
+async def ask(client: Client, request: Request, **config: Any) -> Reply:
     """The whole response."""
     return await read(await client.send_request(request, OutgoingRequestConfig(**config)))
 

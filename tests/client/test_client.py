@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from wasi_http.client import ClientConfig, ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ClientConfig, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.exchange import Exchange
 from wasi_http.client.pool import HostSlots
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import HttpError
-from wasi_http.http.message import Body
+from wasi_http.http.message import Body, Response
 from wasi_http.http.send import Client
 from wasi_http.http.values import ErrorCode
 from wasi_http.http1.limits import Limits
@@ -35,6 +35,7 @@ from .peers import (
     forever,
     get,
     ok,
+    outgoing,
     pipe_of,
     read,
     run,
@@ -152,7 +153,7 @@ def test_requests(
 
         async with serving(script) as server, using(Client()) as client:
             body = None if pieces is None else pipe_of(pieces, trailers)
-            request = ClientRequest(method, "http", server.authority, path, headers, body)
+            request = outgoing(method, "http", server.authority, path, headers, body)
             assert (await ask(client, request)).status == 200
             await client.close()
 
@@ -179,7 +180,7 @@ def test_both_bodies_at_once(loop: str) -> None:
             source = Pipe()
             request = get(server.authority, method="POST", body=source)
             response = await client.send_request(request, OutgoingRequestConfig())
-            body = response.body
+            body = response.body.pipe
             for piece in (b"first", b"second"):
                 source.write(piece)
                 await until(body.is_readable)
@@ -236,7 +237,7 @@ def test_a_server_is_held_back(loop: str) -> None:
                 before = sent
                 await asyncio.sleep(0.3)  # more than the timeout: a guest may take its time
             assert sent < 30_000_000
-            assert response.body.size < 1_000_000
+            assert response.body.pipe.size < 1_000_000
             assert len((await read(response)).body) == 50_000_000
             await client.close()
 
@@ -419,7 +420,7 @@ def test_a_response_that_nobody_sees_takes_the_connection_along(loop: str, reuse
                 await ask(client, request, quota=quota)
             reply = client.send_request(request, config)
 
-            async def wait() -> ClientResponse:
+            async def wait() -> Response:
                 return await reply
 
             task = asyncio.ensure_future(wait())
@@ -1071,7 +1072,7 @@ def test_what_was_delivered_cannot_be_cancelled(loop: str, idle: bool) -> None:
             response = await future
             assert not future.cancel()
             go_on.set()
-            assert await Body(response.body).read() == b"hello"
+            assert await response.body.read() == b"hello"
             await client.close()
 
     go_on = asyncio.Event()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 
-from wasi_http.client import Client, ClientRequest, OutgoingRequestConfig
+from wasi_http.client import Client, OutgoingRequestConfig
 from wasi_http.client.errors import (
     ConnectionClosed,
     InvalidMethod,
@@ -17,8 +19,19 @@ from wasi_http.client.errors import (
 from wasi_http.client.request import ConnectionQuota
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import until
+from wasi_http.http1.fieldsection import Field
 
-from .peers import LOOPS, Peer, forever, run, serving
+from .peers import LOOPS, Peer, forever, outgoing, run, serving
+
+
+@dataclass
+class Answer:
+    """A response in the form of a test's own."""
+
+    status: int
+    headers: list[Field]
+    body: Pipe
+
 
 SPENT = ConnectionQuota(1)
 SPENT.used = 1
@@ -41,8 +54,8 @@ def test_requests(
 ) -> None:
     async def main() -> None:
         async with serving(forever) as server:
-            client = Client()
-            request = ClientRequest(method, "http", authority or server.authority, path)
+            client = Client(respond=Answer)
+            request = outgoing(method, "http", authority or server.authority, path)
             with pytest.raises(expected):
                 await client.send_request(request, config)
             await client.close()
@@ -56,9 +69,9 @@ def test_connections(loop: str) -> None:
         await peer.head()
 
     async def main() -> None:
-        client = Client()
+        client = Client(respond=Answer)
         async with serving(nothing) as server:
-            request = ClientRequest("GET", "http", server.authority, "/")
+            request = outgoing("GET", "http", server.authority, "/")
             with pytest.raises(ConnectionClosed):
                 await client.send_request(request, OutgoingRequestConfig())
         with pytest.raises(ConnectionRefusedError):
@@ -75,9 +88,9 @@ def test_bodies(loop: str) -> None:
         await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nshort")
 
     async def main() -> None:
-        client, source = Client(), Pipe()
+        client, source = Client(respond=Answer), Pipe()
         async with serving(short) as server:
-            request = ClientRequest("POST", "http", server.authority, "/", [], source)
+            request = outgoing("POST", "http", server.authority, "/", [], source)
             response = await client.send_request(request, OutgoingRequestConfig())
             body = response.body
             assert isinstance(await until(lambda: body.error, body.readable), ProtocolFailure)

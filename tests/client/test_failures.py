@@ -16,8 +16,6 @@ import pytest
 
 from wasi_http.client import (
     ClientConfig,
-    ClientRequest,
-    ClientResponse,
     ConnectionQuota,
     OutgoingRequestConfig,
 )
@@ -26,12 +24,13 @@ from wasi_http.client.errors import WriteTimeout
 from wasi_http.client.exchange import Exchange
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import ERROR_CODES, HttpError, error_code_of
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.send import Client
 from wasi_http.http.values import DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload
 from wasi_http.http1.errors import BodyLengthError, Reason, RemoteProtocolError
 from wasi_http.http1.limits import Limits
 
-from .peers import Peer, Script, ask, forever, get, ok, pipe_of, read, run, serving, using
+from .peers import Peer, Script, ask, forever, get, ok, outgoing, pipe_of, read, run, serving, using
 
 NEVER = 2**64 / 1e9
 
@@ -225,7 +224,7 @@ def test_requests(
     async def main() -> None:
         async with serving(forever) as server, using(Client()) as client:
             for _ in range(2):
-                request = ClientRequest(
+                request = outgoing(
                     method, "http", authority or server.authority, path, headers, pipe_of(body) if body else None
                 )
                 assert await code_of(client.send_request(request, OutgoingRequestConfig())) == code
@@ -496,6 +495,15 @@ def test_a_guest_that_stops_sending_takes_its_own_time(loop: str) -> None:
     run(loop, main())
 
 
+def exchange_of(
+    connection: Connection, request: Request, config: OutgoingRequestConfig, receiver: Callable[[object], None]
+) -> Exchange[Response]:
+    def respond(status: int, headers: list[tuple[bytes, bytes]], body: Pipe) -> Response:
+        return Response.of(status, headers, Body(body))
+
+    return Exchange(connection, request, config, Limits(), receiver, respond, HttpError.of)
+
+
 @pytest.mark.parametrize("timeout", [0.0, 1e-9, SHORT])
 def test_a_guest_that_does_not_read_costs_no_time(loop: str, timeout: float) -> None:
     """Nothing is due until it reads again, however short the time between bytes."""
@@ -505,21 +513,21 @@ def test_a_guest_that_does_not_read_costs_no_time(loop: str, timeout: float) -> 
         transport = connection.transport = FullTransport()  # type: ignore[assignment]
         outcomes: list[object] = []
         config = OutgoingRequestConfig(between_bytes_timeout=timeout)
-        exchange = Exchange(connection, get("a.example"), config, Limits(), outcomes.append, HttpError.of)
+        exchange = exchange_of(connection, get("a.example"), config, outcomes.append)
         exchange.start(b"/", b"a.example", [])
         transport.unsent = 0
         connection.data_received(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\n" + bytes(300_000))
         (response,) = outcomes
-        assert isinstance(response, ClientResponse)
+        assert isinstance(response, Response)
         assert not connection.reading
         await asyncio.sleep(2 * timeout + 0.01)
         assert connection.due == math.inf
-        while response.body.size:
-            assert response.body.take(100_000)
+        while response.body.pipe.size:
+            assert response.body.pipe.take(100_000)
         assert connection.reading
         await asyncio.sleep(2 * timeout + 0.01)
-        assert isinstance(response.body.error, HttpError)
-        assert response.body.error.code is ErrorCode.ConnectionReadTimeout
+        assert isinstance(response.body.pipe.error, HttpError)
+        assert response.body.pipe.error.code is ErrorCode.ConnectionReadTimeout
 
     run(loop, main())
 
@@ -608,7 +616,7 @@ def test_a_server_that_takes_little_by_little(loop: str) -> None:
         transport = connection.transport = FullTransport()  # type: ignore[assignment]
         outcomes: list[object] = []
         request = get("a.example", method="POST", body=pipe_of([bytes(100_000)]))
-        exchange = Exchange(connection, request, OutgoingRequestConfig(), Limits(), outcomes.append, HttpError.of)
+        exchange = exchange_of(connection, request, OutgoingRequestConfig(), outcomes.append)
         exchange.start(b"/", b"a.example", [])
         connection.pause_writing()
         for _ in range(3):
@@ -738,7 +746,7 @@ def test_a_quota_counts_what_is_used(loop: str) -> None:
 # ---- cancellation ---------------------------------------------------------------------------------------------------
 
 
-async def cancelled(client: Client, request: ClientRequest, reached: Callable[[], object], **config: Any) -> None:
+async def cancelled(client: Client, request: Request, reached: Callable[[], object], **config: Any) -> None:
     task = asyncio.ensure_future(ask(client, request, **config))
     while not reached():  # noqa: ASYNC110
         await asyncio.sleep(0.002)

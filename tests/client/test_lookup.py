@@ -263,7 +263,7 @@ def test_a_loop_that_ends_leaves_its_lookups_behind(loop: str, names: Names) -> 
 
 PROGRAM = """
 import asyncio, socket, threading
-from wasi_http import Client, ClientRequest, OutgoingRequestConfig
+from wasi_http import Client, OutgoingRequestConfig, Request
 
 asked = threading.Semaphore(0)
 
@@ -276,7 +276,7 @@ socket.getaddrinfo = hang
 async def main():
     client = Client()
     for number in range(12):
-        reply = client.send_request(ClientRequest("GET", "http", f"a{number}.example", "/"), OutgoingRequestConfig())
+        reply = client.send_request(Request("GET", f"http://a{number}.example/"), OutgoingRequestConfig())
         reply.add_done_callback(lambda reply: reply.cancelled() or reply.exception())
     for _ in range(12):
         while not asked.acquire(blocking=False):

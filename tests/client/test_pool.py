@@ -7,8 +7,9 @@ import random
 from collections import Counter
 from typing import Any
 
-from wasi_http.client import ClientConfig, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ClientConfig, ConnectionQuota, OutgoingRequestConfig
 from wasi_http.client.pool import Pool
+from wasi_http.http.message import Response
 from wasi_http.http.send import Client
 
 from .peers import Peer, ask, get, ok, read, run, serving, until, using
@@ -165,7 +166,7 @@ def test_the_books_are_kept(loop: str) -> None:
                 if choose.randrange(4) == 0:
                     reply.cancel()
                 (outcome,) = await asyncio.gather(reply, return_exceptions=True)
-                if isinstance(outcome, ClientResponse):
+                if isinstance(outcome, Response):
                     outcome.body.cancel()
 
             for _ in range(12):

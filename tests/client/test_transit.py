@@ -20,7 +20,6 @@ from wasi_http.client.tls import context_of
 from wasi_http.client.tls_transport import TlsTransport
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import HttpError
-from wasi_http.http.message import Body
 from wasi_http.http.send import Client
 from wasi_http.http.values import ErrorCode
 
@@ -114,7 +113,7 @@ def test_what_arrived_before_the_end(
             wire.start()
             await wire.finish()
             response = await reply
-            assert await received(Body(response.body)) == (data, code)
+            assert await received(response.body) == (data, code)
 
     run(loop, main())
 
@@ -129,7 +128,7 @@ def test_a_body_that_ends_with_a_truncated_tls_connection_is_incomplete(loop: st
             wire.start()
             await wire.finish()
             response = await reply
-            assert await received(Body(response.body)) == (b"short", ErrorCode.HttpResponseIncomplete)
+            assert await received(response.body) == (b"short", ErrorCode.HttpResponseIncomplete)
 
     run(loop, main())
 
@@ -152,7 +151,7 @@ def test_an_early_answer_before_a_reset(loop: str, authority: Authority, tls: bo
             source.write(bytes(100_000))
             response = await reply
             assert response.status == 413
-            assert await received(Body(response.body)) == (b"much", None)
+            assert await received(response.body) == (b"much", None)
             assert source.cancelled
 
     run(loop, main())

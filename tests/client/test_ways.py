@@ -9,8 +9,6 @@ import pytest
 
 from wasi_http.client import (
     ClientConfig,
-    ClientRequest,
-    ClientResponse,
     OutgoingRequestConfig,
     Proxies,
     TlsConfig,
@@ -18,6 +16,7 @@ from wasi_http.client import (
 from wasi_http.client.proxies import Proxy
 from wasi_http.http.egress import Egress, EgressDenied
 from wasi_http.http.errors import HttpError
+from wasi_http.http.message import Request, Response
 from wasi_http.http.send import Client
 from wasi_http.http.values import ErrorCode
 
@@ -34,8 +33,8 @@ class Ruled(Client):
         self.egress = Egress.parse(*rules)
 
     def send_request(  # type: ignore[override]
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> asyncio.Future[ClientResponse]:
+        self, request: Request, config: OutgoingRequestConfig
+    ) -> asyncio.Future[Response]:
         return self.egress.send_request(request, config, self.client)
 
     async def close(self) -> None:

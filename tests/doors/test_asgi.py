@@ -14,10 +14,10 @@ from starlette.requests import Request as StarletteRequest
 from starlette.responses import JSONResponse, StreamingResponse
 from starlette.routing import Route
 
-from tests.client.peers import received, until
+from tests.client.peers import outgoing, received, until
 from tests.client.peers import run as run_on
 from tests.embedding import State
-from wasi_http import ClientRequest, HttpError, OutgoingRequestConfig, Response
+from wasi_http import HttpError, OutgoingRequestConfig, Request, Response
 from wasi_http.doors import asgi
 from wasi_http.doors.asgi import AsgiTarget
 from wasi_http.flow.pipe import Pipe
@@ -30,8 +30,8 @@ def body(data: bytes = b"", more: bool = False) -> dict[str, Any]:
     return {"type": "http.response.body", "body": data, "more_body": more}
 
 
-def request(path: str = "/", body: Pipe | None = None, method: str = "GET", **more: Any) -> ClientRequest:
-    return ClientRequest(method, "http", "app:81", path, body=body, **more)
+def request(path: str = "/", body: Pipe | None = None, method: str = "GET", **more: Any) -> Request:
+    return outgoing(method, "http", "app:81", path, body=body, **more)
 
 
 def run(main: Coroutine[Any, Any, None], *reports: str) -> None:
@@ -60,7 +60,7 @@ async def settle() -> None:
 # ---- the request ----------------------------------------------------------------------------------------------------
 
 
-async def scope_of(sent: ClientRequest, **options: Any) -> dict[str, Any]:
+async def scope_of(sent: Request, **options: Any) -> dict[str, Any]:
     scopes: list[Any] = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:

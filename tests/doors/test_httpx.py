@@ -8,15 +8,15 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from tests.client.peers import answering, received, run, serving, until
-from wasi_http import ClientRequest, HttpError, OutgoingRequestConfig
+from tests.client.peers import answering, outgoing, received, run, serving, until
+from wasi_http import HttpError, OutgoingRequestConfig, Request
 from wasi_http.doors.httpx import HttpxTarget
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.values import ErrorCode
 
 
-def sent(authority: str, body: Pipe | None = None, path: str = "/a?b") -> ClientRequest:
-    return ClientRequest("GET" if body is None else "POST", "http", authority, path, [(b"c", b"d")], body)
+def sent(authority: str, body: Pipe | None = None, path: str = "/a?b") -> Request:
+    return outgoing("GET" if body is None else "POST", "http", authority, path, [(b"c", b"d")], body)
 
 
 def test_a_transport_that_needs_no_socket() -> None:

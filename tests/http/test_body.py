@@ -33,8 +33,7 @@ def outgoing(kind: str, length: int | None = None) -> tuple[OutgoingBody, Pipe]:
     body = message.body()
     if isinstance(message, OutgoingResponse):
         ResponseOutparam.set(ResponseOutparam(), Ok(message))
-    assert message.body_ is not None
-    return body, message.body_
+    return body, body.pipe
 
 
 def plain(limit: int) -> tuple[OutputStream, Pipe]:
@@ -144,7 +143,7 @@ def test_no_body_for_a_message_whose_length_makes_no_sense(value: bytes) -> None
     for message in (OutgoingResponse.new(fields), OutgoingRequest.new(fields)):
         for _ in range(2):
             assert result(message.body) is None
-        assert message.body_ is None
+        assert (message.pipe if isinstance(message, OutgoingResponse) else message.message.body) is None
 
 
 def test_no_body_for_a_message_with_two_lengths() -> None:
@@ -293,7 +292,7 @@ class BodySource:
     def __init__(self, pipe: Pipe | None = None) -> None:
         self.pipe = pipe or Pipe()
         self.demands = 0
-        self.body = IncomingBody(View(), self.pipe, self._demand)
+        self.body = IncomingBody(View(), Body(self.pipe, self._demand))
         self.stream: InputStream = self.body.stream()
 
     def _demand(self) -> None:
@@ -421,7 +420,7 @@ def test_waiting_for_trailers_skips_the_rest_of_the_body(taken: bool) -> None:
     async def main() -> None:
         demands: list[None] = []
         pipe = Pipe(10)
-        body = IncomingBody(View(), pipe, lambda: demands.append(None))
+        body = IncomingBody(View(), Body(pipe, lambda: demands.append(None)))
         if taken:
             body.stream().release()
         future = IncomingBody.finish(body)
@@ -586,5 +585,5 @@ def test_messages_may_leave_before_their_bodies_and_headers() -> None:
     give()
     assert fields.entries() == [("x", b"1")]
     sent.write().write(b"still here")
-    assert response.body_ is not None
-    assert response.body_.take(100) == b"still here"
+    assert response.pipe is not None
+    assert response.pipe.take(100) == b"still here"

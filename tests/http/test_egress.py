@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from tests.client.peers import outgoing
 from wasi_http import Egress, EgressDenied, EgressRule
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.http.errors import HttpError
+from wasi_http.http.message import Request, Response
 from wasi_http.http.send import default_send_request
 from wasi_http.http.values import ErrorCode
 
@@ -21,8 +23,8 @@ PROHIBITED = ErrorCode.DestinationIpProhibited
 PUBLIC = "93.184.216.34"
 
 
-def request_to(authority: str) -> ClientRequest:
-    return ClientRequest("GET", "HTTP", authority, "/")
+def request_to(authority: str) -> Request:
+    return outgoing("GET", "http", authority)
 
 
 # ---- policies -----------------------------------------------------------------------------------------------------
@@ -155,7 +157,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> list[tuple[Any
     return connected
 
 
-def admits(egress: Egress, request: ClientRequest, config: OutgoingRequestConfig, address: Any, port: int) -> bool:
+def admits(egress: Egress, request: Request, config: OutgoingRequestConfig, address: Any, port: int) -> bool:
     """Whether a request may be sent, and that address connected to."""
     try:
         egress.check(request, config)(address, port)
@@ -164,7 +166,7 @@ def admits(egress: Egress, request: ClientRequest, config: OutgoingRequestConfig
     return True
 
 
-async def sent(egress: Egress, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+async def sent(egress: Egress, request: Request, config: OutgoingRequestConfig) -> Response:
     return await egress.send_request(request, config)
 
 
@@ -338,7 +340,7 @@ def test_the_bare_client_has_no_policy() -> None:
             port = listener.sockets[0].getsockname()[1]
             request, config = request_to(f"127.0.0.1:{port}"), OutgoingRequestConfig()
             for send in (default_send_request, Egress.parse(f"http://127.0.0.1:{port}").send_request):
-                response: ClientResponse = await send(request, config)
+                response: Response = await send(request, config)
                 assert response.status == 204
 
             def refuse(address: object, port: int) -> None:

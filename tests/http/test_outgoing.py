@@ -13,8 +13,6 @@ import pytest
 from tests.client.peers import LOOPS, PATIENCE, Peer, Server, forever, ok, run, serving
 from wasi_http.client import (
     DEFAULT_TIMEOUT,
-    ClientRequest,
-    ClientResponse,
     OutgoingRequestConfig,
 )
 from wasi_http.component import Err, Ok, ResourceTable
@@ -24,6 +22,7 @@ from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Fields
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.outgoing import OutgoingHandler
 from wasi_http.http.send import Client, default_send_request
 from wasi_http.http.types import FutureIncomingResponse, OutgoingRequest, RequestOptions
@@ -41,29 +40,30 @@ def loop(request: pytest.FixtureRequest) -> str:
 class View(WasiHttpView):
     """Keeps what it is to send, and answers as it is told."""
 
-    answer: Callable[[], Awaitable[ClientResponse]] | None = None
+    answer: Callable[[], Awaitable[Response]] | None = None
     table: ResourceTable = field(default_factory=ResourceTable)
     ctx: WasiCtx = field(default_factory=WasiCtx)
     http: WasiHttpCtx = field(default_factory=WasiHttpCtx)
-    sent: list[tuple[ClientRequest, OutgoingRequestConfig]] = field(default_factory=list)
+    sent: list[tuple[Request, OutgoingRequestConfig]] = field(default_factory=list)
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Response:
         self.sent.append((request, config))
         if self.answer is not None:
             return await self.answer()
         return await super().send_request(request, config)
 
 
-async def answered() -> ClientResponse:
-    return ClientResponse(204, [(b"X", b"1"), (b"Connection", b"close")])
+async def answered() -> Response:
+    return Response(204, [(b"X", b"1"), (b"Connection", b"close")])
 
 
 def request_of(view: View, **settings: Any) -> OutgoingRequest:
     request = OutgoingRequest(Fields(view, settings.pop("headers", [])))
-    request.authority_ = "a.example"
-    request.path_ = "/"
-    for name, value in settings.items():
-        setattr(request, name, value)
+    pipe = settings.pop("body", None)
+    if pipe is not None:
+        request.message.body = Body(pipe)
+    for name, value in {"authority": "a.example", "path_with_query": "/", **settings}.items():
+        getattr(request, f"set_{name}")(value)
     return request
 
 
@@ -87,15 +87,15 @@ async def result_of(future: FutureIncomingResponse) -> Any:
 # Settings of the request, what the hook gets: method, scheme, authority, path, whether with TLS.
 SENT: list[tuple[dict[str, Any], tuple[str, str, str, str, bool]]] = [
     ({}, ("GET", "https", "a.example", "/", True)),
-    ({"scheme_": Scheme.HTTP}, ("GET", "http", "a.example", "/", False)),
-    ({"scheme_": Scheme.HTTPS, "path_": "/b?c"}, ("GET", "https", "a.example", "/b?c", True)),
-    ({"path_": "?c"}, ("GET", "https", "a.example", "/?c", True)),
-    ({"path_": ""}, ("GET", "https", "a.example", "/", True)),
-    ({"path_": None}, ("GET", "https", "a.example", "/", True)),
-    ({"verb": Method.Options, "path_": None}, ("OPTIONS", "https", "a.example", "/", True)),
-    ({"verb": Method.Options, "path_": "*"}, ("OPTIONS", "https", "a.example", "*", True)),
-    ({"verb": Method.Other("PURGE")}, ("PURGE", "https", "a.example", "/", True)),
-    ({"authority_": "a.example:1"}, ("GET", "https", "a.example:1", "/", True)),
+    ({"scheme": Scheme.HTTP}, ("GET", "http", "a.example", "/", False)),
+    ({"scheme": Scheme.HTTPS, "path_with_query": "/b?c"}, ("GET", "https", "a.example", "/b?c", True)),
+    ({"path_with_query": "?c"}, ("GET", "https", "a.example", "/?c", True)),
+    ({"path_with_query": ""}, ("GET", "https", "a.example", "/", True)),
+    ({"path_with_query": None}, ("GET", "https", "a.example", "/", True)),
+    ({"method": Method.Options, "path_with_query": None}, ("OPTIONS", "https", "a.example", "/", True)),
+    ({"method": Method.Options, "path_with_query": "*"}, ("OPTIONS", "https", "a.example", "*", True)),
+    ({"method": Method.Other("PURGE")}, ("PURGE", "https", "a.example", "/", True)),
+    ({"authority": "a.example:1"}, ("GET", "https", "a.example:1", "/", True)),
 ]
 
 
@@ -117,9 +117,9 @@ def test_what_is_sent(loop: str, settings: dict[str, Any], sent: tuple[str, str,
 
 # Settings of the request, which error it is.
 REFUSED: list[tuple[dict[str, Any], ErrorCode]] = [
-    ({"scheme_": Scheme.Other("ftp")}, ErrorCode.HttpProtocolError),
-    ({"authority_": None}, ErrorCode.HttpRequestUriInvalid),
-    ({"path_": "*"}, ErrorCode.HttpRequestUriInvalid),
+    ({"scheme": Scheme.Other("ftp")}, ErrorCode.HttpProtocolError),
+    ({"authority": None}, ErrorCode.HttpRequestUriInvalid),
+    ({"path_with_query": "*"}, ErrorCode.HttpRequestUriInvalid),
 ]
 
 
@@ -128,7 +128,7 @@ def test_what_is_refused(loop: str, settings: dict[str, Any], code: ErrorCode) -
     async def main() -> None:
         view, body = View(answered), Pipe()
         with pytest.raises(Err) as raised:
-            handle(view, request_of(view, body_=body, **settings))
+            handle(view, request_of(view, body=body, **settings))
         assert raised.value.value == code
         assert not view.sent
         assert body.cancelled
@@ -173,7 +173,7 @@ def test_timeouts_are_enforced(loop: str, nanoseconds: int) -> None:
                 view, options = View(), RequestOptions()
                 setter(options, nanoseconds)
                 outcome = await result_of(
-                    handle(view, request_of(view, scheme_=Scheme.HTTP, authority_=server.authority), options)
+                    handle(view, request_of(view, scheme=Scheme.HTTP, authority=server.authority), options)
                 )
                 if nanoseconds > 1:
                     assert outcome.value.status() == 200
@@ -190,13 +190,13 @@ async def close_default() -> None:
 
 
 def test_failures_reach_the_guest_and_its_body(loop: str) -> None:
-    async def refuse() -> ClientResponse:
+    async def refuse() -> Response:
         raise HttpError(ErrorCode.DnsTimeout)
 
     async def main() -> None:
         view = View(refuse)
         body = Pipe()
-        outcome = await result_of(handle(view, request_of(view, body_=body)))
+        outcome = await result_of(handle(view, request_of(view, body=body)))
         assert outcome == Err(ErrorCode.DnsTimeout)
         with pytest.raises(HttpError) as raised:
             body.room()
@@ -206,7 +206,7 @@ def test_failures_reach_the_guest_and_its_body(loop: str) -> None:
 
 
 def test_a_broken_hook_is_reported(loop: str) -> None:
-    async def broken() -> ClientResponse:
+    async def broken() -> Response:
         raise KeyError("x")
 
     async def main() -> None:
@@ -226,7 +226,7 @@ def test_a_future_of_another_loop_is_reported(loop: str, body: Pipe | None) -> N
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
         view = View()
         view.send_request = lambda *_: other.create_future()  # type: ignore[method-assign]
-        outcome = await asyncio.wait_for(result_of(handle(view, request_of(view, body_=body))), PATIENCE)
+        outcome = await asyncio.wait_for(result_of(handle(view, request_of(view, body=body))), PATIENCE)
         assert isinstance(outcome.value, ErrorCode.InternalError)
         assert reports
 
@@ -253,7 +253,7 @@ def test_dropping_the_future_gives_the_exchange_up(loop: str, phase: str) -> Non
             view = View()
             body = Pipe()
             future = handle(
-                view, request_of(view, scheme_=Scheme.HTTP, authority_=server.authority, body_=body, verb=Method.Put)
+                view, request_of(view, scheme=Scheme.HTTP, authority=server.authority, body=body, method=Method.Put)
             )
             await seen.wait()
             if phase == "answered":
@@ -271,7 +271,7 @@ def test_dropping_the_future_gives_the_exchange_up(loop: str, phase: str) -> Non
 class Faulty(View):
     """Whatever `answer` does is done at once."""
 
-    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Awaitable[ClientResponse]:
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]:
         assert self.answer is not None
         return self.answer()
 
@@ -288,16 +288,16 @@ async def soon(response: Any) -> Any:
 FAULTS: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (divide, ZeroDivisionError, ""),
     (
-        lambda: ClientResponse(200),
+        lambda: Response(200),
         TypeError,
-        "send_request gave ClientResponse, which cannot be awaited: declare it with `async def`, or return what",
+        "send_request gave Response, which cannot be awaited: declare it with `async def`, or return what",
     ),
     (lambda: None, TypeError, "send_request gave NoneType, which cannot be awaited: declare it with `async def`"),
-    (lambda: soon(None), TypeError, "send_request gave NoneType: it has to give a ClientResponse or a Response"),
-    (lambda: soon((200, [], b"")), TypeError, "send_request gave tuple: it has to give a ClientResponse or a Response"),
-    (lambda: soon(ClientResponse(200, [("x", "y")])), AttributeError, ""),  # type: ignore[list-item]
-    (lambda: soon(ClientResponse(70_000)), TypeError, "a response with status 70000"),
-    (lambda: soon(ClientResponse(200, [], b"body")), TypeError, "a body of bytes"),  # type: ignore[arg-type]
+    (lambda: soon(None), TypeError, "send_request gave NoneType: it has to give a Response"),
+    (lambda: soon((200, [], b"")), TypeError, "send_request gave tuple: it has to give a Response"),
+    (lambda: soon(Response.of(200, [("x", "y")], Body.of())), AttributeError, ""),  # type: ignore[list-item]
+    (lambda: soon(Response.of(70_000, [], Body.of())), TypeError, "a response with status 70000"),
+    (lambda: soon(Response.of(200, [], b"body")), TypeError, "a body of bytes"),  # type: ignore[arg-type]
 ]
 
 
@@ -310,7 +310,7 @@ def test_a_faulty_hook_is_no_fault_of_the_guest(
         reported: list[BaseException] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: reported.append(context["exception"]))
         view, body = Faulty(answer), Pipe() if has_body else None
-        outcome = await result_of(handle(view, request_of(view, body_=body)))
+        outcome = await result_of(handle(view, request_of(view, body=body)))
         assert outcome == Err(ErrorCode.InternalError(kind.__name__))
         assert [type(error) for error in reported] == [kind]
         assert said in str(reported[0])
@@ -333,10 +333,10 @@ def test_a_hook_that_is_cancelled_at_once(loop: str) -> None:
 def test_a_hook_that_does_not_mind_to_be_cancelled(loop: str) -> None:
     pipe = Pipe()
 
-    async def stubborn() -> ClientResponse:
+    async def stubborn() -> Response:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
-        return ClientResponse(200, [], pipe)
+        return Response(200, [], Body(pipe))
 
     async def main() -> None:
         view = View(stubborn)
@@ -360,7 +360,7 @@ class QuickView(View):
     egress: Egress = field(default_factory=lambda: Egress.parse("127.0.0.1"))
     tasks: int = 0
 
-    def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> Awaitable[ClientResponse]:
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]:
         self.sent.append((request, config))
         before = len(asyncio.all_tasks())
         response = self.egress.send_request(request, config, self.client)
@@ -369,7 +369,7 @@ class QuickView(View):
 
 
 def plain(view: View, authority: str, **settings: Any) -> OutgoingRequest:
-    return request_of(view, scheme_=Scheme.HTTP, authority_=authority, **settings)
+    return request_of(view, scheme=Scheme.HTTP, authority=authority, **settings)
 
 
 def test_an_idle_connection_takes_a_request_at_once(loop: str) -> None:
@@ -465,7 +465,7 @@ def test_the_default_client_uses_connections_again(loop: str) -> None:
     async def main() -> None:
         async with serving(script) as server:
             for _ in range(3):
-                request = ClientRequest("GET", "http", server.authority, "/")
+                request = Request("GET", f"http://{server.authority}/")
                 assert (await default_send_request(request, OutgoingRequestConfig())).status == 200
             assert server.connections == 1
             await close_default()

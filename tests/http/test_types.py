@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.view import View
-from wasi_http.client import ClientResponse
 from wasi_http.component import Err, Ok
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
@@ -276,7 +275,9 @@ def test_messages_with_bodies_are_charged(make: Callable[[Fields], OutgoingReque
 def test_what_is_dropped_unsent_is_cancelled() -> None:
     for message in (outgoing_request(), OutgoingResponse.new(Fields.new(View()))):
         message.body()
-        pipe = message.body_
+        body = message.message.body if isinstance(message, OutgoingRequest) else message
+        assert body is not None
+        pipe = body.pipe
         assert pipe is not None
         message.release()
         assert pipe.cancelled
@@ -356,7 +357,8 @@ def test_a_request_that_is_dropped_unread_is_cancelled() -> None:
 
 def test_incoming_responses() -> None:
     pipe = Pipe()
-    response = IncomingResponse(View(), 299, [(b"Connection", b"close"), (b"Set-Cookie", b"\xe9")], pipe)
+    headers = [(b"Connection", b"close"), (b"Set-Cookie", b"\xe9")]
+    response = IncomingResponse(View(), Response(299, headers, Body(pipe)))
     assert response.status() == 299
     fields = response.headers()
     assert fields.entries() == [("set-cookie", b"\xe9")]
@@ -369,7 +371,7 @@ def test_incoming_responses() -> None:
     pipe.write(b"x")
     assert body.stream().read(10) == b"x"
     pipe = Pipe()
-    IncomingResponse(View(), 200, [], pipe).release()
+    IncomingResponse(View(), Response(200, [], Body(pipe))).release()
     assert pipe.cancelled
 
 
@@ -385,12 +387,12 @@ def test_a_request_that_is_sent_on_brings_nothing_of_the_host_along() -> None:
 
 def test_a_response_is_given_once() -> None:
     async def main() -> None:
-        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         future = FutureIncomingResponse(View(), pending)
         pollable = future.subscribe()
         assert future.get() is None
         assert not pollable.ready()
-        pending.set_result(ClientResponse(203, [(b"X", b"1")]))
+        pending.set_result(Response(203, [(b"X", b"1")]))
         await (pollable.block() or asyncio.sleep(0))
         outcome = future.get()
         assert isinstance(outcome, Ok)
@@ -413,7 +415,7 @@ def test_a_response_is_given_once() -> None:
 )
 def test_a_response_that_fails(error: Exception | None, code: ErrorCode) -> None:
     async def main() -> None:
-        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         future = FutureIncomingResponse(View(), pending)
         reported: list[Any] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: reported.append(context["exception"]))
@@ -434,12 +436,12 @@ def test_a_response_that_fails(error: Exception | None, code: ErrorCode) -> None
 @pytest.mark.parametrize("state", ["pending", "done", "just done", "failed", "taken"])
 def test_dropping_a_response_that_is_on_its_way(state: str) -> None:
     async def main() -> None:
-        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         future, pipe = FutureIncomingResponse(View(), pending), Pipe()
         if state == "failed":
             pending.set_exception(OSError())
         elif state != "pending":
-            pending.set_result(ClientResponse(200, [], pipe))
+            pending.set_result(Response(200, [], Body(pipe)))
         if state != "just done":
             await asyncio.sleep(0)
         if state == "taken":
@@ -456,9 +458,9 @@ def test_dropping_a_response_that_is_on_its_way(state: str) -> None:
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), None])
 def test_the_body_of_a_request_ends_with_its_exchange(error: Exception | None) -> None:
     async def main() -> None:
-        pending: asyncio.Future[ClientResponse | Response] = asyncio.get_running_loop().create_future()
+        pending: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         body = Pipe()
-        future = FutureIncomingResponse(View(), pending, body)
+        future = FutureIncomingResponse(View(), pending, Body(body))
         if error is None:
             future.release()
         else:

@@ -15,8 +15,6 @@ from tests.server.serving import run
 from wasi_http import (
     DEFAULT_FORBIDDEN_HEADERS,
     Body,
-    ClientRequest,
-    ClientResponse,
     Engine,
     HttpError,
     NoResponse,
@@ -27,8 +25,9 @@ from wasi_http import (
 )
 from wasi_http.bindings.http.types import ErrorCode, Scheme
 from wasi_http.component import Err
-from wasi_http.flow.pipe import BODY_BUFFER, Pipe
+from wasi_http.flow.pipe import BODY_BUFFER
 from wasi_http.http.fields import Fields
+from wasi_http.http.message import Response
 from wasi_http.http.outgoing import OutgoingHandler
 from wasi_http.http.send import default_send_request
 from wasi_http.http.types import OutgoingRequest, OutgoingResponse
@@ -53,7 +52,9 @@ async def ask(engine: Engine, state: State, guest: str, request: Request) -> tup
 
 def outgoing(state: State, scheme: Scheme | None = None, path: str = "/", host: str = "") -> OutgoingRequest:
     request = OutgoingRequest(Fields(state, [(b"host", host.encode())] if host else []))
-    request.scheme_, request.authority_, request.path_ = scheme, "example.com:81", path
+    request.set_scheme(scheme)
+    request.set_authority("example.com:81")
+    request.set_path_with_query(path)
     return request
 
 
@@ -62,14 +63,14 @@ class Recording(State):
 
     def __init__(self) -> None:
         super().__init__()
-        self.sent: list[tuple[ClientRequest, OutgoingRequestConfig]] = []
+        self.sent: list[tuple[Request, OutgoingRequestConfig]] = []
 
-    async def send_request(self, request: ClientRequest, config: OutgoingRequestConfig) -> ClientResponse:
+    async def send_request(self, request: Request, config: OutgoingRequestConfig) -> Response:
         self.sent.append((request, config))
-        return ClientResponse(201, [(b"x-from", b"python")], Pipe.of(b"no socket"))
+        return Response(201, [(b"x-from", b"python")], b"no socket")
 
 
-async def send(state: Recording, request: OutgoingRequest) -> ClientRequest:
+async def send(state: Recording, request: OutgoingRequest) -> Request:
     """What `send_request` gets to see of a guest's request; raises Err."""
     future = _handle(state, request, None)
     await asyncio.wait([future._future])
@@ -161,9 +162,7 @@ def test_set_host_header(hook: bool, host: str, headers: list[Any], told: bytes)
         address, port = server.sockets[0].getsockname()
         # Whom to connect to is the authority's to say, whatever the server is told.
         others = [(name, value.replace(b"example.com:81", told)) for name, value in sent.headers]
-        await default_send_request(
-            ClientRequest("GET", "http", f"{address}:{port}", "/", others), OutgoingRequestConfig()
-        )
+        await default_send_request(Request("GET", f"http://{address}:{port}/", others), OutgoingRequestConfig())
         server.close()
         line = told if headers else f"{address}:{port}".encode()
         assert heard[0].lower().count(b"host:") == 1
@@ -264,7 +263,7 @@ def test_a_body_fails_when_the_call_does(engine: Engine, path: str, receives: bo
         try:
             if receives:
                 await asyncio.wait([task])
-                body = Body(heard[0].body_)
+                body = Body(heard[0].pipe)
             else:
                 body = (await out.response(task)).body
             with pytest.raises(HttpError, match=r"the guest (failed|exited)") as failed:

@@ -8,9 +8,10 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import HttpError
-from wasi_http.http.outgoing import ClientRequest, OutgoingRequestConfig
+from wasi_http.http.message import Request
 
 from .serving import Guests, Log, Reply, Serving, get, run, serving
 
@@ -143,7 +144,7 @@ def test_what_is_said_is_bounded(guests: Guests) -> None:
     async def main() -> None:
         for number in range(1000):
             with pytest.raises(HttpError):
-                await handler.send_request(ClientRequest("GET", "HTTP", f"host-{number}", "/"), OutgoingRequestConfig())
+                await handler.send_request(Request("GET", f"http://host-{number}/"), OutgoingRequestConfig())
 
     asyncio.run(main())
     assert log.err.count("\n") == 100

@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import io
 import sys
+from collections.abc import Awaitable
 
 import pytest
 
 from tests.client.peers import Peer
 from tests.client.peers import run as run_client
 from tests.client.peers import serving as other
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.http.egress import Egress
 from wasi_http.http.errors import HttpError
+from wasi_http.http.message import Request, Response
 from wasi_http.http.values import ErrorCode
 from wasi_http.server import Guests as Service
 from wasi_http.service.guest import Guest
@@ -158,8 +160,8 @@ def test_guests_have_so_many_connections(guests: Guests, loop: str) -> None:
         handler = guests.service("c_kitchen", egress=Egress.parse("127.0.0.1"), max_egress_connections=2)
         async with other(silence) as origin:
 
-            def send(state: Guest) -> asyncio.Future[ClientResponse]:
-                return state.send_request(ClientRequest("GET", "http", origin.authority, "/"), OutgoingRequestConfig())
+            def send(state: Guest) -> Awaitable[Response]:
+                return state.send_request(Request("GET", f"http://{origin.authority}/"), OutgoingRequestConfig())
 
             one, another = (Guest(handler, handler.new_context(0)) for _ in range(2))
             waiting = [send(one), send(one), send(another)]

@@ -83,8 +83,8 @@ def test_call_handle_blocks_until_the_guest_is_done(engine: Engine) -> None:
     assert time.monotonic() - begin >= 0.03
     (response,) = heard
     assert isinstance(response, OutgoingResponse)
-    assert response.body_ is not None
-    assert (response.status, response.body_.take_all()) == (200, b"slept 30\n")
+    assert response.pipe is not None
+    assert (response.status, response.pipe.take_all()) == (200, b"slept 30\n")
     with pytest.raises(RuntimeError, match="no instance"):
         proxy.wasi_http_incoming_handler.call_handle(store, *arguments)
 
@@ -243,7 +243,7 @@ def test_a_store_that_an_event_loop_uses_is_refused_and_left_alone(engine: Engin
 
     asyncio.run(main())
     arguments[0].close()
-    assert heard[0].body_.take_all() == b"slept 300\n"
+    assert heard[0].pipe.take_all() == b"slept 300\n"
 
 
 def guests() -> list[threading.Thread]:
@@ -349,7 +349,7 @@ def test_several_threads_run_guests_at_once(engine: Engine) -> None:
         heard: list[Any] = []
         arguments = call(engine, get(f"/sleep/{number}"), receiver=heard.append)
         pre.instantiate(arguments[0]).wasi_http_incoming_handler.call_handle(*arguments)
-        return bytes(heard[0].body_.take_all())
+        return bytes(heard[0].pipe.take_all())
 
     with ThreadPoolExecutor(4) as pool:
         for _ in range(5):
@@ -375,7 +375,7 @@ def test_outgoing_requests(engine: Engine) -> None:
     arguments = call(engine, request, receiver=heard.append)
     pre = link(engine, "c_fetch")
     pre.instantiate(arguments[0]).wasi_http_incoming_handler.call_handle(*arguments)
-    assert heard[0].body_.take_all() == b"hello"
+    assert heard[0].pipe.take_all() == b"hello"
     with start(engine, "c_fetch", request) as exchange:
         assert exchange.response().body.read() == b"hello"
     server.join(PATIENCE)

@@ -4,13 +4,7 @@ from wasi_http.client.client import Client
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.errors import ClientError
 from wasi_http.client.proxies import Proxies
-from wasi_http.client.request import (
-    DEFAULT_TIMEOUT,
-    ClientRequest,
-    ClientResponse,
-    ConnectionQuota,
-    OutgoingRequestConfig,
-)
+from wasi_http.client.request import DEFAULT_TIMEOUT, ConnectionQuota, Outgoing, OutgoingRequestConfig, Source
 from wasi_http.client.tls import TlsConfig
 
 __all__ = [
@@ -18,10 +12,10 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ClientError",
-    "ClientRequest",
-    "ClientResponse",
     "ConnectionQuota",
+    "Outgoing",
     "OutgoingRequestConfig",
     "Proxies",
+    "Source",
     "TlsConfig",
 ]

@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from wasi_http.client.config import ClientConfig
 from wasi_http.client.connection import Connection
 from wasi_http.client.dial import dial
 from wasi_http.client.errors import ConnectionDropped, InvalidName, InvalidTarget, TooManyConnections
-from wasi_http.client.exchange import Exchange, Receiver
+from wasi_http.client.exchange import Exchange, Respond
 from wasi_http.client.lookup import Lookups
 from wasi_http.client.pool import HostSlots, Pool
-from wasi_http.client.request import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client.request import ConnectionQuota, Outgoing, OutgoingRequestConfig
 from wasi_http.client.tls import TlsConfig, context_of
 from wasi_http.http1.fieldsection import Field
 from wasi_http.net.authority import InvalidAuthority, InvalidHost, Origin
@@ -28,6 +28,20 @@ __all__ = ["Client"]
 
 # How many authorities are remembered in the form that they mean.
 _MAX_ROUTES: Final = 1024
+
+
+class _Body(Protocol):
+    def cancel(self) -> None: ...
+
+
+class _Response(Protocol):
+    """What a client has to know of the responses that it gives: one may come when it is not wanted any more."""
+
+    @property
+    def body(self) -> _Body: ...
+
+
+R = TypeVar("R", bound=_Response)
 
 
 class _Route:
@@ -52,23 +66,32 @@ class _Route:
                 self.headers.append((b"proxy-authorization", proxy.authorization))
 
 
-class Client:
+def _as_it_is(error: OSError) -> OSError:
+    return error
+
+
+class Client(Generic[R]):
     """Sends requests over HTTP/1.1, on connections that are used again. It may serve any number of event loops.
+
+    ``respond`` makes responses, and ``failure`` of an error what callers and those who hold bodies are given.
 
     A loop's connections are closed by `close`, and when the loop's asynchronous generators are shut down, as
     `asyncio.run` does at its end.
     """
 
-    @staticmethod
-    def failure(error: OSError) -> OSError:
-        """What callers are given in place of an error: subclasses translate."""
-        return error
-
-    def __init__(self, config: ClientConfig | None = None) -> None:
+    def __init__(
+        self,
+        config: ClientConfig | None = None,
+        *,
+        respond: Respond[R],
+        failure: Callable[[OSError], OSError] = _as_it_is,
+    ) -> None:
         """Raises OSError for files of `TlsConfig` that cannot be used."""
         if not isinstance(config, ClientConfig | None):
             raise TypeError(f"expected ClientConfig, got {type(config).__name__}: write Client(ClientConfig(...))")
         self.config = config if config is not None else ClientConfig()
+        self.respond = respond
+        self.failure = failure
         if self.config.tls != TlsConfig():
             context_of(self.config.tls)
         self._lookups = Lookups(self.config.max_lookups, self.config.max_lookups_per_guest)
@@ -78,8 +101,8 @@ class Client:
         self._lock = threading.Lock()
 
     def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig, *, admit: AddressPolicy | None = None
-    ) -> asyncio.Future[ClientResponse]:
+        self, request: Outgoing, config: OutgoingRequestConfig, *, admit: AddressPolicy | None = None
+    ) -> asyncio.Future[R]:
         """The response, as soon as its head is there; its body follows, and so does what is left of the request's.
 
         ``admit`` is asked for each address that the authority leads to, and before a connection that is open already is
@@ -100,7 +123,7 @@ class Client:
             reply.running = exchange
         return reply
 
-    def _start(self, reply: _Reply) -> Exchange | None:
+    def _start(self, reply: _Reply[R]) -> Exchange[R] | None:
         """Sends a request at once if an idle connection is there for it, and gives None if not.
 
         The reply receives what `Exchange` says, and `ConnectionDropped` if the request has to be sent by other means.
@@ -115,16 +138,16 @@ class Client:
                 return self._begin(connection, route, reply, reply.receive)
         return None
 
-    async def _send(self, reply: _Reply, again: bool) -> ClientResponse:
+    async def _send(self, reply: _Reply[R], again: bool) -> R:
         """Sends a request on a new connection, or one that becomes idle while there may be no new ones.
 
         ``again``: it was sent before, and will not be once more.
         """
         loop = reply.get_loop()
         while True:
-            received: asyncio.Future[ClientResponse | OSError] = loop.create_future()
+            received: asyncio.Future[R | OSError] = loop.create_future()
 
-            def deliver(outcome: ClientResponse | OSError, received: asyncio.Future[Any] = received) -> None:
+            def deliver(outcome: R | OSError, received: asyncio.Future[Any] = received) -> None:
                 if not received.done():
                     received.set_result(outcome)
 
@@ -134,18 +157,20 @@ class Client:
             except BaseException:
                 exchange.abandon()
                 raise
-            if isinstance(outcome, ClientResponse):
+            if not isinstance(outcome, OSError):
                 return outcome
             if again or not isinstance(outcome, ConnectionDropped):
                 raise outcome
             again = True
             self._flush(reply)
 
-    def _flush(self, reply: _Reply) -> None:
+    def _flush(self, reply: _Reply[R]) -> None:
         """Closes the idle connections to a request's origin."""
         self._pool(reply.get_loop()).flush(self._route(reply.request, reply.config).origin)
 
-    def _begin(self, connection: Connection, route: _Route, reply: _Reply, receiver: Receiver) -> Exchange:
+    def _begin(
+        self, connection: Connection, route: _Route, reply: _Reply[R], receiver: Callable[[R | OSError], None]
+    ) -> Exchange[R]:
         request = reply.request
         try:
             target = request.path.encode("utf-8", "surrogatepass")
@@ -157,7 +182,9 @@ class Client:
             host, headers = _host(request, route.host)
             if route.headers:
                 headers = [*headers, *route.headers]
-            exchange = Exchange(connection, request, reply.config, self.config.wire_limits, receiver, self.failure)
+            exchange = Exchange(
+                connection, request, reply.config, self.config.wire_limits, receiver, self.respond, self.failure
+            )
             exchange.start(target, host, headers)
         except BaseException:
             # Nothing was sent.
@@ -167,7 +194,7 @@ class Client:
         connection.catch_up()
         return exchange
 
-    async def _dial(self, reply: _Reply, receiver: Receiver) -> Exchange:
+    async def _dial(self, reply: _Reply[R], receiver: Callable[[R | OSError], None]) -> Exchange[R]:
         loop, config, admit = reply.get_loop(), reply.config, reply.admit
         route = self._route(reply.request, config)
         if config.connect_timeout <= 0:
@@ -204,11 +231,12 @@ class Client:
                 quota.used -= 1
         return self._begin(connection, route, reply, receiver)
 
-    def _route(self, request: ClientRequest, config: OutgoingRequestConfig) -> _Route:
-        key = config.use_tls, request.authority
+    def _route(self, request: Outgoing, config: OutgoingRequestConfig) -> _Route:
+        authority = request.authority or ""
+        key = config.use_tls, authority
         route = self._routes.get(key)
         if route is None:
-            route = _Route(self.config, request.authority, config.use_tls)
+            route = _Route(self.config, authority, config.use_tls)
             if len(self._routes) >= _MAX_ROUTES:
                 self._routes.clear()
             self._routes[key] = route
@@ -271,7 +299,7 @@ def _check(quota: ConnectionQuota | None) -> None:
         raise TooManyConnections(f"the guest has {quota.used} connections already")
 
 
-def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
+def _host(request: Outgoing, host: bytes) -> tuple[bytes, list[Field]]:
     """What the server is told that it is, which the request may say among its headers, and the other headers."""
     headers = request.headers
     for name, value in headers:
@@ -280,7 +308,7 @@ def _host(request: ClientRequest, host: bytes) -> tuple[bytes, list[Field]]:
     return host, headers
 
 
-class _Reply(asyncio.Future[ClientResponse]):
+class _Reply(asyncio.Future[R]):
     """A request on its way, and its response.
 
     There is a task only while the request is sent by other means than at once.
@@ -288,9 +316,9 @@ class _Reply(asyncio.Future[ClientResponse]):
 
     def __init__(
         self,
-        client: Client,
+        client: Client[R],
         loop: asyncio.AbstractEventLoop,
-        request: ClientRequest,
+        request: Outgoing,
         config: OutgoingRequestConfig,
         admit: AddressPolicy | None,
     ) -> None:
@@ -300,19 +328,19 @@ class _Reply(asyncio.Future[ClientResponse]):
         self.config = config
         self.admit = admit
         self._delivered = False
-        self.running: Exchange | asyncio.Task[ClientResponse] | None = None
+        self.running: Exchange[R] | asyncio.Task[R] | None = None
 
     def send(self, again: bool = False) -> None:
         """Sends the request by a task; see `Client._send`."""
         task = self.running = self.get_loop().create_task(self._client._send(self, again))
         task.add_done_callback(self._on_task_done)
 
-    def receive(self, outcome: ClientResponse | OSError) -> None:
+    def receive(self, outcome: R | OSError) -> None:
         """What became of the exchange."""
         self.running = None
         if self.done():
             return
-        if isinstance(outcome, ClientResponse):
+        if not isinstance(outcome, OSError):
             self.set_result(outcome)
         elif isinstance(outcome, ConnectionDropped):
             # What else is idle may be as dead as this one was.
@@ -321,7 +349,7 @@ class _Reply(asyncio.Future[ClientResponse]):
         else:
             self.set_exception(self._client.failure(outcome))
 
-    def _on_task_done(self, task: asyncio.Task[ClientResponse]) -> None:
+    def _on_task_done(self, task: asyncio.Task[R]) -> None:
         self.running = None
         if task.cancelled():
             super().cancel()
@@ -332,11 +360,11 @@ class _Reply(asyncio.Future[ClientResponse]):
         else:
             self.set_result(task.result())
 
-    def result(self) -> ClientResponse:
+    def result(self) -> R:
         self._delivered = True
         return super().result()
 
-    def __await__(self) -> Generator[Any, None, ClientResponse]:
+    def __await__(self) -> Generator[Any, None, R]:
         response = yield from super().__await__()
         self._delivered = True
         return response
@@ -359,7 +387,7 @@ class _Reply(asyncio.Future[ClientResponse]):
         return super().cancel(msg)
 
 
-def _discard(reply: asyncio.Future[ClientResponse]) -> None:
+def _discard(reply: asyncio.Future[R]) -> None:
     """Nobody will read the response, if it is one."""
     if not reply.cancelled() and reply.exception() is None:
         reply.result().body.cancel()

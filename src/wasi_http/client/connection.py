@@ -10,7 +10,7 @@ import asyncio
 import math
 import select
 import socket
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 from wasi_http.client.errors import ConnectionClosed
 from wasi_http.client.exchange import Exchange
@@ -78,7 +78,7 @@ class Connection(asyncio.Protocol):
         self._poll: select.poll | None = None
         #: What arrived before the first exchange, None afterwards.
         self._early: list[bytes] | None = []
-        self.exchange: Exchange | None = None
+        self.exchange: Exchange[Any] | None = None
         self.served = 0
         self.write_paused = False
         self.reading = True
@@ -182,7 +182,7 @@ class Connection(asyncio.Protocol):
         self._admitted_by = admit
         return True
 
-    def finished(self, exchange: Exchange) -> None:
+    def finished(self, exchange: Exchange[Any]) -> None:
         """The response is complete."""
         if (
             exchange.sent

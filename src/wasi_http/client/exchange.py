@@ -13,7 +13,7 @@ import asyncio
 import math
 import re
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 from wasi_http.client.errors import (
     ConnectionClosed,
@@ -26,7 +26,7 @@ from wasi_http.client.errors import (
     ResponseTimeout,
     WriteTimeout,
 )
-from wasi_http.client.request import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client.request import Outgoing, OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.pump import Pump
 from wasi_http.http1.abnf import is_token_text
@@ -36,10 +36,12 @@ from wasi_http.http1.limits import Limits
 from wasi_http.http1.response import ResponseHead, ResponseParser
 from wasi_http.http1.writer import RequestWriter
 
-__all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Receiver"]
+__all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Respond"]
 
-#: What is told the outcome of an exchange.
-Receiver = Callable[[ClientResponse | OSError], None]
+R = TypeVar("R")
+
+#: Makes a response of its status, its headers and the pipe that its body comes through.
+Respond = Callable[[int, list[Field], Pipe], R]
 
 #: The methods of requests that may be sent twice (RFC 9110 §9.2.2).
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
@@ -55,7 +57,7 @@ class Carrier(Protocol):
 
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
-    exchange: Exchange | None
+    exchange: Exchange[Any] | None
     #: How many exchanges it has carried before.
     served: int
     #: Whether the transport takes no more for the moment, and whether it reads.
@@ -72,17 +74,17 @@ class Carrier(Protocol):
 
     def resume_reading(self) -> None: ...
 
-    def finished(self, exchange: Exchange) -> None: ...
+    def finished(self, exchange: Exchange[Any]) -> None: ...
 
     def close_when_sent(self) -> None: ...
 
     def abort(self) -> None: ...
 
 
-class Exchange:
+class Exchange(Generic[R]):
     """``receiver`` is called once, with the response when its head is there, or with what went wrong before.
 
-    ``failure`` makes of an error what those who hold the bodies are to see.
+    ``respond`` makes the response, and ``failure`` of an error what those who hold the bodies are to see.
     """
 
     __slots__ = (
@@ -101,6 +103,7 @@ class Exchange:
         "parser",
         "receiver",
         "request",
+        "respond",
         "responded",
         "sent",
         "stalled",
@@ -110,22 +113,24 @@ class Exchange:
     def __init__(
         self,
         connection: Carrier,
-        request: ClientRequest,
+        request: Outgoing,
         config: OutgoingRequestConfig,
         limits: Limits,
-        receiver: Receiver,
+        receiver: Callable[[R | OSError], None],
+        respond: Respond[R],
         failure: Callable[[OSError], OSError],
     ) -> None:
         method = request.method.encode("utf-8", "surrogatepass")
         self.request = request
         self.receiver = receiver
+        self.respond = respond
         self.failure = failure
         self.parser = ResponseParser(method, self, limits)
         self.writer = RequestWriter(method)
         self.first_byte = config.first_byte_timeout
         self.between_bytes = config.between_bytes_timeout
         self._connection = connection
-        self._source = request.body
+        self._source: Pipe | None = None
         self._quota = config.quota
         self._body: Pipe | None = None
         self._pump: Pump | None = None
@@ -142,15 +147,16 @@ class Exchange:
 
     def start(self, target: bytes, host: bytes, headers: list[Field]) -> None:
         """Sends what there is of the request. Raises OSError for one that cannot be sent; then nothing was."""
-        source, writer, connection = self._source, self.writer, self._connection
+        body, writer, connection = self.request.body, self.writer, self._connection
         if self.first_byte <= 0:
             raise ReadTimeout("no time to answer")
         try:
-            if source is None:
+            if body is None:
                 data = writer.head(target, host, headers)
                 writer.end()
                 self.sent = True
             else:
+                source = body.pipe
                 length = source.size if source.ended and not source.trailers else None
                 data = writer.head(target, host, headers, True, length)
         except ProtocolError as error:
@@ -159,9 +165,11 @@ class Exchange:
             self._quota.used += 1
         connection.exchange = self
         connection.set_due(connection.loop.time() + self.first_byte)
-        if source is None:
+        if body is None:
             connection.write(data)
         else:
+            self._source = source
+            body.demand()
             self._pump = Pump(source, writer, connection, _PIECE)
             self._send(data)
             if not self.sent and not self.over:
@@ -252,7 +260,7 @@ class Exchange:
         if not head.has_body:
             body.end()
             self.ended = True
-        self.receiver(ClientResponse(head.status, head.headers, body))
+        self.receiver(self.respond(head.status, head.headers, body))
 
     def on_body(self, data: bytes) -> None:
         assert self._body is not None
@@ -322,8 +330,8 @@ class Exchange:
         ):
             self.receiver(ConnectionDropped(str(error)))
             return
-        if self._source is not None and not self.sent:
-            self._source.cancel(self.failure(error))
+        if self.request.body is not None and not self.sent:
+            self.request.body.cancel(self.failure(error))
         if self._body is not None:
             self._body.fail(self.failure(error))
         if not self.responded:
@@ -340,8 +348,8 @@ class Exchange:
                 self._body.cancel(self.failure(ConnectionClosed("the response was given up")))
 
     def stop_sending(self) -> None:
-        if self._source is not None and not self.sent:
-            self._source.cancel()
+        if self.request.body is not None and not self.sent:
+            self.request.body.cancel()
 
     def detach(self) -> None:
         """Ends all that ties the exchange to others; it does nothing any more."""
@@ -357,7 +365,7 @@ class Exchange:
             self._source.readable.remove(self._resume)
 
 
-def _unsendable(request: ClientRequest, error: ProtocolError) -> OSError:
+def _unsendable(request: Outgoing, error: ProtocolError) -> OSError:
     """What is wrong with a request that the writer refuses."""
     if not isinstance(error, BodyLengthError):
         if not is_token_text(request.method):

@@ -1,20 +1,51 @@
-"""What a client is given and gives back."""
+"""What a client is given."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, Protocol
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http1.fieldsection import Field
 from wasi_http.settings import check
 
-__all__ = ["DEFAULT_TIMEOUT", "ClientRequest", "ClientResponse", "ConnectionQuota", "OutgoingRequestConfig"]
+__all__ = ["DEFAULT_TIMEOUT", "ConnectionQuota", "Outgoing", "OutgoingRequestConfig", "Source"]
 
 #: Of connecting, of waiting for the first byte, and between bytes; in seconds.
 DEFAULT_TIMEOUT: Final = 600.0
+
+
+class Source(Protocol):
+    """The body of a request, which comes through ``pipe``."""
+
+    @property
+    def pipe(self) -> Pipe: ...
+
+    def demand(self) -> None:
+        """The bytes are wanted: called before any is taken, perhaps more than once."""
+
+    def cancel(self, error: OSError | None = None) -> None:
+        """The rest is not wanted; ``error`` is why, if the exchange failed."""
+
+
+class Outgoing(Protocol):
+    """A request: ``authority`` is ``host[:port]``, ``path`` has the query, ``body`` is None if there is none."""
+
+    @property
+    def method(self) -> str: ...
+
+    @property
+    def authority(self) -> str | None: ...
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def headers(self) -> list[Field]: ...
+
+    @property
+    def body(self) -> Source | None: ...
 
 
 class ConnectionQuota:
@@ -56,24 +87,3 @@ class OutgoingRequestConfig:
         # Each request of a guest has one, most of them with these times.
         if not self.connect_timeout is self.first_byte_timeout is self.between_bytes_timeout is DEFAULT_TIMEOUT:
             check(self, longest=math.inf)
-
-
-@dataclass(slots=True)
-class ClientRequest:
-    """To send: ``authority`` is ``host[:port]``, ``path`` has the query, ``body`` is None if there is none."""
-
-    method: str
-    scheme: str
-    authority: str
-    path: str
-    headers: list[Field] = field(default_factory=list)
-    body: Pipe | None = None
-
-
-@dataclass(slots=True)
-class ClientResponse:
-    """The response to a `ClientRequest`, its body still arriving."""
-
-    status: int
-    headers: Sequence[Field] = ()
-    body: Pipe = field(default_factory=Pipe.of)

@@ -14,12 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any, Final, TypeAlias
 from urllib.parse import unquote
 
-from wasi_http.client import ClientRequest, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import Signal, until
 from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Field
-from wasi_http.http.message import Body, Response
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.values import ErrorCode
 
 __all__ = ["GRACE", "Application", "AsgiTarget"]
@@ -62,7 +62,7 @@ class AsgiTarget:
         # The loop keeps no reference to tasks.
         self._running: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, request: ClientRequest, config: OutgoingRequestConfig | None = None) -> Response:
+    async def __call__(self, request: Request, config: OutgoingRequestConfig | None = None) -> Response:
         """The response, as soon as it starts. The timeouts of ``config`` do not apply.
 
         Raises HttpError with HTTP-response-incomplete if the application returns without a response.
@@ -79,11 +79,11 @@ class AsgiTarget:
             exchange.abandon()
             raise
 
-    def _scope(self, request: ClientRequest) -> dict[str, Any]:
+    def _scope(self, request: Request) -> dict[str, Any]:
         raw_path, _, query = request.path.encode("utf-8", "surrogatepass").partition(b"?")
         headers = [(name.lower(), value) for name, value in request.headers]
         if not any(name == b"host" for name, _ in headers):
-            headers.insert(0, (b"host", request.authority.encode()))
+            headers.insert(0, (b"host", (request.authority or "").encode()))
         scope: dict[str, Any] = {
             "type": "http",
             "asgi": {"version": "3.0", "spec_version": "2.4"},
@@ -118,11 +118,11 @@ class _Exchange:
     The response goes through ``waiting`` (for its start), ``body``, ``trailers`` if they were announced, and ``over``.
     """
 
-    def __init__(self, request: ClientRequest) -> None:
+    def __init__(self, request: Request) -> None:
         self.response: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
         self.task: asyncio.Task[None] | None = None
         self._head = request.method == "HEAD"
-        self._source = Pipe.of() if request.body is None else request.body
+        self._source = Body.of() if request.body is None else request.body
         self._received = False  # the whole request
         self._pipe = Pipe()
         self._stage = "waiting"
@@ -138,12 +138,13 @@ class _Exchange:
     # What the application calls
 
     async def receive(self) -> Message:
-        message = await until(self._receive, self._source.readable, self._ended)
+        self._source.demand()
+        message = await until(self._receive, self._source.pipe.readable, self._ended)
         assert message is not None
         return message
 
     def _receive(self) -> Message | None:
-        source = self._source
+        source = self._source.pipe
         if self._abandoned or self._stage == "over":
             return {"type": "http.disconnect"}
         if self._received:

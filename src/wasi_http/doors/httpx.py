@@ -11,9 +11,9 @@ from typing import Final
 
 import httpx2
 
-from wasi_http.client import ClientRequest, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.http.errors import HttpError
-from wasi_http.http.message import Body, Response
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.values import ErrorCode
 from wasi_http.net.authority import InvalidAuthority, Origin
 
@@ -43,10 +43,10 @@ class HttpxTarget:
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:
         self.transport = transport
 
-    async def __call__(self, request: ClientRequest, config: OutgoingRequestConfig | None = None) -> Response:
+    async def __call__(self, request: Request, config: OutgoingRequestConfig | None = None) -> Response:
         """The response, as soon as its head is there. Raises HttpError."""
         try:
-            Origin.parse(request.authority, request.scheme == "https")  # nothing but a host and a port
+            Origin.parse(request.authority or "", request.scheme == "https")  # nothing but a host and a port
         except InvalidAuthority as error:
             raise HttpError.of(error) from error
         timeouts = config if config is not None else OutgoingRequestConfig()
@@ -66,7 +66,7 @@ class HttpxTarget:
                 request.method,
                 f"{request.scheme}://{request.authority}{path}",
                 headers=request.headers,
-                content=None if request.body is None else Body(request.body),
+                content=request.body,
                 extensions=extensions,
             )
             response = await self.transport.handle_async_request(outgoing)

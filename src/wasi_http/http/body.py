@@ -15,6 +15,7 @@ from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.http.context import HttpState
 from wasi_http.http.errors import HttpError, error_code_of
 from wasi_http.http.fields import Fields
+from wasi_http.http.message import Body
 from wasi_http.http.values import ErrorCode
 from wasi_http.http1.abnf import FORBIDDEN_TRAILERS
 from wasi_http.wasi.io.poll import Pollable
@@ -49,14 +50,13 @@ class BodyInput(InputStream):
 
 
 class IncomingBody(Resource, name="incoming-body"):
-    """The body of a request or response that arrives. ``demand`` is called when the guest first asks for it."""
+    """The body of a request or response that arrives: a handle onto it."""
 
-    __slots__ = ("_demand", "_finished", "_pipe", "_taken", "_view")
+    __slots__ = ("_body", "_finished", "_taken", "_view")
 
-    def __init__(self, view: HttpState, pipe: Pipe, demand: Callable[[], None] | None = None) -> None:
+    def __init__(self, view: HttpState, body: Body) -> None:
         self._view = view
-        self._pipe = pipe
-        self._demand = demand
+        self._body = body
         self._taken = False
         self._finished = False
 
@@ -66,9 +66,8 @@ class IncomingBody(Resource, name="incoming-body"):
         if self._taken:
             raise Err(None)
         self._taken = True
-        if self._demand is not None:
-            self._demand()
-        stream = BodyInput(self._pipe)
+        self._body.demand()
+        stream = BodyInput(self._body.pipe)
         stream.attach(self)
         return stream
 
@@ -76,37 +75,34 @@ class IncomingBody(Resource, name="incoming-body"):
     def finish(this: Own[IncomingBody]) -> Own[FutureTrailers]:
         this._finished = True
         this.release()
-        return FutureTrailers(this._view, this._pipe, None if this._taken else this._demand)
+        return FutureTrailers(this._view, this._body)
 
     def drop(self) -> None:
         if not self._finished:
-            self._pipe.cancel()
+            self._body.cancel()
 
 
 class FutureTrailers(Resource, name="future-trailers"):
     """What comes after a body; what is left of the body itself is skipped."""
 
-    __slots__ = ("_consumed", "_demand", "_pipe", "_view")
+    __slots__ = ("_body", "_consumed", "_view")
 
-    def __init__(self, view: HttpState, pipe: Pipe, demand: Callable[[], None] | None = None) -> None:
+    def __init__(self, view: HttpState, body: Body) -> None:
         self._view = view
-        self._pipe = pipe
-        self._demand = demand
+        self._body = body
         self._consumed = False
 
     def _is_ready(self) -> bool:
         # A guest may finish a body only to be rid of it: trailers are wanted when it waits for them.
-        if self._demand is not None:
-            demand, self._demand = self._demand, None
-            demand()
-        pipe = self._pipe
+        self._body.demand()
+        pipe = self._body.pipe
         while pipe.size:
             pipe.take(pipe.size)
         return self._consumed or pipe.ended or pipe.error is not None
 
     @method
     def subscribe(self) -> Own[Pollable]:
-        pollable = Pollable(self._is_ready, self._pipe.readable)
+        pollable = Pollable(self._is_ready, self._body.pipe.readable)
         pollable.attach(self)
         return pollable
 
@@ -117,7 +113,7 @@ class FutureTrailers(Resource, name="future-trailers"):
         if not self._is_ready():
             return None
         self._consumed = True
-        pipe = self._pipe
+        pipe = self._body.pipe
         if pipe.error is not None:
             return Ok(Err(error_code_of(pipe.error)))
         if not pipe.trailers:
@@ -127,7 +123,7 @@ class FutureTrailers(Resource, name="future-trailers"):
         return Ok(Ok(trailers))
 
     def drop(self) -> None:
-        self._pipe.cancel()
+        self._body.cancel()
 
 
 class BodyOutput(OutputStream):

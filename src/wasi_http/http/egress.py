@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Final
 
-from wasi_http.client import Client, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.engine.errors import expect
 from wasi_http.http.errors import HttpError
-from wasi_http.http.send import default_send_request
+from wasi_http.http.message import Request, Response
+from wasi_http.http.send import Client, default_send_request
 from wasi_http.http.values import ErrorCode
 from wasi_http.net.authority import Address, InvalidAuthority, Origin
 from wasi_http.net.policy import AddressPolicy, Denied, EgressRule, policy_of
@@ -59,13 +60,13 @@ class Egress:
     def __hash__(self) -> int:
         return hash(self.rules)
 
-    def check(self, request: ClientRequest, config: OutgoingRequestConfig) -> AddressPolicy:
+    def check(self, request: Request, config: OutgoingRequestConfig) -> AddressPolicy:
         """Whether a request may be sent: raises EgressDenied, or gives the check of what it may connect to.
 
         Whoever sends the request has to call that check, which raises as well, with each address and port, and to
         connect to the very address that passed, not to what the name leads to by then. `send_request` does.
         """
-        key = request.authority, config.use_tls
+        key = request.authority or "", config.use_tls
         admit = self._checked.get(key)
         if admit is None:
             admit = self._check(*key)
@@ -93,8 +94,8 @@ class Egress:
         return admit
 
     def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig, client: Client | None = None
-    ) -> asyncio.Future[ClientResponse]:
+        self, request: Request, config: OutgoingRequestConfig, client: Client | None = None
+    ) -> asyncio.Future[Response]:
         """Sends a request if the policy lets it: for an override of `WasiHttpView.send_request`.
 
         Raises EgressDenied with ``HTTP-request-denied`` when no rule names the target; awaiting the response does so

@@ -149,6 +149,9 @@ ERROR_CODES: Final[dict[Reason | _Lookup | int | type[BaseException], ErrorCode]
     errors.ProxyDenied: ErrorCode.HttpRequestDenied,
     errors.ProxyFailed: ErrorCode.DestinationUnavailable,
     errors.ConfigurationError: ErrorCode.ConfigurationError,
+    GuestTimeout: ErrorCode.HttpResponseTimeout,
+    ServiceBusy: ErrorCode.ConnectionLimitReached,
+    NoResponse: ErrorCode.HttpResponseIncomplete,
     LocalProtocolError: ErrorCode.HttpProtocolError,
     EOFError: ErrorCode.HttpResponseIncomplete,
     TimeoutError: ErrorCode.ConnectionTimeout,
@@ -160,7 +163,7 @@ ERROR_CODES: Final[dict[Reason | _Lookup | int | type[BaseException], ErrorCode]
 
 
 def error_code_of(error: BaseException) -> ErrorCode:
-    """What a guest is told about an exception of an outgoing exchange: see `ERROR_CODES`."""
+    """What a guest is told about an exception of an outgoing exchange, or of a `Service`: see `ERROR_CODES`."""
     match error:
         case HttpError():
             return error.code

@@ -220,12 +220,13 @@ class Body:
         """The whole body."""
         return b"".join([chunk async for chunk in self])
 
-    def cancel(self) -> None:
-        """Nobody wants the rest: whoever sends it is told. Does nothing to a body that has ended."""
-        abandon, self._abandon = self._abandon, None
-        if abandon is not None and not self.pipe.ended and self.pipe.error is None:
+    def cancel(self, error: OSError | None = None) -> None:
+        """Says that the rest is not wanted, with ``error`` if that is why."""
+        pipe, abandon = self.pipe, self._abandon
+        if abandon is not None and not pipe.ended and pipe.error is None:
+            self._abandon = None
             abandon()
-        self.pipe.cancel()
+        pipe.cancel(error)
 
 
 def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -> None:

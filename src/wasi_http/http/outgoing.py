@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from wasi_http.client import DEFAULT_TIMEOUT, ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import DEFAULT_TIMEOUT, OutgoingRequestConfig
 from wasi_http.component import Err, Interface, Own, State, func, raises
 from wasi_http.flow.pipe import BODY_BUFFER
 from wasi_http.http.context import HttpState
-from wasi_http.http.message import Response
+from wasi_http.http.message import Request, Response
 from wasi_http.http.types import FutureIncomingResponse, OutgoingRequest, RequestOptions
-from wasi_http.http.values import ErrorCode, Method, Scheme
+from wasi_http.http.values import ErrorCode, Scheme
 from wasi_http.settings import LONGEST
 
 __all__ = ["OutgoingHandler"]
@@ -32,23 +32,19 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
 
 
 def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions | None) -> FutureIncomingResponse:
-    scheme = request.scheme_ or state.default_scheme()
+    message = request.message
+    scheme = Scheme.parse(message.scheme) if message.scheme else state.default_scheme()
     if scheme is None or not state.is_supported_scheme(scheme):
         raise Err(ErrorCode.HttpProtocolError)
-    path = request.path_ or "/"
-    if not request.authority_ or (path == "*" and request.verb is not Method.Options):
+    path = message.path or "/"
+    if not message.authority or (path == "*" and message.method != "OPTIONS"):
         raise Err(ErrorCode.HttpRequestUriInvalid)
-    outgoing = ClientRequest(
-        str(request.verb),
-        str(scheme),
-        request.authority_,
-        path if path.startswith(("/", "*")) else f"/{path}",
-        list(request.fields.entries_),
-        request.body_,
-    )
+    message.scheme = str(scheme)
+    message.path = path if path.startswith(("/", "*")) else f"/{path}"
+    message.headers = list(request.fields.entries_)
     if state.set_host_header():
-        others = [entry for entry in outgoing.headers if entry[0] != b"host"]
-        outgoing.headers = [(b"host", outgoing.authority.encode()), *others]
+        others = [entry for entry in message.headers if entry[0] != b"host"]
+        message.headers = [(b"host", message.authority.encode()), *others]
     config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
     if options is not None:
         config.connect_timeout = _seconds(options.connect)
@@ -58,7 +54,7 @@ def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions 
     if state.table.charged + BODY_BUFFER > state.table.memory:
         raise Err(ErrorCode.ConnectionLimitReached)
     request.hand_over()
-    future = FutureIncomingResponse(state, _send(state, outgoing, config), outgoing.body)
+    future = FutureIncomingResponse(state, _send(state, message, config), message.body)
     future.charge(state.table, BODY_BUFFER)
     return future
 
@@ -67,9 +63,7 @@ def _seconds(nanoseconds: int | None) -> float:
     return DEFAULT_TIMEOUT if nanoseconds is None else min(nanoseconds / 1e9, LONGEST)
 
 
-def _send(
-    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
-) -> asyncio.Future[ClientResponse | Response]:
+def _send(state: HttpState, request: Request, config: OutgoingRequestConfig) -> asyncio.Future[Response]:
     if request.body is not None:
         # It pays to wait a moment for what the guest has ready: it goes out with the head.
         return asyncio.ensure_future(_send_later(state, request, config))
@@ -80,18 +74,16 @@ def _send(
         return asyncio.ensure_future(_fail(error))
 
 
-async def _send_later(
-    state: HttpState, request: ClientRequest, config: OutgoingRequestConfig
-) -> ClientResponse | Response:
+async def _send_later(state: HttpState, request: Request, config: OutgoingRequestConfig) -> Response:
     return await _awaitable(state.send_request(request, config))
 
 
-def _awaitable(given: Awaitable[ClientResponse | Response]) -> Awaitable[ClientResponse | Response]:
+def _awaitable(given: Awaitable[Response]) -> Awaitable[Response]:
     if not hasattr(given, "__await__"):
         cure = "declare it with `async def`, or return what the send_request of a Client or of Egress does"
         raise TypeError(f"send_request gave {type(given).__name__}, which cannot be awaited: {cure}")
     return given
 
 
-async def _fail(error: BaseException) -> ClientResponse:
+async def _fail(error: BaseException) -> Response:
     raise error

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
-from wasi_http.client import ClientResponse
 from wasi_http.component import (
     Borrow,
     Err,
@@ -113,7 +112,7 @@ class IncomingRequest(Resource, name="incoming-request"):
             raise Err(None)
         self._consumed = True
         body = self.message.body
-        return IncomingBody(self._view, Pipe.of()) if body is None else IncomingBody(self._view, body.pipe, body.demand)
+        return IncomingBody(self._view, Body.of() if body is None else body)
 
     def drop(self) -> None:
         if self.message.body is not None and not self._consumed:
@@ -129,15 +128,15 @@ def _declared(entries: list[Field]) -> int | None:
 
 
 class OutgoingResponse(Resource, name="outgoing-response"):
-    """A response that a guest makes. ``body_`` is the pipe of its body once the guest asked for it."""
+    """A response that a guest makes. ``pipe`` is its body's once the guest asked for that."""
 
-    __slots__ = ("_body", "body_", "fields", "status")
+    __slots__ = ("_body", "fields", "pipe", "status")
 
     def __init__(self, headers: Fields) -> None:
         self.status = 200
         self.fields = headers
         self._body: OutgoingBody | None = None
-        self.body_: Pipe | None = None
+        self.pipe: Pipe | None = None
 
     @constructor
     def new(headers: Own[Fields]) -> Own[OutgoingResponse]:
@@ -161,12 +160,12 @@ class OutgoingResponse(Resource, name="outgoing-response"):
     @method
     @raises()
     def body(self) -> Own[OutgoingBody]:
-        if self.body_ is not None:
+        if self.pipe is not None:
             raise Err(None)
         entries = self.fields.entries_
         declared = _declared(entries) if entries else None
         body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpResponseBodySize, True)
-        self.body_ = body.pipe
+        self.pipe = body.pipe
         # What the guest writes is kept while the response is not on its way, and it may make many.
         self.charge(self.fields.view.table, body.pipe.limit)
         return body
@@ -182,23 +181,23 @@ class OutgoingResponse(Resource, name="outgoing-response"):
 
     def drop(self) -> None:
         # Never sent: nobody will read what the guest still writes.
-        if self.body_ is not None:
-            self.body_.cancel()
+        if self.pipe is not None:
+            self.pipe.cancel()
 
 
 class OutgoingRequest(Resource, name="outgoing-request"):
-    """A request that a guest makes."""
+    """A request that a guest makes: a handle onto the message, whose parts are empty until they are set.
 
-    __slots__ = ("_body", "authority_", "body_", "fields", "path_", "scheme_", "verb")
+    The message gets its headers, which are ``fields`` till then, when it is sent.
+    """
+
+    __slots__ = ("_body", "_has_path", "fields", "message")
 
     def __init__(self, headers: Fields) -> None:
-        self.verb = Method.Get
-        self.path_: str | None = None
-        self.scheme_: Scheme | None = None
-        self.authority_: str | None = None
+        self.message = Request.of("GET", "", None, "", [], None)
         self.fields = headers
+        self._has_path = False
         self._body: OutgoingBody | None = None
-        self.body_: Pipe | None = None
 
     @constructor
     def new(headers: Own[Fields]) -> Own[OutgoingRequest]:
@@ -207,70 +206,70 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     @method
     @raises()
     def body(self) -> Own[OutgoingBody]:
-        if self.body_ is not None:
+        if self._body is not None:
             raise Err(None)
         declared = _declared(self.fields.entries_)
         body = self._body = OutgoingBody(self.fields.view, declared, ErrorCode.HttpRequestBodySize)
-        self.body_ = body.pipe
+        self.message.body = Body(body.pipe)
         self.charge(self.fields.view.table, body.pipe.limit)
         return body
 
     @method
     def method_(self) -> Method:
-        return self.verb
+        return Method.parse(self.message.method)
 
     @method
     @raises()
     def set_method(self, method: Method) -> None:
-        if isinstance(method, Method.Other) and (len(method.value) > MAX_PART or not is_token_text(method.value)):
+        name = str(method)
+        if isinstance(method, Method.Other) and (len(name) > MAX_PART or not is_token_text(name)):
             raise Err(None)
-        if isinstance(method, Method.Other) or isinstance(self.verb, Method.Other):
-            self._keep(str(method), str(self.verb))
-        self.verb = method
+        self._keep(name, self.message.method)
+        self.message.method = name
 
     @method
     def path_with_query(self) -> str | None:
-        return self.path_
+        return self.message.path if self._has_path else None
 
     @method
     @raises()
     def set_path_with_query(self, path_with_query: str | None) -> None:
-        if path_with_query:
-            size = len(path_with_query)
-            if size > MAX_PART or len(path_with_query.encode()) > MAX_PART or _PATH(path_with_query) is None:
-                raise Err(None)
-        self._keep(path_with_query, self.path_)
-        self.path_ = path_with_query
+        path = path_with_query or ""
+        if path and (len(path) > MAX_PART or len(path.encode()) > MAX_PART or _PATH(path) is None):
+            raise Err(None)
+        self._keep(path, self.message.path)
+        self.message.path = path
+        self._has_path = path_with_query is not None
 
     @method
     def scheme(self) -> Scheme | None:
-        return self.scheme_
+        return Scheme.parse(self.message.scheme) if self.message.scheme else None
 
     @method
     @raises()
     def set_scheme(self, scheme: Scheme | None) -> None:
-        if isinstance(scheme, Scheme.Other) and (len(scheme.value) > MAX_PART or not is_scheme(scheme.value)):
+        name = "" if scheme is None else str(scheme)
+        if isinstance(scheme, Scheme.Other) and (len(name) > MAX_PART or not is_scheme(name)):
             raise Err(None)
-        if isinstance(scheme, Scheme.Other) or isinstance(self.scheme_, Scheme.Other):
-            self._keep(str(scheme), str(self.scheme_))
-        self.scheme_ = scheme
+        self._keep(name, self.message.scheme)
+        self.message.scheme = name
 
     @method
     def authority(self) -> str | None:
-        return self.authority_
+        return self.message.authority
 
     @method
     @raises()
     def set_authority(self, authority: str | None) -> None:
         if authority is not None and not _is_authority(authority):
             raise Err(None)
-        self._keep(authority, self.authority_)
-        self.authority_ = authority
+        self._keep(authority or "", self.message.authority or "")
+        self.message.authority = authority
 
-    def _keep(self, new: str | None, old: str | None) -> None:
+    def _keep(self, new: str, old: str) -> None:
         """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
         # A character takes four bytes at most.
-        self.charge(self.fields.view.table, 4 * (len(new or "") - len(old or "")))
+        self.charge(self.fields.view.table, 4 * (len(new) - len(old)))
 
     @method
     def headers(self) -> Own[Fields]:
@@ -282,8 +281,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
             self._body.handed = True
 
     def drop(self) -> None:
-        if self.body_ is not None:
-            self.body_.cancel()
+        if self.message.body is not None:
+            self.message.body.cancel()
 
 
 def _is_authority(text: str) -> bool:
@@ -401,13 +400,13 @@ class ResponseOutparam(Resource, name="response-outparam"):
             ) from cause
         if isinstance(outcome, ErrorCode):
             raise HttpError(outcome)
-        pipe = Pipe.of() if outcome.body_ is None else outcome.body_
+        pipe = Pipe.of() if outcome.pipe is None else outcome.pipe
         return Response(outcome.status, list(outcome.fields.entries_), Body(pipe, abandon=task.cancel))
 
     def break_off(self, cause: BaseException | None) -> None:
         """The guest is done, and what it has not finished of its response's body will not come."""
         outcome = self._outcome
-        if not isinstance(outcome, OutgoingResponse) or outcome.body_ is None:
+        if not isinstance(outcome, OutgoingResponse) or outcome.pipe is None:
             return
         # Not with the cause itself, whose traceback may lead back here: a cycle.
         if cause is None:
@@ -416,7 +415,7 @@ class ResponseOutparam(Resource, name="response-outparam"):
             text = "the guest was cancelled"
         else:
             text = _explain(cause)
-        outcome.body_.fail(HttpError(ErrorCode.HttpResponseIncomplete, text))
+        outcome.pipe.fail(HttpError(ErrorCode.HttpResponseIncomplete, text))
 
 
 def _explain(error: BaseException) -> str:
@@ -434,36 +433,28 @@ def _cause(task: asyncio.Future[Any]) -> BaseException | None:
 
 
 class IncomingResponse(Resource, name="incoming-response"):
-    """A response to an outgoing request."""
+    """A response to an outgoing request: a handle onto the message."""
 
-    __slots__ = ("_body", "_fields", "_status", "_view")
+    __slots__ = ("_consumed", "_fields", "_view", "message")
 
-    def __init__(self, view: HttpState, status: int, headers: Iterable[Field], body: Pipe) -> None:
+    def __init__(self, view: HttpState, message: Response) -> None:
+        """Raises TypeError for what is not a response, or not one that a guest can be given."""
+        if not isinstance(message, Response):
+            raise TypeError(f"send_request gave {type(message).__name__}: it has to give a Response")
+        status, body = message.status, message.body
+        if not (isinstance(body, Body) and isinstance(status, int) and 100 <= status <= 999):
+            raise TypeError(f"a response with status {status!r:.100} and a body of {type(body).__name__}")
         self._view = view
-        self._status = status
-        self._fields = Fields.received(view, headers)
-        self._body: Pipe | None = body
-
-    @classmethod
-    def from_response(cls, view: HttpState, response: ClientResponse | Response) -> IncomingResponse:
-        try:
-            body, status, headers = response.body, response.status, response.headers
-        except AttributeError:
-            given = type(response).__name__
-            raise TypeError(f"send_request gave {given}: it has to give a ClientResponse or a Response") from None
-        if isinstance(body, Body):
-            body.demand()
-            body = body.pipe
-        if not (isinstance(body, Pipe) and isinstance(status, int) and 100 <= status <= 999):
-            raise TypeError(f"a response with status {status!r} and a body of {type(body).__name__}")
-        return cls(view, status, headers, body)
+        self.message = message
+        self._fields = Fields.received(view, message.headers)
+        self._consumed = False
 
     def charge_headers(self) -> None:
         self._fields.charge_received()
 
     @method
     def status(self) -> u16:
-        return self._status
+        return self.message.status
 
     @method
     def headers(self) -> Own[Fields]:
@@ -472,16 +463,16 @@ class IncomingResponse(Resource, name="incoming-response"):
     @method
     @raises()
     def consume(self) -> Own[IncomingBody]:
-        pipe, self._body = self._body, None
-        if pipe is None:
+        if self._consumed:
             raise Err(None)
-        body = IncomingBody(self._view, pipe)
+        self._consumed = True
+        body = IncomingBody(self._view, self.message.body)
         body.take_charge(self, self._view.table)
         return body
 
     def drop(self) -> None:
-        if self._body is not None:
-            self._body.cancel()
+        if not self._consumed:
+            self.message.body.cancel()
 
 
 class FutureIncomingResponse(Resource, name="future-incoming-response"):
@@ -490,7 +481,7 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
     __slots__ = ("_consumed", "_future", "_outcome", "_request_body", "_signal", "_view")
 
     def __init__(
-        self, view: HttpState, future: asyncio.Future[ClientResponse | Response], request_body: Pipe | None = None
+        self, view: HttpState, future: asyncio.Future[Response], request_body: Body | None = None
     ) -> None:
         """``request_body`` fails with the exchange."""
         self._view = view
@@ -501,7 +492,7 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
         self._signal = Signal()
         future.add_done_callback(self._settle)
 
-    def _settle(self, future: asyncio.Future[ClientResponse | Response]) -> None:
+    def _settle(self, future: asyncio.Future[Response]) -> None:
         body = self._request_body
         if future.cancelled():
             self._outcome = ErrorCode.ConnectionTerminated
@@ -509,13 +500,13 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
                 body.cancel()
         else:
             try:
-                self._outcome = IncomingResponse.from_response(self._view, future.result())
+                self._outcome = IncomingResponse(self._view, future.result())
             except Exception as error:
                 failed = HttpError.of(error)
                 self._outcome = failed.code
                 if body is not None:
                     body.cancel(failed)
-                if not isinstance(error, OSError):
+                if not isinstance(error, (OSError, NoResponse)):
                     # The guest is told something, but this is not its fault, and not the network's.
                     context = {"message": "the hook send_request failed", "exception": error}
                     future.get_loop().call_exception_handler(context)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.engine.errors import expect
 from wasi_http.http.body import DEFAULT_OUTGOING_BODY_BUFFER_CHUNKS, DEFAULT_OUTGOING_BODY_CHUNK_SIZE
@@ -76,13 +76,12 @@ class WasiHttpView:
         """
         return ResponseOutparam(receiver)
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> Awaitable[ClientResponse | Response]:
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]:
         """Sends a guest's outgoing request; raises HttpError. Without a policy: `Egress.send_request` has one.
 
         Overrides may be coroutines. What they await is cancelled when the guest gives up. The response may be one of
-        your own.
+        your own, or another `Service` may give it. What sends the request calls `Body.demand` of its body, if it has
+        one, and `Body.cancel` if it does not want the rest.
         """
         return default_send_request(request, config)
 

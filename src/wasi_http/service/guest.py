@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Awaitable
 from typing import Protocol
 
-from wasi_http.client import ClientRequest, ClientResponse, ConnectionQuota, OutgoingRequestConfig
+from wasi_http.client import ConnectionQuota, OutgoingRequestConfig
 from wasi_http.component import ResourceTable
 from wasi_http.engine import Store
 from wasi_http.http.context import WasiHttpCtx
-from wasi_http.http.message import Response
+from wasi_http.http.message import Request, Response
 from wasi_http.http.view import WasiHttpView
 from wasi_http.service.config import ServiceConfig
 from wasi_http.wasi.context import WasiCtx
@@ -23,9 +23,7 @@ class Host(Protocol):
     config: ServiceConfig
     http: WasiHttpCtx
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> Awaitable[ClientResponse | Response]: ...
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]: ...
 
 
 class Guest(WasiHttpView):
@@ -49,9 +47,7 @@ class Guest(WasiHttpView):
         self.since = 0.0
         self.store: Store
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> Awaitable[ClientResponse | Response]:
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]:
         self.requested = True
         if self._quota is None:
             self._quota = ConnectionQuota(self._host.config.max_egress_connections)

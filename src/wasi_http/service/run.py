@@ -175,8 +175,8 @@ class Run:
 
     def _set(self, response: OutgoingResponse | ErrorCode) -> None:
         self._response = response
-        if not isinstance(response, ErrorCode) and response.body_ is not None:
-            self._body = response.body_
+        if not isinstance(response, ErrorCode) and response.pipe is not None:
+            self._body = response.pipe
             if self.abandoned:
                 self._body.cancel()
         if self._task is not None:

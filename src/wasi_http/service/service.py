@@ -11,7 +11,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Final, Self
 
-from wasi_http.client import ClientRequest, ClientResponse, OutgoingRequestConfig
+from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits
 from wasi_http.flow.pipe import Pipe
@@ -152,9 +152,7 @@ class Service:
         guest.store = store
         return guest
 
-    def send_request(
-        self, request: ClientRequest, config: OutgoingRequestConfig
-    ) -> Awaitable[ClientResponse | Response]:
+    def send_request(self, request: Request, config: OutgoingRequestConfig) -> Awaitable[Response]:
         """Sends a guest's request if the egress policy lets it; see `WasiHttpView.send_request`."""
         try:
             response = self.config.egress.send_request(request, config, self.client)
@@ -164,7 +162,7 @@ class Service:
         response.add_done_callback(self._look_at)
         return response
 
-    def _look_at(self, response: asyncio.Future[ClientResponse]) -> None:
+    def _look_at(self, response: asyncio.Future[Response]) -> None:
         if not response.cancelled() and isinstance(error := response.exception(), EgressDenied):
             self._deny(error)
 
