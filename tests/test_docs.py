@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import importlib
 import os
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -36,6 +37,7 @@ from wasi_http.bindings import sync
 from wasi_http.cli.compile import compile_
 from wasi_http.cli.serve import serve
 from wasi_http.engine.cache import cache_directory
+from wasi_http.engine.library import library_path
 from wasi_http.http1 import Limits
 from wasi_http.server.config import ServerConfig
 
@@ -57,6 +59,27 @@ def test_every_name_exists(name: str) -> None:
             importlib.import_module(".".join(parts[:position]))
         found = getattr(found, part)
     assert found is not None
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+PAGES = sorted([*DOCS.parent.glob("*.md"), *DOCS.glob("*.md"), *DOCS.parent.glob("*/README.md")])
+
+
+def anchors(page: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
 
 
 # ---- docs/limits.md -------------------------------------------------------------------------------------------------
@@ -320,3 +343,46 @@ def test_requests_that_adapters_answer(engine: Engine, guide: Any, view: str, bo
     request = Request("GET", "/fetch", [(b"x-url", b"http://app/a%20b?q=1")], authority="me")
     found = guide.fetch(engine, link(engine, "c_fetch"), getattr(guide, view)({}), request)
     assert found == (200, body)
+
+
+# ---- docs/troubleshooting.md ----------------------------------------------------------------------------------------
+
+
+def _said(node: ast.AST) -> Iterator[str]:
+    """The texts of a module but for docstrings; what is formatted into them is a line break."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\n" for part in node.values)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from _said(child)
+
+
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    """All texts of the source, and what wasmtime says."""
+    source = (DOCS.parent / "src" / "wasi_http").rglob("*.py")
+    library = re.findall(rb"[ -~]{8,}", Path(library_path()).read_bytes())
+    ours = [text for path in source for text in _said(ast.parse(path.read_text()))]
+    return ours + [run.decode() for run in library if b"wasm `unreachable`" in run or b"maximum concurrent" in run]
+
+
+TROUBLES = [
+    row.split("|")[1].strip().strip("`")
+    for row in (DOCS / "troubleshooting.md").read_text().splitlines()
+    if row.startswith("| `")
+]
+
+
+def test_there_are_troubles() -> None:
+    assert len(TROUBLES) > 60
+    assert len(TROUBLES) == len(set(TROUBLES))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_what_is_said_to_be_said_is_said(trouble: str, texts: list[str]) -> None:
+    fragments = [fragment for fragment in trouble.split("…") if fragment.strip()]
+    assert max(map(len, fragments)) >= 9
+    assert any(all(fragment in text for fragment in fragments) for text in texts)
