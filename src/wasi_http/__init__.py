@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from wasi_http.net import EgressRule
     from wasi_http.server.config import ConnectionConfig
     from wasi_http.server.embedded import ConnectionFactory, serve_connection
+    from wasi_http.service.blocking import BlockingService
     from wasi_http.service.config import ServiceConfig
     from wasi_http.service.proxy import Proxy, ProxyPre
     from wasi_http.service.service import Service
@@ -31,6 +32,7 @@ __version__ = "0.1.0.dev0"
 
 __all__ = [
     "DEFAULT_FORBIDDEN_HEADERS",
+    "BlockingService",
     "Body",
     "Client",
     "ClientConfig",
@@ -92,6 +94,7 @@ _HOMES = (
     "net",
     "server.config",
     "server.embedded",
+    "service.blocking",
     "service.config",
     "service.proxy",
     "service.service",

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from wasi_http.component import InstancePre
 from wasi_http.engine import Store
@@ -30,12 +30,13 @@ from wasi_http.http.types import IncomingRequest, ResponseOutparam
 from wasi_http.http.values import ErrorCode
 from wasi_http.service import proxy
 
-__all__ = ["Body", "Exchange", "IncomingHandlerGuest", "Proxy", "ProxyPre", "Response"]
+__all__ = ["Body", "Exchange", "IncomingHandlerGuest", "Proxy", "ProxyPre", "Response", "Steps", "refuse_event_loop"]
 
 T = TypeVar("T")
 
 
-def _refuse_event_loop() -> None:
+def refuse_event_loop() -> None:
+    """Raises RuntimeError where an event loop runs: a call that blocks would stop it."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -167,7 +168,7 @@ class _Thread:
 
     def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs a coroutine on the loop, and waits for it. Raises HttpError when the exchange is closed meanwhile."""
-        _refuse_event_loop()
+        refuse_event_loop()
         loop = self._loop
         assert loop is not None  # the call has begun, so there was a loop
         future: Future[T] = Future()
@@ -222,11 +223,20 @@ class _Thread:
         self._thread.join()
 
 
+class Steps(Protocol):
+    """Runs coroutines on an event loop of another thread, and waits for them."""
+
+    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
+
+
 class _Reader:
-    """Whoever may still read: an `Exchange` and the body of its response, which end the loop when both are gone."""
+    """What an `Exchange` and the body of its response share: the loop ends when both are gone."""
 
     def __init__(self, thread: _Thread) -> None:
         self.thread = thread
+
+    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        return self.thread.do(step)
 
     def __del__(self, is_finalizing: Callable[[], bool] = sys.is_finalizing) -> None:
         # The guest may go on. When the interpreter ends its thread has stopped, and this module's globals may be gone.
@@ -241,9 +251,9 @@ class Body:
     there afterwards.
     """
 
-    def __init__(self, body: message.Body, reader: _Reader) -> None:
+    def __init__(self, body: message.Body, steps: Steps) -> None:
         self._body = body
-        self._reader = reader
+        self._steps = steps
 
     @property
     def trailers(self) -> list[Field]:
@@ -254,7 +264,7 @@ class Body:
             async with contextlib.aclosing(aiter(self._body)) as chunks:
                 return await anext(chunks, None)
 
-        while (chunk := self._reader.thread.do(step)) is not None:
+        while (chunk := self._steps.do(step)) is not None:
             yield chunk
 
     def read(self) -> bytes:
@@ -289,7 +299,7 @@ class Exchange:
 
         Raises `NoResponse` and `HttpError` as `ResponseOutparam.response` does.
         """
-        _refuse_event_loop()
+        refuse_event_loop()
         response = self._thread.response.result()
         with self._lock:
             if self._response is None:
@@ -298,7 +308,7 @@ class Exchange:
 
     def wait(self) -> None:
         """Waits for the guest to finish; raises what stopped it. Who waits for a guest has to read its response."""
-        _refuse_event_loop()
+        refuse_event_loop()
         self._thread.end.result()
 
     def close(self) -> None:
@@ -335,7 +345,7 @@ class IncomingHandlerGuest:
         the store alone, when another call uses it.
         """
         expect(Store, store, "call_handle(store, request, response_out)")
-        _refuse_event_loop()
+        refuse_event_loop()
 
         async def run() -> None:
             call = self._handler.begin(store, request, response_out)
@@ -358,7 +368,7 @@ class IncomingHandlerGuest:
         Raises RuntimeError, and leaves the store alone, when another call uses it.
         """
         expect(Store, store, "start_handle(store, request, response_out)")
-        _refuse_event_loop()
+        refuse_event_loop()
         return Exchange(_Thread(self._handler, store, request, response_out))
 
 
