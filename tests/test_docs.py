@@ -72,7 +72,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("https://"):
             continue
@@ -376,13 +376,13 @@ TROUBLES = [
 ]
 
 
-def test_there_are_troubles() -> None:
+def test_every_error_has_one_row() -> None:
     assert len(TROUBLES) > 60
     assert len(TROUBLES) == len(set(TROUBLES))
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)
-def test_what_is_said_to_be_said_is_said(trouble: str, texts: list[str]) -> None:
+def test_quoted_errors_are_those_of_the_source(trouble: str, texts: list[str]) -> None:
     fragments = [fragment for fragment in trouble.split("…") if fragment.strip()]
     assert max(map(len, fragments)) >= 9
     assert any(all(fragment in text for fragment in fragments) for text in texts)
