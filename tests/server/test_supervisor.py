@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -16,7 +15,7 @@ import pytest
 from wasi_http.server import supervisor as module
 from wasi_http.server.supervisor import READY, STOP, Supervisor, WorkerFailed
 
-from .serving import PATIENCE, Log
+from .serving import PATIENCE, Log, until
 
 
 def work(connection: Connection, number: int) -> None:
@@ -92,12 +91,13 @@ def test_one_that_does_not_start_is_tried_again() -> None:
 
 
 def test_what_cannot_be_spawned_now_is_spawned_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    start, failures = Supervisor._start, itertools.count()
+    start = Supervisor._start
     log = Log()
     delays: list[float] = []
 
     def spawn(supervisor: Supervisor) -> Any:
-        if next(failures) < 6:
+        if len(delays) < 6:
+            delays.append(supervisor._delay)
             raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         return start(supervisor)
 
@@ -109,17 +109,15 @@ def test_what_cannot_be_spawned_now_is_spawned_later(monkeypatch: pytest.MonkeyP
         asyncio.get_running_loop().create_task(check(supervisor)).add_done_callback(lambda task: task.result())
 
     async def check(supervisor: Supervisor) -> None:
-        while supervisor._delay != module._SETTLED or next(failures) < 6:
-            delays.append(supervisor._delay)
-            await asyncio.sleep(0.002)
-        while len(supervisor._workers) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.002)
+        await until(lambda: len(delays) == 6 and len(supervisor._workers) == 2)
+        await until(lambda: all(worker.ready for worker in supervisor._workers))
+        assert supervisor._delay == module._SETTLED
         supervisor.shut_down()
 
     supervise(log, work, serving)
     assert log.err.count("error: a worker ended with code -9 and is replaced") == 2
     assert "error: a worker cannot be started: Resource temporarily unavailable; trying again in " in log.err
-    assert max(delays) >= 4 * module._SETTLED
+    assert delays == [module._SETTLED * 2**count for count in range(6)]
 
 
 def ignore(connection: Connection, number: int) -> None:

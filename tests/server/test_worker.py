@@ -7,7 +7,6 @@ import contextlib
 import os
 import resource
 import socket
-import time
 from collections.abc import Callable
 
 import pytest
@@ -115,17 +114,21 @@ async def start_computing(server: Serving) -> list[Client]:
 
 @pytest.mark.parametrize("when", ["they compute", "they start"])
 def test_a_request_beside_many_that_compute(guests: Guests, loop: str, when: str) -> None:
-    """What the loop computes while it waits, whose share of the processor does not matter."""
+    """In time slices: how long one takes on a busy machine does not matter."""
 
     async def test(server: Serving) -> None:
+        def slices() -> int:
+            runs = server.worker.answers.admission.active
+            return sum(0 if run._guest is None else run._guest.store.spun for run in runs)
+
         await start_computing(server)
         if when == "they compute":
             await until(lambda: server.worker.answers.active == COMPUTING)
         client = await server.connect()
-        before = time.thread_time()
+        before = slices()
         assert (await client.ask(get("/status/200"))).status == 200
         # A slice for each of the others would be twice as much.
-        assert time.thread_time() - before < 0.15
+        assert slices() - before < COMPUTING // 2
         server.worker.abort()
 
     serve(loop, guests.service("c_kitchen"), test)

@@ -13,8 +13,20 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
+from typing import Final
 
 __all__ = ["end_early", "handling", "ignore"]
+
+# After what time, in seconds, a signal that was lost is sent again.
+_AGAIN: Final = 0.001
+
+
+class _Signalled(SystemExit):
+    """What ends the process before it serves."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(128 + number)
+        self.number = number
 
 
 def _handled() -> list[signal.Signals]:
@@ -24,13 +36,29 @@ def _handled() -> list[signal.Signals]:
 
 
 def end_early() -> None:
-    """Has signals end the process as long as it does not serve, with 128 and their number as exit code."""
+    """Has signals end the process as long as it does not serve, with 128 and their number as exit code.
+
+    They raise SystemExit in whatever runs. Python ignores exceptions of finalizers and of other callbacks, and goes on:
+    there, the signal is sent again.
+    """
+    others = sys.unraisablehook
 
     def end(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
+        raise _Signalled(number)
+
+    def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        error = unraisable.exc_value
+        if not isinstance(error, _Signalled):
+            others(unraisable)
+            return
+        lost = error.number
+        # Later: here, and in the finalizer, it would be ignored once more.
+        signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(lost))
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN)
 
     for handled in _handled():
         signal.signal(handled, end)
+    sys.unraisablehook = ignored
 
 
 @contextlib.contextmanager
