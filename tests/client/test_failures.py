@@ -10,10 +10,11 @@ import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from tests.clock import Clock
 from wasi_http.client import (
     ClientConfig,
     ConnectionQuota,
@@ -563,19 +564,27 @@ def test_a_server_that_takes_nothing(loop: str, timeout: str) -> None:
 def test_a_server_that_takes_its_time(loop: str) -> None:
     """Whatever it takes counts."""
     size = 20_000_000
+    clock, client, source = Clock(), Client(), Pipe(size)
 
     async def slow(peer: Peer) -> None:
         assert await peer.head()
-        left = size
+        (connection,) = client._pool(asyncio.get_running_loop())._connections
+        connection._stop_timer()
+        connection.loop = cast(asyncio.AbstractEventLoop, clock)
+        connection.set_due(clock.time() + 0.5)
+        began, left = clock.time(), size
         while left:
-            await asyncio.sleep(0.05)
-            left -= len(await peer.reader.readexactly(min(left, 1_000_000)))
+            clock.advance(0.45)
+            unsent = source.size
+            # The system may keep a lot before it takes more of the client.
+            while left and source.size >= unsent:
+                left -= len(await peer.reader.read(min(left, 65536)))
+        assert clock.time() - began > 2 * 0.5
         await peer.send(ok(b"hello"))
         await peer.closed()
 
     async def main() -> None:
-        async with serving(slow) as server, using(Client()) as client:
-            source = Pipe(size)
+        async with serving(slow) as server, using(client):
             source.write(bytes(size))
             source.end()
             request = get(server.authority, method="POST", body=source)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
+from tests.clock import Clock
 from tests.engine.test_turns import Guests as ComputingGuests
 from wasi_http.component import Ok
 from wasi_http.engine import Trap, Turns, live_stores
@@ -154,21 +156,24 @@ def test_an_instance_whose_client_left_is_not_used_again(guests: Guests, loop: s
 
 def test_idle_instances_are_dropped(guests: Guests, loop: str) -> None:
     async def test(server: Serving) -> None:
-        before = live_stores()
+        before, clock, pool = live_stores(), Clock(), server.worker.answers.instances
+        pool._loop = cast(asyncio.AbstractEventLoop, clock)
         clients = [await server.connect() for _ in range(3)]
         for client in clients:
             assert (await client.ask(get("/after"))).body == b"answered\n"
         assert server.worker.answers.active == 3
         await server.idle()
-        assert len(server.worker.answers.instances) == 3
+        assert len(pool) == 3
         # Those that are not needed grow old while one is.
-        while len(server.worker.answers.instances) > 1:
+        for count in range(4):
             assert (await clients[0].ask(get("/status/200"))).status == 200
-            await asyncio.sleep(0.005)
-        assert served(server)[0] > 2
-        await until(lambda: len(server.worker.answers.instances) == 0)
+            clock.advance(0.03)
+            assert len(pool) == (3 if count < 3 else 1)
+        assert served(server) == [5]
+        clock.advance(0.1)
+        assert len(pool) == 0
         assert live_stores() == before
-        assert server.worker.answers.instances._timer is None
+        assert pool._timer is None
 
     serve(loop, guests.service("c_kitchen", max_instance_reuse_count=10**9, idle_instance_timeout=0.1), test)
 
