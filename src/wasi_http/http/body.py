@@ -222,7 +222,7 @@ class OutgoingBody(Resource, name="outgoing-body"):
         this._finished = True
         this.release()
         pipe = this.pipe
-        if pipe.error is not None:
+        if pipe.error is not None and not isinstance(pipe.error, BrokenPipeError):
             raise Err(error_code_of(pipe.error))
         if (
             this.declared is not None

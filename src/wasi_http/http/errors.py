@@ -23,6 +23,7 @@ __all__ = [
     "HttpResult",
     "NoResponse",
     "ServiceBusy",
+    "Unwanted",
     "error_code_of",
     "status_of",
 ]
@@ -45,6 +46,10 @@ class HttpError(OSError):
     def of(error: BaseException) -> HttpError:
         """The error itself if it is one, else what `error_code_of` makes of it."""
         return error if isinstance(error, HttpError) else HttpError(error_code_of(error), str(error))
+
+
+class Unwanted(HttpError, BrokenPipeError):
+    """A body that its reader does not want any more. Its writer sees a closed stream, which is not an error."""
 
 
 T = TypeVar("T")

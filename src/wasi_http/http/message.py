@@ -193,16 +193,6 @@ class Body:
         if demand is not None:
             demand()
 
-    def renew(self) -> Pipe:
-        """A pipe with all that this body's has, which is to take its place: what was there goes to another reader."""
-        pipe, fresh = self.pipe, Pipe()
-        fresh.write(pipe.take_all())
-        if pipe.ended:
-            fresh.end(pipe.trailers)
-        elif pipe.error is not None:
-            fresh.fail(pipe.error)
-        return fresh
-
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
         self.demand()
         pipe = self.pipe

@@ -60,6 +60,9 @@ MAX_PART: Final = 65_534
 #: What there is to say of a guest that finished without a response.
 NEVER_SET: Final = "guest never invoked `response-outparam::set` method"
 
+# How many characters of a part of a request cost a guest nothing.
+_SHORT: Final = 8
+
 _PATH: Final = re.compile('(?:[/?][!-"$-~\x80-\U0010ffff]*|\\*)?').fullmatch
 
 
@@ -268,8 +271,9 @@ class OutgoingRequest(Resource, name="outgoing-request"):
 
     def _keep(self, new: str, old: str) -> None:
         """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
-        # A character takes four bytes at most.
-        self.charge(self.fields.view.table, 4 * (len(new) - len(old)))
+        # A character takes four bytes at most. What is short is covered by what the handle costs.
+        if grown := max(len(new), _SHORT) - max(len(old), _SHORT):
+            self.charge(self.fields.view.table, 4 * grown)
 
     @method
     def headers(self) -> Own[Fields]:

@@ -217,10 +217,6 @@ class Exchange:
         text = f"{status} the handler {'took too long' if isinstance(error, GuestTimeout) else 'failed'}\n"
         stream.respond(self, status, _ERROR_HEADERS, b"" if self.request.method == "HEAD" else text.encode())
 
-    def restarted(self) -> None:
-        assert self.request.body is not None
-        self.request.body.pipe.writable.add(self._stream.update_reading)
-
     def finished(self) -> None:
         body = self.request.body
         if body is not None:

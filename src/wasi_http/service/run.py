@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from wasi_http.component import Call, Err
 from wasi_http.engine import Trap
 from wasi_http.flow.pipe import Pipe
-from wasi_http.http.errors import GuestTimeout, HttpError, NoResponse, ServiceBusy, status_of
+from wasi_http.http.errors import GuestTimeout, HttpError, NoResponse, ServiceBusy, Unwanted, status_of
 from wasi_http.http.fields import Field
 from wasi_http.http.message import Request
 from wasi_http.http.types import NEVER_SET, IncomingRequest, OutgoingResponse, ResponseOutparam
@@ -51,9 +51,6 @@ class Receiver(Protocol):
 
     def fail(self, status: int, error: Exception) -> None:
         """There will be no response: the status that tells a client, and why."""
-
-    def restarted(self) -> None:
-        """The body of the request has another pipe: another guest handles the request."""
 
     def finished(self) -> None:
         """The guest is done, and its instance released. The last call."""
@@ -243,7 +240,7 @@ class Run:
             body = self.request.body
             if intact and body is not None:
                 # Handles to the request may be left. They hold nothing of the connection, and lead to nothing.
-                body.pipe.cancel(HttpError(ErrorCode.ConnectionTerminated, "the request is over"))
+                body.cancel(Unwanted(ErrorCode.ConnectionTerminated, "the request is over"))
             # Whatever the guest left unfinished is dropped with its instance, and fails the body.
             runner.instances.release(guest, intact)
         try:
@@ -275,13 +272,14 @@ class Run:
         """The instance had served others, and failed. If a fresh one does not, that is why."""
         runner, body = self._runner, self.request.body
         self._spoilt = guest.served - 1
-        # What has arrived goes to the next guest; the instance takes the old pipe along.
-        pipe = None if body is None else body.renew()
         self._task = self._guest = self._response = self._body = None
-        runner.instances.release(guest, False)
-        if body is not None and pipe is not None:
+        if body is None:
+            runner.instances.release(guest, False)
+        else:
+            # It is the next guest's, whatever becomes of handles that the instance has to it.
+            pipe, body.pipe = body.pipe, Pipe.of()
+            runner.instances.release(guest, False)
             body.pipe = pipe
-            self._receiver.restarted()
         runner.readmit(self)
 
     def _explain(self, error: BaseException | None, timed_out: bool) -> Exception | None:
@@ -343,7 +341,7 @@ class Run:
         if self._body is not None:
             self._body.cancel()
         if self.request.body is not None:
-            self.request.body.pipe.fail(HttpError(ErrorCode.ConnectionTerminated, "the client has gone"))
+            self.request.body.pipe.fail(Unwanted(ErrorCode.ConnectionTerminated, "the client has gone"))
 
     @property
     def spins(self) -> bool:

@@ -19,7 +19,7 @@ from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress, EgressDenied
 from wasi_http.http.fields import Field
 from wasi_http.http.linking import add_to_linker_async
-from wasi_http.http.message import Body, Request, Response
+from wasi_http.http.message import Body, Request, Response, is_bodiless
 from wasi_http.http.send import Client
 from wasi_http.service.admission import ABORT_TIMEOUT, SPARE_INSTANCES, Admission
 from wasi_http.service.config import ServiceConfig
@@ -126,6 +126,13 @@ class Service:
         except asyncio.CancelledError:
             run.leave()
             raise
+
+    async def __call__(self, request: Request, config: OutgoingRequestConfig | None = None) -> Response:
+        """`handle` as the hook `send_request` of another service or view, or as what that hook calls.
+
+        Bodies go from guest to guest, without a socket. The times of ``config`` do not apply: ``timeout`` does.
+        """
+        return await self.handle(request)
 
     def prepare(self, request: Request, receiver: Receiver) -> Run:
         """A request that has not begun; see `Run`. Raises RuntimeError for a service that is closed."""
@@ -265,17 +272,29 @@ class _Reply:
             self._informational(status, list(headers))
 
     def respond(self, status: int, headers: list[Field], body: Pipe | None) -> None:
-        if not self.response.done():
-            pipe = Pipe.of() if body is None else body
-            self.response.set_result(Response.of(status, list(headers), Body(pipe, abandon=self.run.leave)))
+        if self.response.done():
+            return
+        if body is not None and is_bodiless(self.run.request.method, status):
+            _skip(body)
+            body = None
+        pipe = Pipe.of() if body is None else body
+        self.response.set_result(Response.of(status, list(headers), Body(pipe, abandon=self.run.leave)))
 
     def fail(self, status: int, error: Exception) -> None:
         if not self.response.done():
             self.response.set_exception(error)
 
-    def restarted(self) -> None:
-        pass
-
     def finished(self) -> None:
         if not self.response.done():
             self.response.cancel()
+
+
+def _skip(pipe: Pipe) -> None:
+    """Drops what a guest writes to a response that has no body."""
+
+    def drop() -> None:
+        while pipe.size:
+            pipe.take(pipe.size)
+
+    pipe.readable.add(drop)
+    drop()
