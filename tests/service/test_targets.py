@@ -64,7 +64,8 @@ def service(kind: type[Any], engine: Engine, name: str, **config: Any) -> Any:
 
 def pair(engine: Engine, target: str, **config: Any) -> tuple[Front, Quiet]:
     """A guest that forwards to another one."""
-    front, back = service(Front, engine, "c_fetch"), service(Quiet, engine, target, **config)
+    front = service(Front, engine, "c_fetch", client_gone_grace=0.0)
+    back = service(Quiet, engine, target, client_gone_grace=0.0, **config)
     front.target = back
     return front, back
 
@@ -198,14 +199,13 @@ def test_a_body_that_breaks_off(engine: Engine, loop: str) -> None:
 @pytest.mark.parametrize("path", ["/sleep-forever", "/sleep-after-head"])
 def test_the_target_is_cancelled_when_the_first_gives_up(engine: Engine, loop: str, path: str) -> None:
     async def main() -> None:
-        front, back = pair(engine, "c_kitchen", client_gone_grace=0.0)
+        front, back = pair(engine, "c_kitchen")
         async with front, back:
             if path == "/sleep-forever":
                 asking = asyncio.ensure_future(front.handle(fetch(path)))
                 await until(lambda: back.active)
                 asking.cancel()
                 await asyncio.wait([asking])
-                front.abort()
             else:
                 response = await front.handle(fetch(path))
                 await anext(aiter(response.body))

@@ -39,12 +39,15 @@ def _handle(state: HttpState, request: OutgoingRequest, options: RequestOptions 
     path = message.path or "/"
     if not message.authority or (path == "*" and message.method != "OPTIONS"):
         raise Err(ErrorCode.HttpRequestUriInvalid)
-    message.scheme = str(scheme)
+    if not message.scheme:
+        message.scheme = str(scheme)
     message.path = path if path.startswith(("/", "*")) else f"/{path}"
-    message.headers = list(request.fields.entries_)
+    entries = request.fields.entries_
     if state.set_host_header():
-        others = [entry for entry in message.headers if entry[0] != b"host"]
-        message.headers = [(b"host", message.authority.encode()), *others]
+        host = (b"host", message.authority.encode())
+        message.headers = [host, *[entry for entry in entries if entry[0] != b"host"]]
+    else:
+        message.headers = list(entries)
     config = OutgoingRequestConfig(scheme is Scheme.HTTPS)
     if options is not None:
         config.connect_timeout = _seconds(options.connect)

@@ -272,8 +272,8 @@ class OutgoingRequest(Resource, name="outgoing-request"):
     def _keep(self, new: str, old: str) -> None:
         """Charges the guest for what the host keeps of it: it may make many requests that are never sent."""
         # A character takes four bytes at most. What is short is covered by what the handle costs.
-        if grown := max(len(new), _SHORT) - max(len(old), _SHORT):
-            self.charge(self.fields.view.table, 4 * grown)
+        if len(new) > _SHORT or len(old) > _SHORT:
+            self.charge(self.fields.view.table, 4 * (max(len(new), _SHORT) - max(len(old), _SHORT)))
 
     @method
     def headers(self) -> Own[Fields]:
