@@ -18,7 +18,7 @@ from wasi_http.client.exchange import Exchange
 from wasi_http.client.pool import HostSlots
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.errors import HttpError
-from wasi_http.http.message import Body, Response
+from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.send import Client
 from wasi_http.http.values import ErrorCode
 from wasi_http.http1.limits import Limits
@@ -211,6 +211,59 @@ def test_a_large_body_there_and_back(loop: str) -> None:
             received = (await read(response)).body
             assert received == b"".join(bytes([number]) * 50_000 for number in range(size // 50_000))
             await client.close()
+
+    run(loop, main())
+
+
+def test_a_body_is_asked_for_when_there_is_a_connection(loop: str) -> None:
+    """And its sender is told when the exchange ends before it."""
+    told: list[str] = []
+
+    async def script(peer: Peer) -> None:
+        assert await peer.head()
+        await peer.send(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello")
+        await peer.closed()
+
+    def body() -> Body:
+        told.clear()
+        return Body(Pipe(), lambda: told.append("demanded"), lambda: told.append("abandoned"))
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client()) as client:
+            request = Request("POST", f"http://{server.authority}/", (), body())
+            response = await client.send_request(request, OutgoingRequestConfig())
+            assert told == ["demanded"]
+            response.body.cancel()
+            await until(lambda: len(told) == 2)
+            assert told == ["demanded", "abandoned"]
+        request = Request("POST", f"http://{server.authority}/", (), body())
+        with pytest.raises(HttpError):
+            await client.send_request(request, OutgoingRequestConfig())
+        assert told == []
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("pieces", [[b"whole"], [b"piece ", b"by ", b"piece"]])
+def test_bodies_of_embedders_are_sent(loop: str, pieces: list[bytes]) -> None:
+    """Bytes with their length, what an iterable gives in chunks."""
+
+    async def script(peer: Peer) -> None:
+        head = await peer.head()
+        if len(pieces) == 1:
+            assert b"content-length: 5\r\n" in head.lower()
+            assert await peer.reader.readexactly(5) == b"whole"
+        else:
+            assert b"transfer-encoding: chunked\r\n" in head.lower()
+            assert b"piece" in await peer.reader.readuntil(b"0\r\n\r\n")
+        await peer.send(ok())
+        await peer.closed()
+
+    async def main() -> None:
+        async with serving(script) as server, using(Client()) as client:
+            body = pieces[0] if len(pieces) == 1 else iter(pieces)
+            request = Request("POST", f"http://{server.authority}/", (), body)
+            assert (await client.send_request(request, OutgoingRequestConfig())).status == 200
 
     run(loop, main())
 

@@ -162,6 +162,15 @@ def test_bodies(pieces: list[bytes]) -> None:
     run(main())
 
 
+def test_a_body_of_an_embedder_is_read_when_the_application_asks() -> None:
+    async def main() -> None:
+        asked = Request("POST", "http://app:81/", (), iter([b"some ", b"more"]))
+        response = await AsgiTarget(echo)(asked)
+        assert await response.body.read() == b"some more"
+
+    run(main())
+
+
 def test_a_request_without_a_body() -> None:
     async def main() -> None:
         messages = []
