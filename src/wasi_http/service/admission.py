@@ -175,8 +175,7 @@ class Admission:
     def abort(self) -> None:
         """Unwinds all guests, as soon as their host functions let them."""
         self._aborted = True
-        self._waiting.clear()
-        for run in tuple(self.active):
+        for run in (*self._waiting, *self.active):
             run.cancel()
 
     def close(self) -> None:

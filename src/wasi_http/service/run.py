@@ -234,6 +234,8 @@ class Run:
                 runner.report(self, f"the guest answered {response.status}{note}")
         self.done = True
         complete = response is not None and (self._body is None or self._body.ended)
+        if failure is not None and not complete and self._body is not None:
+            self._body.fail(HttpError(ErrorCode.HttpResponseIncomplete, str(failure)))
         if guest is not None:
             self._guest = None
             intact = complete and error is None and not self.abandoned
@@ -296,6 +298,8 @@ class Run:
             text = f"{type(error).__name__}: {error}"
         self._runner.report(self, text + self._memory_note())
         failure = GuestTimeout(text) if timed_out else NoResponse(text)
+        if timed_out or isinstance(error, (Trap, Exit)):
+            _forget_frames(error)
         failure.__cause__ = error
         return failure
 
@@ -328,8 +332,13 @@ class Run:
         self._abandon()
         if self._task is not None:
             self._task.cancel()
-        else:
+        elif self._guest is None and not self.done:
+            # It waits for its turn.
             self._runner.withdraw(self)
+            self.done = True
+            receiver = self._receiver
+            del self._receiver
+            receiver.finished()
 
     def expire(self) -> None:
         """It has waited for its turn too long."""
@@ -353,6 +362,13 @@ class Run:
         """The status that the guest has set, 0 if there is none."""
         response = self._response
         return 0 if response is None or isinstance(response, ErrorCode) else response.status
+
+
+def _forget_frames(error: BaseException | None) -> None:
+    """The frames of an exception keep the guest and its store, and say nothing of what the guest did."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _raise(error: BaseException) -> None:

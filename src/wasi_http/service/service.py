@@ -14,13 +14,16 @@ from typing import Any, Final, Self
 from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits
+from wasi_http.engine.errors import visible
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress, EgressDenied
+from wasi_http.http.errors import HttpError
 from wasi_http.http.fields import Field
 from wasi_http.http.linking import add_to_linker_async
 from wasi_http.http.message import Body, Request, Response, is_bodiless
 from wasi_http.http.send import Client
+from wasi_http.http.values import ErrorCode
 from wasi_http.service.admission import ABORT_TIMEOUT, SPARE_INSTANCES, Admission
 from wasi_http.service.config import ServiceConfig
 from wasi_http.service.guest import Guest
@@ -35,6 +38,11 @@ __all__ = ["Informational", "Service"]
 Informational = Callable[[int, list[Field]], None]
 
 _LOG: Final = logging.getLogger("wasi_http")
+
+# Of a method or path in the log, in characters.
+_MAX_PART: Final = 200
+
+_OTHER_LOOP: Final = "the service belongs to another event loop: make one for each"
 
 # Guests could fill the log with the names of hosts.
 _MAX_WARNINGS: Final = 100
@@ -63,6 +71,7 @@ class Service:
         self.numbers: Iterator[int] = itertools.count()
         self._warned: set[str | None] = set()
         self._idle = asyncio.Event()
+        self._open = False
         self._closed = False
         self.loop: asyncio.AbstractEventLoop
         self.instances: InstancePool
@@ -114,12 +123,18 @@ class Service:
         ``informational`` is called with the status and headers of each informational response.
 
         Raises `NoResponse` if the guest traps, takes longer than ``timeout``, or ends without a response, and
-        `HttpError` if it answers with an error code. A body that the guest does not finish fails with
-        ``HTTP-response-incomplete``. When this is cancelled, or the body of the response, the guest's streams fail, and
-        it has ``client_gone_grace`` to end.
+        `HttpError` if it answers with an error code, or the service is closed meanwhile. A body fails with
+        ``HTTP-response-incomplete`` when the guest is stopped, and with ``HTTP-protocol-error`` when it drops the body.
+        When this is cancelled, or the body of the response, the guest's streams fail, and it has ``client_gone_grace``
+        to end.
+
+        Raises RuntimeError if the service is closed, or belongs to another event loop.
         """
-        reply = _Reply(asyncio.get_running_loop().create_future(), informational)
+        loop = asyncio.get_running_loop()
+        reply = _Reply(loop.create_future(), informational)
         run = reply.run = self.prepare(request, reply)
+        if loop is not self.loop:
+            raise RuntimeError(_OTHER_LOOP)
         self.start(run)
         try:
             return await reply.response
@@ -136,7 +151,7 @@ class Service:
 
     def prepare(self, request: Request, receiver: Receiver) -> Run:
         """A request that has not begun; see `Run`. Raises RuntimeError for a service that is closed."""
-        if self.admission is None:
+        if not self._open:
             self.open()
         return Run(self, request, receiver)
 
@@ -193,7 +208,8 @@ class Service:
 
     def report(self, run: Run, text: str) -> None:
         """Logs why a request failed."""
-        _LOG.error("request %d %s %.200s: %s", run.number, run.request.method, run.request.path, text)
+        method, path = (visible(part[:_MAX_PART]) for part in (run.request.method, run.request.path))
+        _LOG.error("request %d %s %s: %s", run.number, method, path, text)
 
     def denied(self, denied: EgressDenied) -> None:
         """Logs that a guest may not send its request."""
@@ -205,9 +221,14 @@ class Service:
     # From its beginning to its end
 
     def open(self) -> None:
-        """Binds the service to the running event loop."""
+        """Binds the service to the running event loop; raises RuntimeError if it is closed, or bound to another."""
         if self._closed:
-            raise RuntimeError("the service is closed")
+            raise RuntimeError("the service is closed: make another")
+        if self._open:
+            if self.loop is not asyncio.get_running_loop():
+                raise RuntimeError(_OTHER_LOOP)
+            return
+        self._open = True
         self.loop = asyncio.get_running_loop()
         admission = self.admission = Admission(self.engine, self.config, self.loop)
         self.instances = InstancePool(self, self.loop, admission.make_way)
@@ -228,7 +249,7 @@ class Service:
 
     async def close(self) -> None:
         """Unwinds the guests that are at work, and releases everything. Idempotent."""
-        self._closed = True
+        self._open, self._closed = False, True
         admission = self.admission
         if admission is None:
             return
@@ -247,8 +268,7 @@ class Service:
             self.instances.close()
 
     async def __aenter__(self) -> Self:
-        if self.admission is None:
-            self.open()
+        self.open()
         return self
 
     async def __aexit__(
@@ -286,7 +306,8 @@ class _Reply:
 
     def finished(self) -> None:
         if not self.response.done():
-            self.response.cancel()
+            closed = HttpError(ErrorCode.ConnectionTerminated, "the service was closed")
+            self.response.set_exception(closed)
 
 
 def _skip(pipe: Pipe) -> None:
