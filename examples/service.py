@@ -13,7 +13,7 @@ from wasi_http import ConnectionFactory, Egress, Service
 async def main(path: str, port: int) -> None:
     egress = Egress.parse("https://api.example.com")
     async with Service.from_file(path, env={"GREETING": "hello"}, egress=egress, timeout=10.0) as service:
-        connections = ConnectionFactory(service.handle)
+        connections = ConnectionFactory(service)
         server = await asyncio.get_running_loop().create_server(connections, "127.0.0.1", port)
         print(f"Serving HTTP on http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", flush=True)
         try:

@@ -262,6 +262,11 @@ def test_the_first_program(guide: Any, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert capsys.readouterr().out == "200 b'Hello, WASI!\\n'\n"
 
 
+def test_a_blocking_service(guide: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert guide.get(str(DOCS.parent / "examples" / "hello.wat")) == (200, b"Hello, WASI!\n")
+
+
 def path_of(name: str) -> str:
     try:
         return str(build(name))

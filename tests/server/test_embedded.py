@@ -48,7 +48,7 @@ class Connected:
 
 @asynccontextmanager
 async def connected(
-    handler: RequestHandler, writers: list[asyncio.StreamWriter] | None = None, **options: Any
+    handler: RequestHandler | Service, writers: list[asyncio.StreamWriter] | None = None, **options: Any
 ) -> AsyncIterator[Connected]:
     def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if writers is not None:
@@ -676,23 +676,49 @@ def test_statuses_without_a_response(error: NoResponse, status: int, told: bool)
     assert [context["exception"] for context in serve(handler, test)] == [error] * told
 
 
-def test_a_service_answers_connections(engine: Engine, caplog: pytest.LogCaptureFixture) -> None:
+# Path, status, what the log says.
+OF_A_SERVICE = [
+    ("/status/418", 418, ""),
+    ("/error-set/15", 403, "HttpRequestDenied"),
+    ("/trap", 500, "unreachable"),
+    ("/sleep-forever", 504, "guest timed out"),
+]
+
+
+@pytest.mark.parametrize("whole", [True, False], ids=["the service", "its method"])
+def test_a_service_answers_connections(engine: Engine, caplog: pytest.LogCaptureFixture, whole: bool) -> None:
     try:
         path = build("c_kitchen")
     except GuestUnavailable as error:
         pytest.skip(str(error))
 
     async def main() -> Trouble:
-        async with Service.from_file(path, engine=engine, timeout=0.1) as service, connected(service.handle) as there:
-            client = await there.connect()
-            assert (await client.ask(get("/status/418"))).status == 418
-            assert (await client.ask(get("/error-set/15"))).status == 403  # HTTP-request-denied
-            assert (await client.ask(get("/trap"))).status == 500
-            assert (await client.ask(get("/sleep-forever"))).status == 504
-            client.close()
-        return there.trouble
+        async with Service.from_file(path, engine=engine, timeout=0.1) as service:
+            async with connected(service if whole else service.handle) as there:
+                client = await there.connect()
+                for path_, status, _ in OF_A_SERVICE:
+                    assert (await client.ask(get(path_))).status == status
+                client.close()
+            return there.trouble
 
-    (trouble,) = run("asyncio", main())
-    assert isinstance(trouble["exception"], NoResponse)
-    assert [record.name for record in caplog.records if "unreachable" in record.message] == ["wasi_http"]
-    assert "guest timed out" in caplog.text
+    trouble = run("asyncio", main())
+    assert [type(context["exception"]) for context in trouble] == ([] if whole else [NoResponse])
+    logged = [record.message for record in caplog.records if record.name == "wasi_http"]
+    assert len(logged) == 3
+    assert all(said in line for line, (_, _, said) in zip(logged, OF_A_SERVICE[1:], strict=True))
+
+
+def test_informational_responses_of_a_service(engine: Engine) -> None:
+    try:
+        path = build("c_rules")
+    except GuestUnavailable as error:
+        pytest.skip(str(error))
+
+    async def main() -> None:
+        async with Service.from_file(path, engine=engine) as service, connected(service) as there:
+            client = await there.connect()
+            (hints,) = (await client.ask(get("/informational/103"))).interim
+            assert hints.startswith(b"HTTP/1.1 103 Early Hints\r\n")
+            client.close()
+
+    run("asyncio", main())

@@ -1,4 +1,4 @@
-"""HTTP/1.1 in front of a handler of the embedder's own: on one connection, or on all of a listener.
+"""HTTP/1.1 in front of a service, or a handler of the embedder's own: on one connection, or on all of a listener.
 
 The connections are those of ``wasi-http serve``: the same parser, limits, timeouts and refusals.
 """
@@ -22,8 +22,10 @@ from wasi_http.net.sockets import keep_alive
 from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ConnectionConfig
 from wasi_http.server.connection import Connection
+from wasi_http.server.exchange import Answers
 from wasi_http.server.headers import RequestHeaders
 from wasi_http.service.run import Receiver
+from wasi_http.service.service import Service
 
 __all__ = ["ConnectionFactory", "RequestHandler", "serve_connection"]
 
@@ -40,20 +42,21 @@ _SHORTEST, _LONGEST = 0.02, 1.0
 class ConnectionFactory:
     """Makes the protocols of connections: give it to ``loop.create_server``, and `close` it after the server.
 
-    ``handler`` gets the requests of a connection one at a time, their bodies as they arrive, and returns responses,
-    whose bodies are sent as they come, with back-pressure both ways. It is cancelled when the client goes away, and so
-    is the body of its response (see `Body.cancel`). What it raises is answered: `HttpError` with the status that fits
-    its code, `GuestTimeout` with 504, `ServiceBusy` with 503, anything else with 500, and the event loop's exception
-    handler is told. A body that fails after its head
-    was sent ends the connection behind what there is of it, with a reset if only the end of the connection would
-    complete it: clients can tell. Malformed requests, and those beyond the limits, never reach the handler.
+    ``handler`` is a `Service`, for which failures are answered and logged as in ``wasi-http serve``, or a function. It
+    gets the requests of a connection one at a time, their bodies as they arrive, and returns responses, whose bodies
+    are sent as they come, with back-pressure both ways. It is cancelled when the client goes away, and so is the body
+    of its response (see `Body.cancel`). What it raises is answered: `HttpError` with the status that fits its code,
+    `GuestTimeout` with 504, `ServiceBusy` with 503, anything else with 500, and the event loop's exception handler is
+    told. A body that fails after its head was sent ends the connection behind what there is of it, with a reset if only
+    the end of the connection would complete it: clients can tell. Malformed requests, and those beyond the limits,
+    never reach the handler.
     """
 
     access: AccessLog | None = None
     request_headers: RequestHeaders | None = None
 
-    def __init__(self, handler: RequestHandler, config: ConnectionConfig | None = None) -> None:
-        self.handler = handler
+    def __init__(self, handler: RequestHandler | Service, config: ConnectionConfig | None = None) -> None:
+        self.answers: Answers = handler if isinstance(handler, Service) else _Handler(handler)
         self.config = config = ConnectionConfig() if config is None else config
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
@@ -66,21 +69,11 @@ class ConnectionFactory:
         self.now = 0.0
         self.date = b""
 
-    @property
-    def answers(self) -> ConnectionFactory:
-        return self
-
     def __call__(self) -> Connection:
         """The protocol of one connection."""
         if self._timer is None:
             self._tick()
         return Connection(self)
-
-    def prepare(self, request: Request, receiver: Receiver) -> _Answer:
-        return _Answer(self.handler, request, receiver)
-
-    def start(self, run: _Answer) -> None:
-        run.start()
 
     def connected(self, connection: Connection) -> None:
         self.connections.add(connection)
@@ -128,7 +121,7 @@ class ConnectionFactory:
 async def serve_connection(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
-    handler: RequestHandler,
+    handler: RequestHandler | Service,
     *,
     limits: Limits | None = None,
     idle_timeout: float | None = None,
@@ -169,6 +162,19 @@ async def serve_connection(
     except BaseException:
         connection.abort()
         raise
+
+
+class _Handler:
+    """Answers with a function; see `server.exchange.Answers`."""
+
+    def __init__(self, handler: RequestHandler) -> None:
+        self._handler = handler
+
+    def prepare(self, request: Request, receiver: Receiver) -> _Answer:
+        return _Answer(self._handler, request, receiver)
+
+    def start(self, run: _Answer) -> None:
+        run.start()
 
 
 class _Answer:
