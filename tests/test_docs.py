@@ -317,6 +317,8 @@ def test_the_layer_below(engine: Engine, guide: Any) -> None:
         pre = guide.load(engine, str(DOCS.parent / "examples" / "hello.wat"))
         response = await guide.handle(engine, pre, Request(authority="localhost"))
         assert await response.read() == b"Hello, WASI!\n"
+        async with Service(engine, pre) as service:
+            assert (await service.handle(Request(authority="localhost"))).status == 200
 
     run("asyncio", main())
 
