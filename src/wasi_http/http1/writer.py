@@ -26,7 +26,7 @@ import http
 import re
 from collections.abc import Sequence
 
-from wasi_http.http1.abnf import FORBIDDEN_TRAILERS, is_token, parse_length
+from wasi_http.http1.abnf import FORBIDDEN_TRAILERS, is_target, is_token, parse_length
 from wasi_http.http1.errors import BodyLengthError, LocalProtocolError
 from wasi_http.http1.fieldsection import Field
 
@@ -80,7 +80,6 @@ _MEANING = {
     b"host": _HOST,
 }
 _VISIBLE = re.compile(rb"[!-~]+")
-_TARGET = re.compile(rb"[!-~\x80-\xff]+")
 
 # Methods for which a request without a body says so (RFC 9110 §8.6).
 _METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -91,17 +90,6 @@ def _declared_length(value: bytes) -> int:
     if length is None:
         raise LocalProtocolError("invalid content-length")
     return length
-
-
-def _is_utf8_target(target: bytes) -> bool:
-    """Whether it can stand in a request line, as the whole of a target, which may have UTF-8 beyond ASCII."""
-    if _TARGET.fullmatch(target) is None:
-        return False
-    try:
-        target.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _check(section: bytes, lines: int) -> bytes:
@@ -358,11 +346,7 @@ class RequestWriter(_BodyWriter):
         if self._framing is not None:
             raise LocalProtocolError("a second head")
         method = self._method
-        if not (
-            is_token(method)
-            and (_VISIBLE.fullmatch(target) or _is_utf8_target(target))
-            and (not host or _VISIBLE.fullmatch(host))
-        ):
+        if not (is_token(method) and is_target(target) and (not host or _VISIBLE.fullmatch(host))):
             raise LocalProtocolError("invalid method, target or host")
         parts = [method, b" ", target, b" HTTP/1.1\r\nhost: ", host, b"\r\n"]
         lines = 3 + len(headers)
