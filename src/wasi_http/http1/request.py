@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NoReturn, Protocol
 
-from wasi_http.http1.abnf import is_authority, is_target, is_token, parse_length
+from wasi_http.http1.abnf import TOKEN, is_authority, is_target, is_token, parse_length
 from wasi_http.http1.chunked import ChunkedDecoder
 from wasi_http.http1.errors import Reason, RemoteProtocolError
 from wasi_http.http1.fieldsection import Field, parse_fields
@@ -28,6 +28,7 @@ from wasi_http.http1.parser import (
 
 __all__ = ["RequestHandler", "RequestHead", "RequestParser"]
 
+_REQUEST_LINE = re.compile(rb"(" + TOKEN + rb") ([!-~\x80-\xff]+) HTTP/1\.([01])").fullmatch
 _VERSION = re.compile(rb"HTTP/[0-9]+\.[0-9]+")
 # Schemes of letters only: the others have nothing to do with HTTP.
 _ABSOLUTE = re.compile(rb"([A-Za-z]+)://([^/?]*)(.*)")
@@ -146,23 +147,13 @@ class RequestParser(MessageParser):
             raise RemoteProtocolError(Reason.START_LINE_SIZE)
         if end - position > self._max_head:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE)
-        line = data[position:line_end]
-        parts = line.split(b" ")
-        if len(parts) != 3:
-            raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
-        method, target, version = parts
-        if version == b"HTTP/1.1":
-            keep_alive = recent = True
-        elif version == b"HTTP/1.0":
-            keep_alive = recent = False
-        elif _VERSION.fullmatch(version):
-            raise RemoteProtocolError(Reason.VERSION)
-        else:
-            raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
-        if not is_token(method):
-            raise RemoteProtocolError(Reason.SYNTAX, "malformed method")
-        if not is_target(target):
+        line = _REQUEST_LINE(data, position, line_end)
+        if line is None:
+            _refuse_line(data[position:line_end])
+        method, target, minor = line.groups()
+        if not target.isascii() and not is_target(target):
             raise RemoteProtocolError(Reason.TARGET)
+        keep_alive = recent = minor == b"1"
         headers = parse_fields(data, line_end + 2, end)
         if len(headers) > self._max_headers:
             raise RemoteProtocolError(Reason.HEADER_SECTION_SIZE, f"more than {self._max_headers} headers")
@@ -248,6 +239,19 @@ class RequestParser(MessageParser):
     def _end_of_input_in_head(self) -> None:
         if self.held[self._start :].strip(b"\r\n"):
             raise RemoteProtocolError(Reason.INCOMPLETE_HEAD)
+
+
+def _refuse_line(line: bytes) -> NoReturn:
+    """Says what is wrong with a request line that is not in proper form."""
+    method, _, rest = line.partition(b" ")
+    version = rest.partition(b" ")[2]
+    if not _VERSION.fullmatch(version):
+        raise RemoteProtocolError(Reason.SYNTAX, "malformed request line")
+    if version not in (b"HTTP/1.0", b"HTTP/1.1"):
+        raise RemoteProtocolError(Reason.VERSION)
+    if not is_token(method):
+        raise RemoteProtocolError(Reason.SYNTAX, "malformed method")
+    raise RemoteProtocolError(Reason.TARGET)
 
 
 def _check_authority(value: bytes, reason: Reason) -> None:
