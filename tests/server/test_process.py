@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import re
 import signal
 import socket
@@ -533,6 +534,28 @@ def test_garbage_is_collected_when_few_requests_are_there(monkeypatch: pytest.Mo
 
     asyncio.run(main())
     assert set(collected) == {0}
+
+
+_FAULTS = """
+import resource
+from wasi_http.server import process
+process._keep_heap()
+def run():
+    for _ in range(1000):
+        kept = bytearray(300_000)
+        kept[::4096] = bytes(len(kept[::4096]))
+run()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+run()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
+def test_freed_buffers_are_kept() -> None:
+    done = subprocess.run([sys.executable, "-c", _FAULTS], capture_output=True, text=True, check=True)
+    # A page for each would be 74,000.
+    assert int(done.stdout) < 1000
 
 
 # ---- little address space -------------------------------------------------------------------------------------------
