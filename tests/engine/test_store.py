@@ -560,7 +560,7 @@ def test_a_call_stays_in_its_thread(engine: Engine) -> None:
     for use in (fiber.poll, fiber.close, fiber.store.close):
         refused = elsewhere(use)
         assert isinstance(refused, RuntimeError)
-        assert "in the thread that it began in" in str(refused)
+        assert "in the thread where it began" in str(refused)
     fiber.close()
     fiber.store.close()
 

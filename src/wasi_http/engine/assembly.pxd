@@ -11,7 +11,7 @@ cdef class Assembly:
     cdef readonly Engine engine
     cdef HostLinker hosts
     cdef C.wasmtime_instance_pre_t* pre    # of the only module, if all that it imports are host functions
-    cdef list names                        # of what it exports and stores capture
+    cdef list names                        # of its exports that stores capture
     cdef Wiring wiring                     # otherwise
     cdef Py_ssize_t capture_count
     cdef int entry

@@ -1,8 +1,8 @@
-"""The core instances of one component: which modules are instantiated in what order, and how they are wired.
+"""The core instances of one component: which modules are instantiated, in what order, and how they are wired.
 
-All names are resolved when an assembly is made, once per component. A module that imports host functions alone is
-prepared then, and `run`, once per store, has nothing left to wire: that is the rule, see binary/fuse.py. For the rest
-there is `Wiring`.
+All names are resolved when an assembly is made, once per component. A single module that imports only host functions is
+pre-linked then, and `run`, once per store, has nothing left to wire. Fusion makes that the rule (binary/fuse.py);
+`Wiring` handles the rest.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wasi_http.engine.errors import InvalidModule, Trap
 
 __all__ = ["Assembly"]
 
-# What wasmtime says of a guest whose time is over.
+# wasmtime's message for a guest whose epoch deadline has passed.
 _INTERRUPTED = "interrupt"
 
 
@@ -41,10 +41,10 @@ class Assembly:
         Pairs (step, position of the export) of memories and functions that the host needs: each store captures them as
         `Memory` and `Func` objects, in this order.
     ``entry``
-        The position of a host function that is captured behind them, or -1.
+        The position of a host function that is captured after them, or -1.
     ``start``
-        The position in the captures of a function without parameters that is called in the end, or -1: modules have no
-        start functions of their own. None: they may have.
+        The position in the captures of a function without parameters that is called last, or -1 for none; the modules
+        then have no start functions of their own. None if they may have.
     """
 
     def __cinit__(self):
@@ -77,7 +77,7 @@ class Assembly:
         return self.hosts.functions
 
     def _prepare(self, module: Module, sources: Sequence[int]) -> cython.int:
-        # A linker of its own: the names are the guest's.
+        # A separate linker: the guest chooses the names.
         linker = lib.wasmtime_linker_new(self.engine.pointer)
         try:
             for import_, source in dict(zip(module.imports, sources, strict=True)).items():
@@ -90,11 +90,11 @@ class Assembly:
         return 0
 
     def run(self, store: Store) -> cython.int:
-        """Instantiates everything in the store. A failure is a `Trap` of a start function, or `InvalidModule`."""
+        """Instantiates everything in the store; raises `Trap` if a start function traps, else `InvalidModule`."""
         store.enter()
         if store.assembly is not None:
             store.leave()
-            raise RuntimeError("the store has an instance already")
+            raise RuntimeError("the store already has an instance")
         if self.starts and store.stack_left() < store.engine.entry_stack:
             store.leave()
             raise RuntimeError(

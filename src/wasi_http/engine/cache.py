@@ -1,12 +1,11 @@
 """Compiled core modules on disk, so that a component compiles once per machine.
 
-An entry is found by everything that its machine code depends on: what the module is made of, the release of
-wasmtime, the settings of the engine and the features of the processor. Entries are written whole or not at all, and end
-with a checksum, because a file that lost a page is executed all the same.
+The key of an entry covers everything that its machine code depends on: the module's origins, the release of wasmtime,
+the settings of the engine and the features of the processor. Entries are written atomically and end with a checksum,
+because a file that lost a page would be executed all the same.
 
-What lies in the directory is machine code. The directory and each entry must belong to the user (or root), and others
-must not be able to write to them; both are judged by the descriptors that are then used, so that nothing can be put in
-their place in between. What does not pass is compiled anew.
+The directory holds machine code. It and each entry must belong to the user (or root) and be writable by no other; both
+are checked on the descriptors that are then used, so nothing can be swapped in between. The rest is recompiled.
 """
 
 from __future__ import annotations
@@ -40,48 +39,48 @@ __all__ = ["ModuleCache", "cache_directory"]
 
 _log = logging.getLogger(__name__)
 
-#: Entries that were not used for so long are removed, in seconds, and then the oldest until the rest is no larger, in
+#: Entries unused for longer than this, in seconds, are removed; then the oldest, until the rest is within this size, in
 #: bytes.
 _MAX_AGE: Final = 2_592_000
 _MAX_SIZE: Final = 2_147_483_648
 
-#: The date of an entry says when it was last used, to this many seconds.
+#: Resolution, in seconds, with which the date of an entry records its last use.
 _DATED: Final = 86_400
 
-#: A file that is being written is given up after this many seconds: its writer was killed.
+#: A temporary file older than this, in seconds, is removed: its writer was killed.
 _ABANDONED: Final = 3600
 
-#: What follows the compiled module: the mark of this format, and the length and CRC-32 of the module. Damage is what it
-#: has to find; forgery is what the owner of the file is for.
+#: Follows the compiled module: magic number, length and CRC-32 of the module. It detects damage; the check of the
+#: file's owner prevents forgery.
 _TRAILER: Final = struct.Struct("<8sQI")
 _MARK: Final = b"wasihttp"
 
-#: In place of the features of a processor: code that needs none.
+#: In place of processor features, for code that needs none.
 _PORTABLE: Final = "any"
 
-#: What the compiler makes use of on x86-64, of the many features that the system lists, some of them its own.
+#: The x86-64 features that the compiler uses; the system lists many more, some of its own making.
 _X86_FEATURES: Final = {
     *("pni", "ssse3", "sse4_1", "sse4_2", "cx16", "popcnt", "abm", "bmi1", "bmi2", "avx", "avx2", "fma", "avx_vnni"),
     *("avx512f", "avx512dq", "avx512vl", "avx512_bitalg", "avx512vbmi", "avx512_vnni", "apx"),
 }
 
-#: The names of entries. What else lies in the directory is not the cache's.
+#: The names of entries. Other files in the directory do not belong to the cache.
 _ENTRY: Final = re.compile(r"[0-9a-f]{64}-[0-9a-f]{32}\.cwasm").fullmatch
 _WRITTEN: Final = re.compile(r"\.new-[0-9a-f]{16}").fullmatch
 
-# wasmtime opens what it maps by name; this name is that of the file that was looked at.
+# wasmtime maps files by name; a name below this leads to the very file that was checked.
 _DESCRIPTORS: Final = "/proc/self/fd"
 
 
 class _Refused(OSError):
-    """A file or directory that is not used; the text says why."""
+    """An untrusted or damaged file or directory; the text says why."""
 
 
 def cache_directory() -> Path | None:
-    """The user's directory for caches: ``$XDG_CACHE_HOME/wasi-http`` or what the platform has in its place.
+    """Returns the user's cache directory: ``$XDG_CACHE_HOME/wasi-http`` or the platform's equivalent.
 
-    ``None`` without ``HOME`` for a user of whom the system knows none. A relative path counts for nothing, as the XDG
-    base directory specification has it.
+    ``None`` if there is no ``HOME`` and the system knows no home directory of the user. Relative paths are ignored, as
+    the XDG base directory specification requires.
     """
     base = os.environ.get("XDG_CACHE_HOME", "")
     if sys.platform != "darwin" and os.path.isabs(base):
@@ -95,10 +94,9 @@ def cache_directory() -> Path | None:
 class ModuleCache:
     """Modules of one engine, by `key`. With ``config.cache`` off, or without a directory, it only compiles.
 
-    It is a context manager, because of the process that compiles with ``config.isolate_compilation``.
-    ``directory`` is where entries lie, or ``None``. ``entries`` are those that were found or written. ``problem`` says
-    why there is no directory, or why something could not be read from it or written to it; ``""`` if all is well.
-    ``complete`` tells whether every module that it gave out has an entry.
+    A context manager, which ends the compiler process of ``config.isolate_compilation``. ``directory`` holds the
+    entries, or is ``None``. ``entries`` are those found or written. ``problem`` says why there is no directory, or why
+    reading or writing failed; ``""`` if all is well. ``complete`` is whether every module it returned has an entry.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -106,7 +104,7 @@ class ModuleCache:
         config = engine.config
         self._compiler = Compiler(engine) if config.isolate_compilation else None
         self._explicit = config.cache_directory is not None
-        # What is compiled for any processor will do where there is nothing better.
+        # Portable entries are used where there are no better ones.
         self._environments = [_environment(engine, processor) for processor in _processors(config)]
         self.entries: list[Path] = []
         self._modules: dict[str, Module] = {}
@@ -123,7 +121,7 @@ class ModuleCache:
 
     @staticmethod
     def key(*origins: bytes | memoryview) -> str:
-        """The key of a module that is made of these: its own bytes, or those that it is derived from."""
+        """Returns the key of a module made from ``origins``: its own bytes, or those it is derived from."""
         digest = hashlib.sha256()
         for origin in origins:
             digest.update(len(origin).to_bytes(8, "little"))
@@ -131,7 +129,7 @@ class ModuleCache:
         return digest.hexdigest()
 
     def find(self, key: str) -> Module | None:
-        """The compiled module, if it is there and usable."""
+        """Returns the compiled module, or None if it is not there or not usable."""
         if self.directory is None:
             return None
         for environment in self._environments:
@@ -142,7 +140,7 @@ class ModuleCache:
             except FileNotFoundError:
                 continue
             except (OSError, InvalidModule) as error:
-                # Damaged, of another user, or made by a processor that looked the same: compile again and replace it.
+                # Damaged, another user's, or from a processor that looked the same: recompile and replace it.
                 self.problem = _reason(error, path)
                 _log.debug("not used: %s", self.problem)
                 continue
@@ -154,7 +152,7 @@ class ModuleCache:
     def compile(self, key: str, wasm: bytes | memoryview) -> Module:
         """Compiles and keeps the module; raises `InvalidModule` and `CompileError`.
 
-        A cache that cannot be written is no error.
+        Failing to write the cache is not an error: see ``problem``.
         """
         if self._compiler is None:
             module = Module.compile(self.engine, wasm)
@@ -182,7 +180,7 @@ class ModuleCache:
             return
         path = self.directory / self._name(key)
         try:
-            # Where others may have to read it, its maker says so by naming it.
+            # A directory that the user named may be meant for others to read.
             _make(self.directory, 0o755 if self._explicit else 0o700)
             with _opened(self.directory) as directory:
                 _write(directory, path.name, data)
@@ -195,7 +193,7 @@ class ModuleCache:
             self.entries.append(path)
 
     def close(self) -> None:
-        """Ends the process that compiles, if there is one."""
+        """Ends the compiler process, if there is one."""
         if self._compiler is not None:
             self._compiler.close()
 
@@ -211,8 +209,8 @@ class ModuleCache:
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[int]:
-    """A descriptor of the directory, if it and all those above it may be trusted. Raises OSError."""
-    # Once all above it are, no other user can put something else in the place of what the links lead to now.
+    """Yields a descriptor of the directory; raises OSError unless it and all its parents can be trusted."""
+    # Once all parents are trusted, no other user can replace what the links resolve to now.
     place = Path(os.path.realpath(path))
     for parent in place.parents:
         _trust(os.stat(parent), parent, sticky=True)
@@ -225,7 +223,7 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 def _make(path: Path, mode: int) -> None:
-    """Makes the directory and those above it that are missing, with no more than that mode."""
+    """Creates the directory and missing parents, with ``mode`` at most."""
     if not path.is_dir():
         _make(path.parent, mode)
         with contextlib.suppress(FileExistsError):
@@ -233,7 +231,7 @@ def _make(path: Path, mode: int) -> None:
 
 
 def _trust(status: os.stat_result, path: Path | str, *, sticky: bool = False) -> None:
-    """Refuses what other users can write to, or own. In a directory with the ``sticky`` bit they may only add to it."""
+    """Refuses what other users own or can write to. With ``sticky``, that bit excuses a directory: others only add."""
     if status.st_uid not in (0, os.geteuid()):
         raise _Refused(f"{path} belongs to another user ({status.st_uid})")
     if sticky and status.st_mode & stat.S_ISVTX:
@@ -243,13 +241,13 @@ def _trust(status: os.stat_result, path: Path | str, *, sticky: bool = False) ->
 
 
 def _read(engine: Engine, directory: int, name: str) -> Module:
-    # A named pipe that lies there must not make anything wait.
+    # Opening a named pipe there must not block.
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     descriptor = os.open(name, flags, dir_fd=directory)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise _Refused(f"{name} is no file")
+            raise _Refused(f"{name} is not a regular file")
         _trust(status, name)
         if status.st_size <= _TRAILER.size:
             raise _Refused(f"{name} is damaged")
@@ -269,7 +267,7 @@ def _read(engine: Engine, directory: int, name: str) -> Module:
 
 
 def _write(directory: int, name: str, data: bytes) -> None:
-    """Puts the whole entry there, or raises OSError and leaves what was there before."""
+    """Writes the entry atomically: raises OSError and keeps any previous one if that fails."""
     temporary = f".new-{secrets.token_hex(8)}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(temporary, flags, 0o644, dir_fd=directory)
@@ -284,13 +282,13 @@ def _write(directory: int, name: str, data: bytes) -> None:
         with contextlib.suppress(OSError):
             os.unlink(temporary, dir_fd=directory)
         raise
-    # Not every file system has that for directories.
+    # Not every file system supports this for directories.
     with contextlib.suppress(OSError):
         os.fsync(directory)
 
 
 def _prune(directory: int, kept: str) -> None:
-    """Removes what was not used for long, and what is too much."""
+    """Removes entries unused for too long, then the oldest beyond the maximum size."""
     now = time.time()
     entries: list[tuple[float, int, str]] = []
     with os.scandir(directory) as found:
@@ -316,7 +314,7 @@ def _reason(error: Exception, path: Path) -> str:
 
 
 def _environment(engine: Engine, processor: str) -> str:
-    """What machine code depends on beside its source, in short."""
+    """Returns a digest of what machine code depends on besides its source."""
     config = engine.config
     settings = (
         library_version(),
@@ -333,13 +331,13 @@ def _environment(engine: Engine, processor: str) -> str:
 
 
 def _processors(config: EngineConfig) -> list[str]:
-    """The processors whose code is of use, the one to compile for first."""
+    """Returns the processors whose code is usable, the one to compile for first."""
     return [_PORTABLE] if config.portable else [_processor_features(), _PORTABLE]
 
 
 @functools.cache
 def _processor_features() -> str:
-    """What code that was compiled here may use of the processor. wasmtime looks at that itself when code is loaded."""
+    """Returns the processor features that code compiled here may use; wasmtime checks them again when it loads code."""
     with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if line.startswith(("flags", "Features")):

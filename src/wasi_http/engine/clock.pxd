@@ -8,12 +8,12 @@ from wasi_http.engine.python cimport PyThread_type_lock
 cdef class Clock:
     cdef C.wasm_engine_t* engine
     cdef PyThread_type_lock wakeup         # what a sleeping ticker waits for
-    cdef readonly object turns             # of event loops, see turns.py
-    cdef tuple latest                      # a reference to a loop, and its turns: those that were asked for last
+    cdef readonly object turns             # by event loop, see turns.py
+    cdef tuple latest                      # the last looked up: a weak reference to a loop, and its turns
     cdef int64_t ticks                     # slices that have ended
     cdef bint ticking
     cdef bint stopped
-    cdef int64_t running                   # guests being executed at this moment, in all threads
+    cdef int64_t running                   # guests being executed now, in all threads
     cdef unsigned int slice                # in microseconds
 
     cdef void enter(self) noexcept

@@ -1,4 +1,4 @@
-"""The clock of an engine, which counts the time slices of guests."""
+"""The clock of an engine: it counts time slices of guests."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from cython.cimports.wasi_http.engine.python import (
 
 __all__ = ["Clock"]
 
-# How many ticks without a running guest the ticker waits for before it sleeps.
+# The ticker sleeps after this many ticks without a running guest.
 _IDLE_TICKS = cython.declare(cython.int, 100)
 
 
 class Clock:
     """The epoch ticker: a thread that ends time slices by advancing the engine's epoch, and sleeps while no guest runs.
 
-    The thread holds the ticker and not the engine, so that an engine without other owners goes away.
+    The thread holds the clock and not the engine, so that an engine without other owners is freed.
     """
 
     def __cinit__(self):
@@ -37,7 +37,7 @@ class Clock:
         self.turns = weakref.WeakKeyDictionary()
 
     def enter(self) -> cython.void:
-        """A guest runs, or something is done on its behalf: called with the GIL, and `leave` afterwards."""
+        """Counts a running guest, or work on its behalf. Call it with the GIL, and `leave` afterwards."""
         self.running += 1
         __sync_synchronize()
         if not self.ticking:
@@ -47,12 +47,12 @@ class Clock:
         self.running -= 1
 
     def wake(self) -> cython.void:
-        """Called with the GIL when a guest runs and the ticker sleeps."""
+        """Wakes a sleeping ticker when a guest runs. Call it with the GIL."""
         self.ticking = True
         PyThread_release_lock(self.wakeup)
 
     def tick(self) -> cython.void:
-        # Without the GIL throughout: a guest may hold it during its first time slice, which has to end.
+        # Without the GIL throughout: a guest may hold it during its first time slice, which must end, too.
         idle: cython.int = 0
         while not self.stopped:
             if idle < _IDLE_TICKS:
@@ -65,7 +65,7 @@ class Clock:
                     idle += 1
                 continue
             self.ticking = False
-            # A guest that enters now either sees that the ticker sleeps and wakes it, or is counted.
+            # A guest that enters now either sees the ticker asleep and wakes it, or is counted.
             __sync_synchronize()
             if self.running == 0:
                 PyThread_acquire_lock(self.wakeup, 1)
@@ -73,12 +73,12 @@ class Clock:
             idle = 0
 
     def run(self) -> None:
-        """The whole life of the thread."""
+        """Runs the thread."""
         with cython.nogil:
             self.tick()
 
     def stop(self) -> cython.void:
-        """Ends the thread. In C alone, for the end of the interpreter."""
+        """Ends the thread. Uses no Python objects: it may run while the interpreter exits."""
         self.stopped = True
         self.wake()
 

@@ -1,13 +1,11 @@
-"""Compiles modules in a process of its own, which can be stopped and may fail.
+"""Compiles modules in a separate process, which can be killed and may crash.
 
-The compiler takes much more than linear time and memory for some modules (loops inside each other are enough), cannot
-be interrupted, and ends its process when it runs out of memory or stack. So for modules that others wrote it gets a
-process, a time limit and a memory limit. That process is a fresh interpreter, never a fork, with the settings of the
-engine.
+The compiler takes superlinear time and memory for some modules (nested loops are enough), cannot be interrupted, and
+aborts its process when it runs out of memory or stack. So for untrusted modules it runs in a process with a time limit
+and a memory limit: a fresh interpreter, never a fork, with the settings of the engine.
 
-Both sides hold one end of a socket. A frame on it is a kind, the length of what follows, and that: first the settings,
-then a module and its answer in turn. Each side notices by its end when the other is gone, so that no process is left
-behind whatever becomes of the one that started it.
+The processes share a socket pair. A frame is a kind, a length and a payload: first the settings, then modules and
+answers in turn. Each side sees EOF when the other is gone, so no compiler outlives the process that started it.
 """
 
 from __future__ import annotations
@@ -43,19 +41,19 @@ _INVALID: Final = b"i"
 _NO_MEMORY: Final = b"n"
 _FAILED: Final = b"f"
 
-#: How often the process looks at the memory that it uses, in milliseconds, and its exit code when that is too much.
+#: How often the process checks its memory use, in milliseconds, and its exit code when that exceeds the limit.
 _LOOK: Final = 50
 _TOO_LARGE: Final = 77
 
-#: How long a process may take to end by itself after it closed its socket, in seconds: to write why.
+#: How long a process may take to exit after it closed its socket, in seconds: it may be writing its reason.
 _LAST_WORDS: Final = 5.0
 
 
 class Compiler:
     """Compiles for an engine, one module after the other; a context manager that ends the process.
 
-    The process starts with the first module. ``config.compile_timeout`` is for all modules together. What ends the wait
-    (`KeyboardInterrupt` or the exception of any other signal handler) ends the process, too.
+    The process starts with the first module. ``config.compile_timeout`` is for all modules together. An exception that
+    interrupts the wait (`KeyboardInterrupt`, or that of another signal handler) kills the process, too.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -65,7 +63,7 @@ class Compiler:
         self._channel: socket.socket | None = None
 
     def compile(self, wasm: bytes | memoryview) -> bytes:
-        """The serialized module, for `Module.load`. Raises `InvalidModule` and `CompileError`."""
+        """Returns the serialized module, for `Module.load`; raises `InvalidModule` and `CompileError`."""
         began = time.monotonic()
         try:
             channel = self._channel or self._start()
@@ -95,7 +93,7 @@ class Compiler:
         return answer
 
     def close(self) -> None:
-        """Ends the process at once."""
+        """Kills the process."""
         process, self._process = self._process, None
         channel, self._channel = self._channel, None
         if process is not None:
@@ -122,7 +120,7 @@ class Compiler:
             mine, theirs = socket.socketpair()
             self._channel = mine
             with theirs:
-                # Isolated: what the environment says to Python and the current directory count for nothing.
+                # Isolated mode: ignores PYTHON* variables and the current directory.
                 program = (
                     f"import sys; sys.path[:] = {[path for path in sys.path if path and isinstance(path, str)]!r}; "
                     f"from wasi_http.engine.compiler import answer_compiler; answer_compiler({theirs.fileno()})"
@@ -141,7 +139,7 @@ class Compiler:
         return mine
 
     def _last_words(self) -> str:
-        """Why the process has ended, or would not talk any more."""
+        """Returns why the process has exited, or stopped answering."""
         process = self._process
         assert process is not None
         assert process.stderr is not None
@@ -170,7 +168,7 @@ class Compiler:
 
 
 def _settings(engine: Engine) -> dict[str, object]:
-    """Those of an engine that compiles the same code: of the pool only whether there is one matters."""
+    """Returns settings under which an engine generates the same code: only the presence of a pool matters to it."""
     settings = dataclasses.asdict(engine.config)
     settings |= {"max_instances": 1, "pooling": engine.pooling, "guarded": engine.guarded}
     return settings | {"cache": False, "cache_directory": None}
@@ -182,7 +180,7 @@ def _send(channel: socket.socket, kind: bytes, content: bytes | memoryview) -> N
 
 
 def _receive(channel: socket.socket) -> tuple[bytes, bytes]:
-    """Raises EOFError when the other side has gone."""
+    """Returns kind and payload of a frame; raises EOFError when the other side is gone."""
     kind, length = _FRAME.unpack(_receive_exactly(channel, _FRAME.size))
     return kind, _receive_exactly(channel, length)
 
@@ -199,11 +197,11 @@ def _receive_exactly(channel: socket.socket, size: int) -> bytes:
     return bytes(data)
 
 
-# The process that compiles
+# The compiler process
 
 
 def answer_compiler(descriptor: int) -> None:
-    """The whole life of the process that a `Compiler` started, at the other end of its socket."""
+    """Runs the process that a `Compiler` started; ``descriptor`` is its end of the socket pair."""
     with socket.socket(fileno=descriptor) as channel, contextlib.suppress(EOFError, OSError):
         _, settings = _receive(channel)
         config = EngineConfig(**json.loads(settings))
@@ -229,9 +227,9 @@ def _compile(engine: Engine, wasm: bytes) -> tuple[bytes, bytes]:
 
 
 def _watch(descriptor: int, memory: int) -> None:
-    """Ends this process with the other one, and when it uses too much memory, whatever it is at.
+    """Exits when the other process is gone, and when this one uses too much memory, whatever it is doing.
 
-    A limit of the system's would have the compiler fail in the middle of things, where it may wait for ever.
+    With an rlimit instead, an allocation in the compiler would fail, which can leave it deadlocked.
     """
     hung_up = select.poll()
     hung_up.register(descriptor, 0)
@@ -242,7 +240,7 @@ def _watch(descriptor: int, memory: int) -> None:
 
 
 def _resident() -> int:
-    """The memory that this process uses, in bytes, where the system says."""
+    """Returns the memory that this process uses, in bytes; 0 if the system does not tell."""
     try:
         with open("/proc/self/statm", "rb") as file:
             return int(file.read().split()[1]) * resource.getpagesize()
@@ -251,7 +249,7 @@ def _resident() -> int:
 
 
 def _limit(config: EngineConfig) -> None:
-    """Time is limited here, too, should the other process live on and forget about this one."""
+    """Limits processor time here, too, in case the other process lives on and never kills this one."""
     seconds = math.ceil(config.compile_timeout) * (os.cpu_count() or 1) + 1
     for what, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_CORE, 0)):
         _, hard = resource.getrlimit(what)

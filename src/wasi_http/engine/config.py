@@ -1,4 +1,4 @@
-"""What an engine and a store may use: every number has a name and a default here."""
+"""Settings of engines and stores: every limit has a name and a default here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["HOST_STACK", "EngineConfig", "StoreLimits"]
 KIB = 1024
 MIB = 1024 * KIB
 
-#: What host functions have of a stack at least, in bytes. A guest may not be entered where this would not be left.
+#: The least stack of host functions, in bytes. A guest may not be entered where less than this would be left.
 HOST_STACK = 1 * MIB
 
 
@@ -35,18 +35,18 @@ class EngineConfig:
         The stack that guest code may use from each entry on, and the whole stack of a fiber. Host functions run on
         what is left, and may enter the guest again (for a destructor, say) while there is enough of it.
     ``time_slice``
-        How long guest code may run before others get their turn.
+        How long guest code may run before it yields to others.
     ``interruptible``
-        ``False`` compiles guests without the checks that end their time slices: they compute faster, but one that does
-        not stop holds its thread for ever, whatever its deadline. For guests that are trusted.
+        ``False`` compiles guests without the checks that end their time slices: they compute faster, but an endless
+        loop blocks its thread for ever, whatever its deadline. For trusted guests.
     ``start_time_limit``
-        How long the core ``start`` functions of one instance may run, in whole time slices. Nothing else runs on their
-        thread meanwhile: they cannot be suspended.
+        How long the core ``start`` functions of one instance may run, rounded to whole time slices. They cannot be
+        suspended, so they block their thread.
     ``portable``
-        Compile for any processor of this architecture, without newer instructions: for images.
+        Compile for any processor of this architecture, without newer instructions: for container images.
     ``isolate_compilation``
-        Compile in a process of its own, which ends with this one or with the exception that interrupts the wait. For
-        components that others wrote: some take the compiler very long, or bring it down.
+        Compile in a separate process, which ends with this one or with the exception that interrupts the wait. For
+        untrusted components: some take the compiler very long, or crash it.
     ``compile_timeout``, ``compile_memory``
         How long that process may take for a component, and how much memory it may use (on Linux). More is a
         `CompileError`.
@@ -92,7 +92,7 @@ class EngineConfig:
             raise ValueError(f"EngineConfig.compile_timeout must be 0 s to a year, not {self.compile_timeout}")
         if self.compile_memory < 64 * MIB:
             raise ValueError(f"EngineConfig.compile_memory must be at least 64 MiB, not {self.compile_memory} bytes")
-        # A guest that has used its stack up calls a host function, which enters it again for its realloc.
+        # A guest that has used up its stack may call a host function, which enters it again for its realloc.
         least = 3 * self.max_wasm_stack + HOST_STACK
         if self.async_stack_size < least:
             raise ValueError(
@@ -107,8 +107,8 @@ class EngineConfig:
 class StoreLimits:
     """What the guests of one `Store` may use: ``memory_size`` in bytes per linear memory, the rest are counts.
 
-    A guest that asks for more memory or table than this gets the answer that WebAssembly has for it (``memory.grow``
-    gives -1); one that is born larger is not instantiated.
+    Growing a memory or table further fails as WebAssembly defines it (``memory.grow`` returns -1). A guest whose
+    initial size exceeds a limit is not instantiated.
     """
 
     memory_size: int = 256 * MIB

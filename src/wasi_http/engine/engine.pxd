@@ -7,7 +7,7 @@ from wasi_http.engine.clock cimport Clock
 
 cdef class Engine:
     cdef object __weakref__
-    cdef bint forked                       # this process is a child, and the clock's thread is not in it
+    cdef bint forked                       # this process is a forked child, without the clock's thread
     cdef C.wasm_engine_t* pointer
     cdef C.wasmtime_linker_t* suspender    # holds the one async host function that suspends a fiber
     cdef Clock clock
@@ -16,6 +16,6 @@ cdef class Engine:
     cdef readonly bint pooling
     cdef readonly bint guarded
     cdef bint interruptible                # guests have time slices
-    cdef size_t entry_stack                # what is left of a stack when a host function enters a guest, at least
-    cdef size_t fiber_stack                # what a fiber has below its first host function, at least
-    cdef int64_t start_ticks               # what core start functions may take, in time slices
+    cdef size_t entry_stack                # the least stack left when a host function enters a guest
+    cdef size_t fiber_stack                # the least stack of a fiber below its first host function
+    cdef int64_t start_ticks               # the limit for core start functions, in time slices

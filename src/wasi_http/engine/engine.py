@@ -1,4 +1,4 @@
-"""The engine: the compiler's settings, the pool that instances come from, and the ticker that ends time slices."""
+"""The engine: compiler settings, the instance pool, and the epoch ticker that ends time slices."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _log = logging.getLogger("wasi_http.engine")
 # no bounds check need be compiled into guest code.
 _SLOT = cython.declare(cython.ulonglong, (4 << 30) + (64 << 20))
 
-# What else there has to be room for: a table's and a core instance's own data, and everything that is not the pool's.
+# Other address space: the metadata of a table and of a core instance, and everything outside the pool.
 _MODULE = cython.declare(cython.ulonglong, 64 << 10)
 _MARGIN = cython.declare(cython.ulonglong, 1 << 30)
 
-# How far a memory without reservation can grow before it moves.
+# How far a memory without reservation grows in place.
 _GROWTH = cython.declare(cython.ulonglong, 4 << 20)
 
 
@@ -55,7 +55,7 @@ def _suspend(
     trap: cython.pointer(cython.pointer(C.wasm_trap_t)),
     continuation: cython.pointer(C.wasmtime_async_continuation_t),
 ) -> cython.void:
-    # The argument is the address of a flag in the store: raised when the fiber may go on.
+    # The argument is the address of a flag in the store, which is set when the fiber may be resumed.
     continuation.callback = _is_resumed
     continuation.env = cython.cast(cython.p_void, cython.cast(uintptr_t, args[0].of.i64))
     continuation.finalizer = cython.NULL
@@ -77,11 +77,11 @@ class Engine:
     """A compiler and a pool of instances; thread-safe, meant to live as long as the process.
 
     One engine serves any number of components. Modules and stores of different engines cannot be mixed.
-    It does not work in a process that was forked from the one that made it.
+    It does not work in a forked child of the process that made it.
 
-    Where address space is too short for the pool, instances are allocated on demand: ``pooling`` is ``False`` then, and
-    so is ``guarded``, because memories do not have all the addresses that an index can reach. They move when they grow,
-    and guest code checks its bounds. All that is slower, and a warning of the logger ``wasi_http.engine`` says so.
+    Without enough address space for the pool, instances are allocated on demand: ``pooling`` is ``False`` then, and so
+    is ``guarded``, because memories cannot reserve all addresses that an index can reach. They move when they grow, and
+    guest code checks bounds. That is slower, and the logger ``wasi_http.engine`` warns of it.
     """
 
     def __cinit__(self):
@@ -98,7 +98,7 @@ class Engine:
         self.entry_stack = config.max_wasm_stack + HOST_STACK
         self.fiber_stack = config.async_stack_size - config.max_wasm_stack
         self.start_ticks = max(1, round(config.start_time_limit / config.time_slice))
-        # wasmtime aborts the process when it cannot reserve its pool, so the system is asked first.
+        # wasmtime aborts the process if it cannot reserve its pool, so test that first.
         instances: cython.ulonglong = config.max_instances
         space: cython.ulonglong = instances * _addresses(config) + _MARGIN
         self.guarded = config.guarded and C.can_reserve(space)
@@ -149,7 +149,7 @@ def _define_suspend(engine: cython.pointer(C.wasm_engine_t)) -> cython.pointer(C
 @cython.cfunc
 @cython.exceptval(0, check=True)
 def _addresses(config: object) -> cython.ulonglong:
-    """What one instance takes of the pool's address space."""
+    """Returns the address space of one pooled instance, in bytes."""
     memories: cython.ulonglong = config.memories_per_instance
     elements: cython.ulonglong = config.tables_per_instance * config.table_elements
     stack: cython.ulonglong = config.async_stack_size
@@ -157,7 +157,7 @@ def _addresses(config: object) -> cython.ulonglong:
 
 
 def _target() -> str:
-    """This platform as compilers name it."""
+    """Returns the target triple of this platform."""
     machine = {"arm64": "aarch64", "AMD64": "x86_64"}.get(platform.machine(), platform.machine())
     if sys.platform == "darwin":
         return f"{machine}-apple-darwin"
@@ -177,14 +177,14 @@ def _settings(config: object, pooling: cython.bint, guarded: cython.bint) -> cyt
     lib.wasmtime_config_max_wasm_stack_set(settings, config.max_wasm_stack)
     lib.wasmtime_config_async_stack_size_set(settings, config.async_stack_size)
     if config.portable:
-        # With a target that is named nothing is assumed of the processor but its architecture.
+        # With an explicit target wasmtime assumes no processor features beyond the baseline.
         target: bytes = _target().encode()
         error = lib.wasmtime_config_target_set(settings, target)
         if error != cython.NULL:
             lib.wasmtime_error_delete(error)
             raise UnsupportedWasmtime(f"wasmtime cannot compile for {_target()} (EngineConfig.portable)")
     lib.wasmtime_config_parallel_compilation_set(settings, config.parallel_compilation)
-    # What WASIp2 guests have no business with; published flaws cluster in these features.
+    # WASIp2 guests do not need these features, and published vulnerabilities cluster in them.
     lib.wasmtime_config_wasm_threads_set(settings, False)
     lib.wasmtime_config_shared_memory_set(settings, False)
     lib.wasmtime_config_wasm_gc_set(settings, False)

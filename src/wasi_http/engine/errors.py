@@ -1,4 +1,4 @@
-"""What can go wrong below the component model."""
+"""Errors below the component model, and foreign text in messages."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = [
     "visible",
 ]
 
-#: What is said of a store in several places.
+#: Messages used in several places.
 CLOSED = "the store is closed"
 SPENT = "the store is spent: its guest trapped or was cancelled, or the store was closed"
 EXHAUSTED = "call stack exhausted"
 
 MAX_EXCERPT = 1000
-"""Characters of foreign text in a message: names and types of a component, what wasmtime says of a module."""
+"""Characters of foreign text in a message: names and types of a component, messages of wasmtime."""
 
 MAX_FRAMES = 20
 """Frames in a backtrace, the innermost; wasmtime does not keep more either."""
@@ -35,7 +35,7 @@ MAX_FRAME_NAME = 200
 
 
 def visible(text: str, keep: str = "") -> str:
-    """The text with escapes in place of what does not print, except the characters to ``keep``."""
+    """Returns the text with unprintable characters escaped, except those in ``keep``."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c in keep else _escaped(ord(c)) for c in text)
@@ -46,14 +46,14 @@ def _escaped(code: int) -> str:
 
 
 def excerpt(text: str, limit: int = MAX_EXCERPT, keep: str = "") -> str:
-    """Foreign text for a message: cut in the middle, what does not print escaped, except the characters to ``keep``."""
+    """Returns foreign text for a message: cut in the middle, and `visible`."""
     if len(text) > limit:
         text = f"{text[: limit // 2]} … {text[len(text) - limit // 2 :]}"
     return visible(text, keep)
 
 
 def expect(kind: type, value: object, usage: str) -> None:
-    """Raises TypeError when ``value`` is not of ``kind``; ``usage`` is the call as it should be."""
+    """Raises TypeError if ``value`` is not of ``kind``; ``usage`` shows the correct call."""
     if not isinstance(value, kind):
         given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
         raise TypeError(f"expected {kind.__name__}, got {given}: write {usage}")
@@ -62,9 +62,9 @@ def expect(kind: type, value: object, usage: str) -> None:
 class Trap(Exception):
     """The guest was stopped: by an instruction that traps, by a broken rule, or by a limit.
 
-    Host functions may raise it to stop the guest. ``message`` is an `excerpt` of what they say. ``backtrace`` is the
-    guest's call stack where it was stopped, the innermost 20 frames at most, one in a line and the innermost first, or
-    ``""`` when nothing of the guest ran. A store is useless after a trap.
+    Host functions may raise it to stop the guest. ``message`` is an `excerpt` of the reason. ``backtrace`` is the
+    guest's call stack where it was stopped: one frame per line, innermost first, at most 20, or ``""`` if no guest code
+    ran. A store is unusable after a trap.
     """
 
     def __init__(self, message: str, backtrace: str = "") -> None:
@@ -81,7 +81,7 @@ class GuestCancelled(BaseException):
 
 
 class InvalidModule(ValueError):
-    """A core module that does not validate or compile; ``offset`` counts bytes from its start where it is known.
+    """A core module does not validate or compile; ``offset`` is in bytes from its start, if known.
 
     ``message`` is an `excerpt` that may have several lines.
     """
@@ -93,12 +93,12 @@ class InvalidModule(ValueError):
 
 
 class CompileError(RuntimeError):
-    """The compiler gave up on a module: it took too long or too much memory, crashed, or could not be started.
+    """The compiler failed: it took too long or too much memory, crashed, or could not be started.
 
-    Only `EngineConfig.isolate_compilation` can tell that. Without it the reason is that the process may not make memory
-    executable.
+    Only `EngineConfig.isolate_compilation` detects these. Without it the one reason is that the process may not make
+    memory executable.
     """
 
 
 class UnsupportedWasmtime(ImportError):
-    """The installed ``wasmtime`` package is missing, damaged, or of a release that was not tested."""
+    """The ``wasmtime`` package is missing, damaged, or of an untested release."""

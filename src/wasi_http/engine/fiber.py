@@ -1,13 +1,13 @@
-"""Fibers, on which guests run.
+"""Fibers: the stacks that guests run on.
 
-A guest's call runs on a fiber: a stack of its own. When a host function has to wait, it suspends the whole fiber,
-nested guest frames included, and leaves an awaitable in ``store.pending``; whoever drives the fiber awaits that on the
-main stack, in their own task, and steps the fiber again with the answer. When the time slice ends the fiber suspends
-with nothing pending. Dropping a fiber unwinds the guest: host functions that were waiting see `GuestCancelled`.
+Each call of a guest runs on a fiber: a stack of its own. A host function that has to wait suspends the whole fiber,
+nested guest frames included, and leaves an awaitable in ``store.pending``; the task that drives the fiber awaits it on
+the main stack and steps the fiber again with the result. When its time slice ends, the fiber suspends with nothing
+pending. Dropping a fiber unwinds the guest: waiting host functions see `GuestCancelled`.
 
-Guests run without the GIL, and their host functions take it, but for a fiber's first time slice, which keeps it: most
-guests are done by then, and taking it back for every host function is a good part of what they cost. A host function
-that suspends gives the GIL up wherever it was, so whoever comes back from a guest looks whether it is there.
+Guests run without the GIL and host functions acquire it, except in a fiber's first time slice, which keeps it: most
+guests finish in that, and acquiring the GIL is a large part of the cost of a host call. A host function that suspends
+releases the GIL in either case, so code that a guest returns to checks whether this thread holds it.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ _CLOSED = "the store was closed while its guest waited"
 
 
 def live_fibers() -> int:
-    """How many calls of guests have started and neither ended nor been dropped."""
+    """Returns the number of guest calls that have started and neither ended nor been dropped."""
     return _live_fibers
 
 
 class Fiber:
-    """One call of a guest's function: step it until it is done, awaiting ``store.pending`` in between."""
+    """One call of a guest's function: step it until it is done, and await ``store.pending`` in between."""
 
     def __cinit__(self):
         global _live_fibers
@@ -56,7 +56,7 @@ class Fiber:
 
     @staticmethod
     def of(store: Store, item: int, type: CoreType, *numbers: float) -> Fiber:
-        """A call of the store's ``item``-th wanted function with core values; see `result`."""
+        """Returns a call of the store's ``item``-th captured function with core values; see `result`."""
         fiber: Fiber = Fiber.__new__(Fiber)
         i: cython.Py_ssize_t
         for i in range(len(numbers)):
@@ -76,7 +76,7 @@ class Fiber:
 
     @property
     def result(self) -> float | None:
-        """The core value that the guest returned, once the call is done."""
+        """Returns the guest's core value, once the call is done."""
         value = cython.address(self.results[0].of)
         if not self.done or not self.result_kinds:
             return None
@@ -87,7 +87,7 @@ class Fiber:
         return self.step()
 
     def start(self, function: Func, params: cython.size_t, results: cython.size_t) -> cython.int:
-        """The caller has filled ``arguments``; nothing runs before the first step."""
+        """Prepares the call. The caller has filled ``arguments``; no guest code runs before the first step."""
         if function.store == cython.NULL:
             raise RuntimeError(CLOSED)
         store: Store = cython.cast(Store, function.store)
@@ -97,9 +97,9 @@ class Fiber:
             raise RuntimeError("the store is busy with another call")
         self.store = store
         store.enable_fibers()
-        # Without time slices the first one may be long: other threads need the interpreter meanwhile.
+        # Without time slices the first step may be long: release the GIL for other threads.
         self.begun = not store.engine.interruptible
-        # One tick may come at once: two make sure that a short call is not interrupted.
+        # The next tick may be imminent: a deadline of two never interrupts a short call.
         lib.wasmtime_context_set_epoch_deadline(store.context, 2)
         store.thread = current_thread()
         store.stack_end = 0
@@ -140,7 +140,7 @@ class Fiber:
         self.used += ticks
         store.ticks += ticks
         if not done:
-            # If it waits for the host, it called it.
+            # A guest that waits for the host has called it.
             store.spun += 1
         else:
             self.done = True
@@ -155,7 +155,7 @@ class Fiber:
         return done
 
     async def drive(self) -> None:
-        """Steps until the call is done. Cancelled, or when it fails, the guest is unwound and the store is spent."""
+        """Steps until the call is done. On failure or cancellation the guest is unwound and the store is spent."""
         store: Store = self.store
         turns: Turns = turns_of(store.clock)
         waiting: cython.bint = False
@@ -169,7 +169,7 @@ class Fiber:
                 if pending is None:
                     await turns.wait(self.used)
                 elif isinstance(pending, Recheck):
-                    # It stays pending, and is closed with the call.
+                    # It stays pending until `Store.look` succeeds or the call ends.
                     await pending.woken()
                     pending = None
                     if store.future != cython.NULL and not turns.is_open():
@@ -194,11 +194,11 @@ class Fiber:
             store.waiter = None
             if store.thread == current_thread():
                 self.close()
-            # Else the garbage collector runs in another thread. The fiber is garbage, too, and left to its own.
+            # Else the garbage collector runs in another thread; the fiber is garbage, too, and finalizes itself.
             raise
         except BaseException as error:
             if waiting and store.future == cython.NULL:
-                # Somebody else has closed the store, which is no cancellation of this task.
+                # The store was closed elsewhere: this task was not cancelled.
                 task = asyncio.current_task()
                 if task is not None and isinstance(error, asyncio.CancelledError):
                     task.uncancel()
@@ -212,13 +212,13 @@ class Fiber:
             raise
 
     def close(self) -> None:
-        """Drops the call: the guest is unwound and its store is spent. Does nothing to a call that is done."""
+        """Drops the call: unwinds the guest and spends its store. Does nothing once the call is done."""
         if not self.done and self.store is not None:
             self.store.drop_call(False)
             self.done = True
 
     def __del__(self):
-        # Before the garbage collector takes anything apart: the guest's frames still refer to this object.
+        # Before the garbage collector clears anything: the guest's frames still refer to this object.
         if not self.done and self.store is not None and not self.store.leave_to_owner(self):
             self.store.drop_call(True)
             self.done = True

@@ -23,7 +23,7 @@ def _expire(
     delta: cython.pointer(uint64_t),
     kind: cython.pointer(uint8_t),
 ) -> cython.pointer(C.wasmtime_error_t):
-    return lib.wasmtime_error_new(b"what a host function has the guest do takes too long")
+    return lib.wasmtime_error_new(b"a guest call made by a host function takes too long")
 
 
 class Func(Captured):
@@ -37,10 +37,10 @@ class Func(Captured):
         error: cython.pointer(C.wasmtime_error_t) = cython.NULL
         if self.store == cython.NULL:
             raise RuntimeError(CLOSED)
-        # Borrowed: the guest may be suspended.
+        # Borrowed: a suspended guest must not own references.
         store = self.store
         context = cython.cast(Store, store).context
-        # wasmtime gives the guest the same stack with each entry, whether it is there or not.
+        # wasmtime grants the guest the same stack at each entry, whether it is there or not.
         if cython.cast(Store, store).stack_left() < cython.cast(Store, store).engine.entry_stack:
             raise Trap(EXHAUSTED)
         # The GIL must be free: the nested guest may be suspended, and then the main stack takes it.
@@ -53,9 +53,9 @@ class Func(Captured):
         return 0
 
     def call_pinned(self, raw: cython.pointer(C.wasmtime_val_raw_t), n: cython.size_t) -> cython.int:
-        """Calls the guest in the midst of a host function in Python. It has one time slice and may not wait.
+        """Calls the guest from within a Python host function. It has one time slice and may not wait.
 
-        Python's frames may not be left behind on a fiber that is suspended.
+        A suspended fiber must not have Python frames on it.
         """
         store: Store = cython.cast(Store, self.store)
         if store.on_fiber:

@@ -1,4 +1,4 @@
-"""Functions of the host, and how guests get them."""
+"""Host functions, and how guests import them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from wasi_http.engine.module import C_KINDS, CoreType
 
 __all__ = ["CoreFunc", "HostFunc", "HostLinker"]
 
-# Names of 32 bytes and more: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
+# Names have at least 32 bytes: some processors are slow (50 ns) at comparing shorter ones with masked vector loads.
 _NAMESPACE = cython.declare(bytes, b"host functions by their position")
 
 
@@ -34,7 +34,7 @@ class CoreFunc(HostFunc):
 
     def __init__(self, name: str, type: CoreType, function: Callable[..., Any]) -> None:
         if len(type.results) > 1:
-            raise ValueError("a host function has one result at most")
+            raise ValueError("a host function has at most one result")
         self.name = name
         self.type = type
         self.function = function
@@ -72,10 +72,10 @@ def host_callback(
     raw: cython.pointer(C.wasmtime_val_raw_t),
     count: cython.size_t,
 ) -> cython.pointer(C.wasm_trap_t):
-    # Borrowed, as on a fiber's stack everything is while it is suspended.
+    # Borrowed, as everything on the stack of a suspended fiber is.
     store: cython.p_void = lib.wasmtime_context_get_data(lib.wasmtime_caller_context(caller))
     if cython.cast(Store, store).stack_end == 0 and cython.cast(Store, store).future != cython.NULL:
-        # Called first, from a guest that may have used up its share.
+        # The first call by a guest, which may have used up its share of the stack.
         cython.cast(Store, store).mark_stack()
     cython.cast(Store, store).spun = 0
     try:
@@ -89,7 +89,7 @@ def host_callback(
 
 
 class HostLinker:
-    """The host functions of a component by their position. Guests hold borrowed pointers to them."""
+    """The host functions of a component by position. Guests hold borrowed pointers to them."""
 
     def __cinit__(self):
         self.linker = cython.NULL
@@ -107,7 +107,7 @@ class HostLinker:
         position: cython.Py_ssize_t,
         extern: cython.pointer(C.wasmtime_extern_t),
     ) -> cython.void:
-        """Brings a function into a store."""
+        """Adds a function to a store."""
         name: bytes = self.names[position]
         lib.wasmtime_linker_get(
             self.linker,

@@ -1,7 +1,7 @@
 """Loads the shared library that the ``wasmtime`` wheel ships, without importing its Python package.
 
-Only releases whose C layouts stand in ``libwasmtime.h`` are accepted: with any other release a call could corrupt
-memory, so a clear error at import is the kind answer.
+Only releases whose C layouts match ``libwasmtime.h`` are accepted: with another release a call could corrupt memory, so
+importing fails with a clear error instead.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _distribution() -> importlib.metadata.Distribution:
 
 
 def library_version() -> str:
-    """The release of the installed ``wasmtime`` package; raises `UnsupportedWasmtime` if it was not tested."""
+    """Returns the release of the installed ``wasmtime`` package; raises `UnsupportedWasmtime` if it was not tested."""
     version = _distribution().version
     if version not in TESTED:
         tested = ", ".join(sorted(TESTED))
@@ -41,7 +41,7 @@ def library_version() -> str:
 
 
 def library_path() -> Path:
-    """Where the shared library lies; raises `UnsupportedWasmtime` when it is not there."""
+    """Returns the path of the shared library; raises `UnsupportedWasmtime` if it is missing."""
     library_version()
     name = _NAMES.get(sys.platform, "_libwasmtime.so")
     for file in _distribution().files or ():
@@ -53,7 +53,7 @@ def library_path() -> Path:
 
 
 def take_message(error: cython.pointer(C.wasmtime_error_t)) -> str:
-    """What an error says, which ends with it."""
+    """Returns the message of an error and frees the error."""
     text: C.wasm_byte_vec_t
     lib.wasmtime_error_message(error, cython.address(text))
     lib.wasmtime_error_delete(error)

@@ -37,5 +37,5 @@ class Memory(Captured):
         return self.size()
 
     def read(self, pointer: int, length: int) -> bytes:
-        """A copy of ``length`` bytes from ``pointer`` on; raises `Trap` out of bounds."""
+        """Returns a copy of ``length`` bytes from ``pointer`` on; raises `Trap` out of bounds."""
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.span(pointer, length)), length)

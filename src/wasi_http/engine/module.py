@@ -29,13 +29,13 @@ VALUES = {
     0x6F: "externref",
 }
 
-#: What the C API calls those that host functions may have.
+#: Kinds in the C API of the types that host functions may use.
 C_KINDS = {"i32": 0, "i64": 1, "f32": 2, "f64": 3}
 
-# wasmtime aborts the process when it is asked for the kind of this one.
+# wasmtime aborts the process if asked for the kind of this type.
 _V128 = cython.declare(cython.pointer(C.wasm_valtype_t), lib.wasmtime_wasm_valtype_v128())
 
-# In two forms, of which names that the module chose can imitate the second.
+# Two forms of offsets in messages; names chosen by the module can imitate the second.
 _OFFSET_AT_END = re.compile(r"\(at offset 0x([0-9a-f]{1,8})\)\Z")
 _OFFSET_FIRST = re.compile(r"Invalid input WebAssembly code at offset ([0-9]{1,9}):")
 _KINDS = ("func", "global", "table", "memory", "tag")
@@ -75,7 +75,7 @@ class Module:
 
     @staticmethod
     def compile(engine: Engine, wasm: bytes | memoryview) -> Module:
-        """Validates and compiles; the interpreter is free meanwhile. Raises `InvalidModule`."""
+        """Validates and compiles, without the GIL; raises `InvalidModule`."""
         module: Module = Module.__new__(Module)
         module.engine = engine
         view: cython.const[cython.uchar][::1] = wasm
@@ -90,7 +90,7 @@ class Module:
 
     @staticmethod
     def validate(engine: Engine, wasm: bytes | memoryview) -> None:
-        """Validates without compiling. Raises `InvalidModule`."""
+        """Validates without compiling; raises `InvalidModule`."""
         view: cython.const[cython.uchar][::1] = wasm
         start = _start(view)
         size: cython.size_t = view.shape[0]
@@ -101,7 +101,7 @@ class Module:
 
     @staticmethod
     def load(engine: Engine, path: str) -> Module:
-        """Maps a module that `serialize` wrote. The file must come from a trusted place: it holds machine code.
+        """Maps a file with the output of `serialize`. It must come from a trusted source: it holds machine code.
 
         Raises `InvalidModule` when it belongs to another engine, release or processor.
         """
@@ -118,7 +118,7 @@ class Module:
 
     @staticmethod
     def deserialize(engine: Engine, data: bytes | memoryview) -> Module:
-        """`load` for what lies in memory, which is copied."""
+        """Loads the output of `serialize` from memory, which is copied; see `load`."""
         module: Module = Module.__new__(Module)
         module.engine = engine
         view: cython.const[cython.uchar][::1] = data
@@ -132,7 +132,7 @@ class Module:
         return module
 
     def serialize(self) -> bytes:
-        """The compiled form, for `load` and `deserialize`."""
+        """Returns the compiled form, for `load` and `deserialize`."""
         data: C.wasm_byte_vec_t
         error = lib.wasmtime_module_serialize(self.pointer, cython.address(data))
         if error != cython.NULL:
@@ -150,9 +150,9 @@ class Module:
 
 
 def wat_to_wasm(text: str) -> bytes:
-    """The binary form of a module or component in the text format; raises `InvalidModule` with line and column.
+    """Returns the binary form of a module or component in text form; raises `InvalidModule` with line and column.
 
-    Takes more than linear time for some texts; the interpreter is free meanwhile.
+    Takes superlinear time for some texts. Releases the GIL.
     """
     source: bytes = text.encode()
     start: cython.p_const_char = source
@@ -178,7 +178,7 @@ def _raise_invalid(error: cython.pointer(C.wasmtime_error_t)) -> cython.int:
     if "failed to make memory executable" in message:
         raise CompileError(
             "this process may not make memory executable, and so cannot run WebAssembly: "
-            "switch off MemoryDenyWriteExecute (systemd), or whatever else forbids it"
+            "switch off MemoryDenyWriteExecute (systemd) or the policy that forbids it"
         )
     raise InvalidModule(message, _offset(message))
 

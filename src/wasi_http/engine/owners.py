@@ -1,7 +1,7 @@
-"""Threads, and what they alone can close: a guest that waits is unwound in the thread that its call began in.
+"""Objects that only their own thread may close: a waiting guest must be unwound in the thread where its call began.
 
-The garbage collector runs in any thread. What it finds of another thread's is kept, and handed over: the owner closes
-it in its event loop, or at the latest when it makes a store.
+The garbage collector runs in any thread. Another thread's garbage is kept alive and handed over: the owner closes it in
+its event loop, or at the latest when it makes a store.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from cython.cimports.wasi_http.engine.python import (
 
 __all__ = ["close_owned"]
 
-# Pairs of an owner and what it is to close.
+# Pairs of an owner and an object that it must close.
 _owned = cython.declare(list, [])
-# References to event loops, by the thread in which a guest last ran in one.
+# Weak references to event loops, by the thread in which a guest last ran in one.
 _loops = cython.declare(dict, {})
 
 
 @cython.cfunc
 @cython.exceptval(check=False)
 def current_thread() -> uint64_t:
-    """A number that no other thread ever has, unlike what the system calls it."""
+    """Returns a number unique to this thread. Thread identifiers of the system are reused."""
     return PyThreadState_GetID(PyThreadState_Get())
 
 
@@ -47,7 +47,7 @@ def _lives(thread: uint64_t) -> cython.bint:
 
 @cython.cfunc
 def keep_loop(loop: asyncio.AbstractEventLoop) -> cython.void:
-    """The loop runs guests in this thread."""
+    """Records that ``loop`` runs guests in this thread."""
     for thread in [thread for thread, reference in _loops.items() if reference() is None]:
         _loops.pop(thread, None)
     _loops[current_thread()] = weakref.ref(loop)
@@ -55,7 +55,7 @@ def keep_loop(loop: asyncio.AbstractEventLoop) -> cython.void:
 
 @cython.cfunc
 def hand_over(owner: uint64_t, item: object) -> cython.bint:
-    """Has the owner call ``item.close()``, and keeps it until then; False if that thread has ended.
+    """Makes the owner call ``item.close()``, and keeps the item until then; returns False if that thread has ended.
 
     May be called by finalizers, in any thread.
     """
@@ -65,7 +65,7 @@ def hand_over(owner: uint64_t, item: object) -> cython.bint:
     reference = _loops.get(owner)
     loop = None if reference is None else reference()
     if loop is not None:
-        with contextlib.suppress(RuntimeError):  # it is closed
+        with contextlib.suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(close_owned)
     return True
 
@@ -73,13 +73,13 @@ def hand_over(owner: uint64_t, item: object) -> cython.bint:
 @cython.cfunc
 @cython.exceptval(check=False)
 def settle() -> cython.void:
-    """Closes what this thread owns, if there is anything."""
+    """Closes what was handed to this thread, if anything."""
     if _owned:
         close_owned()
 
 
 def close_owned() -> None:
-    """Closes what was handed to this thread, and lets go of what belonged to threads that have ended."""
+    """Closes what was handed to this thread, and drops what belonged to threads that have ended."""
     global _owned
     items, _owned = _owned, []
     thread = current_thread()
@@ -93,5 +93,5 @@ def close_owned() -> None:
 @cython.cfunc
 @cython.exceptval(check=False)
 def _close(item: object) -> cython.void:
-    # What it raises is reported, as with finalizers, and stops nothing.
+    # Exceptions are reported and ignored, as in finalizers.
     item.close()

@@ -15,7 +15,7 @@ cdef extern from *:
     #define Py_IsFinalizing _Py_IsFinalizing
     #endif
     """
-    # Whether the interpreter ends: modules lose their globals, and finalizers may not need any.
+    # Whether the interpreter exits: modules lose their globals, so finalizers must not use them.
     bint Py_IsFinalizing()
     void __sync_synchronize() noexcept nogil
 

@@ -11,7 +11,7 @@ cdef extern from "stack.h" nogil:
     size_t stack_pointer()
     size_t thread_stack_end()
 
-# A store that is to end in another thread.
+# A store to be deleted in another thread.
 cdef struct Departure:
     C.wasmtime_store_t* store
     Departure* next
@@ -33,11 +33,11 @@ cdef class Store:
     cdef readonly Engine engine
     cdef public object data
     cdef int64_t ticks                     # of the clock, while its guest ran
-    cdef public int spun                   # time slices in a row that the guest has ended without a call of the host
-    cdef public object instance            # what the floor above keeps for the guests of this store
+    cdef public int spun                   # consecutive time slices that the guest has used up without a host call
+    cdef public object instance            # state of the component layer for the guest of this store
     cdef object assembly                   # keeps the host functions' environments alive
-    cdef list captured                     # Memory and Func objects that the assembly was asked for
-    cdef object failure                    # the exception of a host function, on its way to whoever awaits the call
+    cdef list captured                     # the assembly's captures: Memory and Func objects
+    cdef object failure                    # the exception of a host function, until the call raises it
     cdef object waiter                     # the task that awaits it
     cdef object pending                    # the awaitable that the suspended guest waits for
     cdef object answer                     # its value, or with `answer_is_error` the exception that it raised
@@ -47,11 +47,11 @@ cdef class Store:
     cdef bint executing
     cdef bint spent                        # after a trap or a cancelled call
     cdef bint has_suspend
-    cdef bint pinned                       # Python's frames are on the fiber: it may not be suspended
+    cdef bint pinned                       # Python frames are on the fiber: it may not be suspended
     cdef C.wasmtime_func_t suspend_function
-    cdef size_t stack_end                  # of its fiber, above what may be the true end; 0 before the first host function
-    cdef uint64_t thread                   # where that call began
-    cdef C.wasmtime_call_future_t* future  # of the call under way: it must go before the store does
+    cdef size_t stack_end                  # of its fiber, a safe estimate; 0 before the first host function
+    cdef uint64_t thread                   # where the call under way began
+    cdef C.wasmtime_call_future_t* future  # of that call: to be deleted before the store
 
     cdef int enter(self) except -1
     cdef void leave(self) noexcept

@@ -1,8 +1,8 @@
-"""Stores, in which guests live.
+"""Stores: what one guest and its instances live in.
 
-What a guest's call leaves here while its `Fiber` waits for the host is there for host functions, which know the store.
-No Python exception crosses the C boundary: `host_callback` keeps it in ``store.failure``, answers with a trap, and
-`raise_wasm` raises it again where the call was awaited, with the guest's backtrace.
+The state of a suspended call is kept here and not in its `Fiber`, because host functions are given the store. No Python
+exception crosses the C boundary: `host_callback` keeps it in ``store.failure`` and returns a trap, and `raise_wasm`
+raises it again where the call was awaited, with the guest's backtrace.
 """
 
 from __future__ import annotations
@@ -54,19 +54,19 @@ __all__ = [
 
 _live_stores = cython.declare(int64_t, 0)
 
-# What makes the end of a store long: memory that the guest wrote to, in bytes, or time that it had for it, in ticks.
+# Deleting a store takes long if its memory is this large, in bytes, or if the guest had so many ticks to write to it.
 _LARGE = cython.declare(cython.size_t, 64 << 20)
 _LONG = cython.declare(int64_t, 3)
 
-# Such stores end in threads of their own, of which there are no more than these at once.
+# Such stores are deleted in background threads: at most this many at once.
 _MAX_THREADS = cython.declare(cython.int, 2)
 _threads = cython.declare(cython.int, 0)
 _leaving = cython.declare(int64_t, 0)
 _departures = cython.declare(cython.pointer(Departure), cython.NULL)
-# For the list and the number of threads.
+# Guards the list and the number of threads.
 _lock = cython.declare(PyThread_type_lock, PyThread_allocate_lock())
 
-# How often, in microseconds, a store that has no place looks whether another has left.
+# Poll interval, in microseconds, of a new store that waits for a place in the pool.
 _PAUSE = cython.declare(cython.uint, 200)
 
 
@@ -74,7 +74,7 @@ _PAUSE = cython.declare(cython.uint, 200)
 @cython.nogil
 @cython.exceptval(check=False)
 def _delete(_: cython.p_void) -> cython.void:
-    """Ends stores as long as there are any to end."""
+    """Deletes stores until there are none left to delete."""
     global _departures, _threads
     while True:
         PyThread_acquire_lock(_lock, 1)
@@ -92,59 +92,59 @@ def _delete(_: cython.p_void) -> cython.void:
 
 _DEFAULT_LIMITS = StoreLimits()
 
-# What suspending takes of a stack, in bytes: no guest code runs, wasmtime's own does.
+# Stack that suspending needs, in bytes: it runs wasmtime's code, but none of the guest's.
 _SUSPEND_STACK = cython.declare(cython.size_t, 64 << 10)
 
 
 def live_stores() -> int:
-    """How many stores exist in this process: a number for leak tests and for monitoring."""
+    """Returns the number of stores in this process, for leak tests and monitoring."""
     return _live_stores
 
 
 def leaving_stores() -> int:
-    """How many stores were closed and still have their place in the pool, until the system has taken their memory back.
+    """Returns the number of closed stores that still occupy the pool, until the system has reclaimed their memory.
 
-    A store that finds no place for them waits, and with it the thread that makes it.
+    Making a store blocks the thread while they leave no place for it.
     """
     return _leaving
 
 
 class Recheck:
-    """An awaitable for which a guest waits in another way: woken, it looks again, in a time slice of its own.
+    """An awaitable whose result is computed by the guest: when woken, it calls `look` in its own time slice.
 
-    A thousand guests may be woken in one turn of the event loop. What that costs there must not depend on what they
-    asked for; all that does belongs in `look` and `close`.
+    One turn of the event loop may wake a thousand guests. Its cost must not depend on what they wait for: work that
+    does belongs in `look` and `close`.
     """
 
     def woken(self) -> Awaitable[None]:
-        """Awaits the next wake-up since the last `look`."""
+        """Returns an awaitable of the next wake-up since the last `look`."""
         raise NotImplementedError
 
     def look(self) -> Any:
-        """What the guest waits for, once it is there and true. Called on the guest's stack, at least once."""
+        """Returns the result, false until it is there. Called on the guest's stack, at least once."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """The wait is over, or cancelled."""
+        """Ends the wait, completed or cancelled."""
         raise NotImplementedError
 
 
 class Captured:
-    """What a store has for the host: it points back without owning, so that a store without owners ends at once."""
+    """A memory or function captured for the host. It borrows the store, so a store without owners is freed at once."""
 
     def disown(self) -> cython.void:
-        """The store is closed."""
+        """Forgets the store, which is closed."""
 
     def size(self) -> cython.size_t:
-        """Bytes, of a memory."""
+        """Returns the bytes of a memory, 0 for others."""
         return 0
 
 
 class Store:
-    """What one guest and its instances live in; it ends with them.
+    """What one guest and its instances live in, and end with.
 
-    ``data`` is the embedder's own state: host functions that ask for it receive it. A store belongs to one thread at
-    a time, and is useless after a trap, a deadline or a cancelled call.
+    ``data`` is the embedder's state, for host functions that take it. A store belongs to one thread at a time, and is
+    unusable after a trap, a deadline or a cancelled call.
     """
 
     def __cinit__(self):
@@ -175,9 +175,9 @@ class Store:
         )
 
     def close(self) -> bool:
-        """Frees the instances at once, for those who do not want to wait for the garbage collector. Idempotent.
+        """Frees the instances now, without waiting for the garbage collector. Idempotent.
 
-        Says whether they are large, and counted by `leaving_stores` for a while.
+        Returns whether they are large, and so counted by `leaving_stores` for a while.
         """
         return self.end(False)
 
@@ -185,7 +185,7 @@ class Store:
         leaves: cython.bint = False
         if self.executing:
             raise RuntimeError("the store is executing a guest")
-        # What the guest holds takes time to release, which is taken from the turn of the event loop.
+        # Releasing what the guest holds takes time, which counts towards this turn of the event loop.
         self.clock.enter()
         try:
             self.drop_call(abandon)
@@ -204,7 +204,7 @@ class Store:
 
     def __del__(self):
         if self.clock is None:
-            return  # its arguments were wrong
+            return  # __init__ failed
         if Py_IsFinalizing():
             self.desert()
         elif not self.leave_to_owner(self):
@@ -213,12 +213,12 @@ class Store:
     def enter(self) -> cython.int:
         if self.engine.forked:
             raise RuntimeError("an engine does not work in a forked process, whose threads are gone: spawn it")
-        # Under the GIL, so the test and the mark cannot be torn apart by another thread.
+        # Atomic with setting the flag below, because of the GIL.
         if self.executing:
             raise RuntimeError("a store can be used by one thread at a time and cannot be entered again")
         if self.future != cython.NULL and self.thread != current_thread():
-            # What waits on the fiber's stack has the Python state of the thread that it began in.
-            raise RuntimeError("a call goes on, and ends, in the thread that it began in")
+            # Frames on the fiber's stack refer to the Python thread state of the thread where they began.
+            raise RuntimeError("a call must continue and end in the thread where it began")
         if self.spent:
             raise RuntimeError(SPENT)
         self.executing = True
@@ -230,19 +230,18 @@ class Store:
         self.clock.leave()
 
     def drop_call(self, abandon: cython.bint) -> cython.int:
-        """Unwinds the guest whose call is under way, if one is; the store is spent then.
+        """Unwinds the call under way, if any; the store is spent then.
 
-        In another thread than the guest's it cannot be: with ``abandon`` it is left as it is, for ever. See
-        `leave_to_owner`.
+        Only the guest's thread can unwind it: in another one, ``abandon`` leaks it. See `leave_to_owner`.
         """
         if self.future == cython.NULL:
             return 0
         if Py_IsFinalizing():
-            # Unwinding it would run host functions, whose modules are half gone.
+            # Unwinding it would run host functions, whose modules are partly torn down.
             self.desert()
             return 0
         if abandon and self.thread != current_thread():
-            # Unwinding it here would end the process.
+            # Unwinding it here would abort the process.
             self.desert()
             warnings.warn("a thread has ended while a guest waited in it: the guest's memory is lost", ResourceWarning)
             return 0
@@ -262,44 +261,44 @@ class Store:
             self.discard_pending()
         waiter, self.waiter = self.waiter, None
         if waiter is not None and not abandon:
-            waiter.cancel()  # of which `drive` makes an error
+            waiter.cancel()  # which `drive` turns into an error
         return 0
 
     def leave_to_owner(self, item: object) -> cython.bint:
-        """Has the thread of the call under way close the item, if that is another thread and still there."""
+        """Makes the thread of the call under way close the item, if it is another thread that still runs."""
         if self.future == cython.NULL or Py_IsFinalizing() or self.engine.forked or self.thread == current_thread():
             return False
         self.waiter = None
         if not hand_over(self.thread, item):
             return False
         if isinstance(self.pending, Coroutine):
-            # It has not begun, so this runs nothing; the collector would find that it was never awaited.
+            # Not started, so closing it runs nothing; otherwise the collector would warn that it was never awaited.
             self.discard_pending()
         return True
 
     def desert(self) -> cython.void:
-        """Leaves a call that is under way as it is, for ever, and with it the guest's memory."""
+        """Leaks the call under way, and with it the guest's memory."""
         if self.future != cython.NULL:
             self.future = cython.NULL
             self.pointer = cython.NULL
         self.spent = True
 
     def enable_fibers(self) -> cython.int:
-        # Only now: wasmtime refuses to instantiate synchronously once a store may yield.
+        # Not earlier: wasmtime refuses to instantiate synchronously once a store may yield.
         if not self.on_fiber:
             self.on_fiber = True
             lib.wasmtime_context_epoch_deadline_async_yield_and_update(self.context, 1)
         return 0
 
     def mark_stack(self) -> cython.void:
-        """Called on the fiber, by the first host function."""
+        """Records where the fiber's stack ends. Called on the fiber, by the first host function."""
         self.stack_end = stack_pointer() - self.engine.fiber_stack
 
     def stack_left(self) -> cython.size_t:
-        """What is left of the stack that this is called on: of this store's fiber, or of the thread's own."""
+        """Returns the bytes left of the current stack: of this store's fiber, or of the thread."""
         end: cython.size_t = self.stack_end
         if end == 0:
-            # A start function, in the midst of another store's host function perhaps.
+            # A start function, possibly within a host function of another store.
             if running_store != cython.NULL:
                 end = cython.cast(Store, running_store).stack_end
             else:
@@ -308,10 +307,10 @@ class Store:
         return here - end if here > end else 0
 
     def suspend(self) -> object:
-        """Called on the fiber, in a host function: waits until ``pending`` is done, and returns its value.
+        """Waits until ``pending`` is done, and returns its value. Called on the fiber, in a host function.
 
-        The caller has set it, and keeps no reference to anything: what a suspended stack owns, no garbage collector
-        finds.
+        The caller has set ``pending`` and owns no references: the garbage collector cannot see those of a suspended
+        stack.
         """
         raw: C.wasmtime_val_raw_t[1]
         item: C.wasmtime_extern_t
@@ -319,10 +318,10 @@ class Store:
         error: cython.pointer(C.wasmtime_error_t) = cython.NULL
         if not self.on_fiber:
             self.discard_pending()
-            raise Trap("a start function called a host function that has to wait, which is not possible there")
+            raise Trap("a start function called a host function that has to wait: start functions cannot be suspended")
         if self.pinned:
             self.discard_pending()
-            raise Trap("what a host function has the guest do may not wait")
+            raise Trap("a guest call made by a host function may not wait")
         if self.stack_left() < _SUSPEND_STACK:
             self.discard_pending()
             raise Trap(EXHAUSTED)
@@ -344,7 +343,7 @@ class Store:
                 if trap != cython.NULL:
                     lib.wasm_trap_delete(trap)
                 raise GuestCancelled
-            # It has waited, so it has a slice again.
+            # After a wait it gets a new slice.
             lib.wasmtime_context_set_epoch_deadline(self.context, 2)
             if not rechecks:
                 break
@@ -354,7 +353,7 @@ class Store:
         return answer
 
     def look(self) -> cython.bint:
-        """Whether what the guest waits for is there, or failed: as ``answer``, and nothing is pending any more."""
+        """Returns whether the pending result is there or failed; if so, moves it from ``pending`` to ``answer``."""
         try:
             self.answer = self.pending.look()
             self.answer_is_error = False
@@ -367,7 +366,7 @@ class Store:
         return True
 
     def discard_pending(self) -> cython.int:
-        # A coroutine that nobody awaits would warn when it is collected.
+        # A coroutine that is never awaited would warn when it is collected.
         pending, self.pending = self.pending, None
         close = getattr(pending, "close", None)
         if close is not None:
@@ -378,15 +377,15 @@ class Store:
         return f"<Store of {self.data!r}>"
 
     def delete(self) -> cython.bint:
-        """Ends the store of wasmtime: at once, or in another thread (True) if it is large.
+        """Deletes wasmtime's store: now, or in a background thread (True) if it is large.
 
-        The system takes 70 ms to take back a GiB that was written to.
+        The system takes 70 ms to reclaim a GiB of written memory.
         """
         global _departures, _threads, _leaving
         pointer = self.pointer
         self.pointer = cython.NULL
         departure: cython.pointer(Departure) = cython.NULL
-        # If there are more stores than places already, one waits for this. A forked process has none of the threads.
+        # If there are more stores than places, a new one waits for this. A forked child has none of the threads.
         room: cython.bint = _live_stores + _leaving <= self.engine.max_instances
         if room and self.is_large() and not self.engine.forked:
             departure = cython.cast(cython.pointer(Departure), malloc(cython.sizeof(Departure)))
@@ -406,11 +405,11 @@ class Store:
         return True
 
     def is_large(self) -> cython.bint:
-        """Whether the guest may have written to so much memory that taking it back takes long."""
+        """Returns whether the guest may have written to so much memory that reclaiming it takes long."""
         return self.ticks >= _LONG or self.largest() >= _LARGE
 
     def largest(self) -> cython.size_t:
-        """The size of the largest memory that the host knows."""
+        """Returns the size of the largest captured memory, in bytes."""
         size: cython.size_t = 0
         if self.captured is not None:
             for item in self.captured:
@@ -420,20 +419,20 @@ class Store:
 
     @property
     def memory_size(self) -> int:
-        """Bytes of the guest's memory, the largest of those that the host knows; 0 once the store is closed."""
+        """The guest's memory in bytes, the largest of those captured; 0 once the store is closed."""
         return 0 if self.pointer == cython.NULL else self.largest()
 
     def __dealloc__(self):
         global _live_stores
         _live_stores -= 1
         _disown(self.captured)
-        # Not if its call was left to a thread that has ended since, or is not run by the end of the process.
+        # Not if its call was left to a thread that has ended since, or that the exiting process does not run.
         if self.pointer != cython.NULL and self.future == cython.NULL:
             lib.wasmtime_store_delete(self.pointer)
 
 
 def swap_running(store: cython.p_void) -> cython.p_void:
-    """Says whose fiber this thread runs on, and whose it was before."""
+    """Sets the store whose fiber this thread runs on, and returns the previous one."""
     return swap_running_store(store)
 
 

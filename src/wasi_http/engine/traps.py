@@ -1,4 +1,4 @@
-"""What stopped a guest, as an exception."""
+"""Exceptions from wasmtime's traps and errors."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _BACKTRACE = "guest backtrace:\n"
 def raise_wasm(
     store: Store, trap: cython.pointer(C.wasm_trap_t), error: cython.pointer(C.wasmtime_error_t)
 ) -> cython.int:
-    """Takes the trap and the error and raises what caused them: the host function's exception, or a `Trap`."""
+    """Raises the cause of a trap or error, which it frees: the host function's exception, or a `Trap`."""
     text: C.wasm_byte_vec_t
     frames: C.wasm_frame_vec_t
     failure, store.failure = store.failure, None
     if failure is not None and _is_traced(failure):
-        # It comes up through guests and host functions by turns: the first backtrace has them all.
+        # It propagates through guest and host frames alternately: the first backtrace has them all.
         if trap != cython.NULL:
             lib.wasm_trap_delete(trap)
         if error != cython.NULL:
@@ -39,7 +39,7 @@ def raise_wasm(
     lib.wasm_byte_vec_delete(cython.address(text))
     backtrace = _backtrace(cython.address(frames))
     lib.wasm_frame_vec_delete(cython.address(frames))
-    # Frames point into what they came from: that goes last.
+    # Frames point into the trap: free it last.
     if trap != cython.NULL:
         lib.wasm_trap_delete(trap)
     if error != cython.NULL:
@@ -61,7 +61,7 @@ def _is_traced(failure: BaseException) -> cython.bint:
 
 
 def _cause(message: str) -> str:
-    # wasmtime prints the backtrace first and the cause last; the backtrace travels on its own here.
+    # wasmtime prints the backtrace first and the cause last; `Trap` keeps the backtrace separately.
     cause = message.rpartition("Caused by:")[2].strip()
     return cause.removeprefix("wasm trap: ")
 
@@ -87,7 +87,7 @@ def _name(raw: cython.pointer(cython.const[C.wasm_byte_vec_t])) -> str:
 def raise_instantiation(
     store: Store, trap: cython.pointer(C.wasm_trap_t), error: cython.pointer(C.wasmtime_error_t)
 ) -> cython.int:
-    """The same, of an instance that could not be made."""
+    """Raises the cause of a failed instantiation, as `raise_wasm` does."""
     if trap != cython.NULL:
         raise_wasm(store, trap, error)
     message = take_message(error)

@@ -7,11 +7,11 @@ from wasi_http.engine.clock cimport Clock
 cdef class Turns:
     cdef Clock clock
     cdef int64_t ticks                     # of the clock, when this turn of the loop began
-    cdef object queues                     # a reference to those of the turn to come, by used slices
+    cdef object queues                     # a weak reference to `_Queues`
     cdef bint scheduled
-    cdef dict let_on                       # what is to be called in this turn
-    cdef bint fresh                        # none of those that were let on has gone on yet
-    cdef int rounds                        # of the loop since the last slice of a guest that computes
+    cdef dict let_on                       # callbacks admitted to this turn
+    cdef bint fresh                        # no admitted guest has run yet
+    cdef int rounds                        # of the loop since the last slice of a computing guest
     cdef int64_t computed                  # the tick of that slice, or when others began to queue
     cdef bint reverse                      # the last was one that has used the most
     cdef int ended                         # guests that may be unwound in this turn

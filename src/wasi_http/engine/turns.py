@@ -1,9 +1,9 @@
-"""The turns of an event loop, shared by the guests that run on it.
+"""Turns: fair scheduling of the guests that share an event loop.
 
-A turn of the loop has time for one slice of the engine's clock. Until that ends, guests that start or go on do so at
-once. After that they queue, and the loop looks at its timers and sockets before the next turn. Guests that have not
-used a slice yet go first, in order, as many as the turn has time for. One of the others, which compute, has a slice
-every few turns. So a guest in an endless loop costs the others a slice now and then, and a thousand of them no more.
+Each turn of the loop has a budget of one time slice. Until it is used up, guests start or resume immediately. After
+that they queue, and the loop polls its timers and sockets before the next turn. Guests that have not used up a slice
+yet go first, in order, as many as the budget allows. One of the others, which are computing, gets a slice every few
+turns. So an endless loop costs the others a slice now and then, and a thousand endless loops cost no more.
 """
 
 from __future__ import annotations
@@ -19,35 +19,35 @@ from cython.cimports.wasi_http.engine.owners import keep_loop
 
 __all__ = ["Turns"]
 
-# Queues: those that were let on and found the turn used up; those that have used no slice; the others, by how often the
-# slices that a guest has used can be halved; and those that are to be unwound.
+# Queues: guests admitted to a turn that was used up before they ran; guests that have used no slice; the others, by the
+# logarithm of the slices used; and guests to unwind.
 _FRONT = cython.declare(cython.int, 0)
 _LIGHT = cython.declare(cython.int, 1)
 _ENDING = cython.declare(cython.int, 13)
 
-# How often the loop goes round between the slices of guests that compute, unless others use this many ticks meanwhile.
-# What takes several rounds, like a connection that is accepted, read and answered, need not wait for a slice with each.
+# Rounds of the loop between slices of computing guests, unless others use this many ticks meanwhile. Work that takes
+# several rounds, such as accepting, reading and answering a connection, need not wait for a slice in each.
 _ROUNDS = cython.declare(cython.int, 8)
 _TICKS = cython.declare(cython.int, 4)
 
-# How many are let on in one turn. Those for whom it has no time are let on again in the next.
+# At most this many guests are admitted per turn. Those it has no time for are admitted again in the next.
 _BATCH = cython.declare(cython.int, 64)
 
-# How many guests that are cancelled may be unwound in one turn: the end of each takes some milliseconds at most, but a
-# thousand may be due at once. They have a queue of their own, behind the others.
+# At most this many cancelled guests are unwound per turn: each takes some milliseconds at most, but a thousand may be
+# due at once. They have their own queue, behind the others.
 _ENDS = cython.declare(cython.int, 2)
 
 
 class _Queues(list):  # type: ignore[type-arg]
-    """Dicts, which serve as queues from whose middle those can go that are cancelled.
+    """Dicts as queues: a cancelled guest leaves the middle of one in O(1).
 
-    The loop alone holds them, while somebody waits: those who wait in a loop that is closed wait in vain, and go.
+    Only callbacks of the loop own them, while guests wait: once the loop is closed they are freed.
     """
 
 
 @cython.cclass
 class Turns:
-    """How the guests of one engine share the turns of one event loop. Get it with `of`; it belongs to that loop."""
+    """Schedules the guests of one engine on one event loop. Get it with `of`; it belongs to that loop."""
 
     def __cinit__(self, clock: Clock):
         self.clock = clock
@@ -55,33 +55,33 @@ class Turns:
 
     @staticmethod
     def of(engine: Engine) -> Turns:
-        """Those of the running event loop; raises RuntimeError when none runs."""
+        """Returns the turns of the running event loop; raises RuntimeError if there is none."""
         return turns_of(engine.clock)
 
     @property
     def open(self) -> bool:
-        """Whether a guest may run without waiting for its turn."""
+        """Returns whether a guest may run without waiting for its turn."""
         return self.is_open()
 
     def is_open(self) -> cython.bint:
         return self.ticks == self.clock.ticks
 
     def join(self, run: Callable[[], object], used: int = 0) -> None:
-        """Calls ``run`` when it is its turn; ``used`` is how many slices its guest has had."""
+        """Calls ``run`` when its turn comes; its guest has used ``used`` slices."""
         self.enqueue(run, True, _level(used))
 
     def leave(self, run: Callable[[], object]) -> None:
-        """Does not call it, if it was not called yet."""
+        """Cancels `join`, unless ``run`` was called already."""
         self.remove(run)
 
     async def wait(self, used: int) -> None:
-        """Returns when it is the turn of the task, whose guest has used so many slices."""
+        """Returns when the task's turn comes; its guest has used ``used`` slices."""
         await self._wait_in(_level(used))
         while not self.goes_on():
             await self._wait_in(_FRONT)
 
     async def wait_to_end(self) -> None:
-        """Returns when the guest of the task, which was cancelled, may be unwound: at once unless many are to be."""
+        """Returns when the cancelled task may unwind its guest: immediately, unless many are waiting to."""
         if self.ended < _ENDS:
             self.ended += 1
             self.schedule(self.hold())
@@ -98,7 +98,7 @@ class Turns:
                 self.remove(future)
 
     def hold(self) -> object:
-        """The queues. They go when nothing is scheduled."""
+        """Returns the queues, which live as long as a callback is scheduled."""
         queues = None if self.queues is None else self.queues()
         if queues is None:
             queues = _Queues({} for _ in range(_ENDING + 1))
@@ -127,7 +127,7 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._turn, queues)
 
     def _turn(self, queues: object) -> None:
-        """Opens the turn for those that the last one let on, which come next, and lets others on to the next one."""
+        """Starts a turn: the callbacks of the guests that the last one admitted follow. Admits guests to the next."""
         count: cython.int
         level: cython.int
         queue: dict
@@ -141,7 +141,7 @@ class Turns:
         self.rounds += 1
         if self.rounds > _ROUNDS or self.ticks - self.computed >= _TICKS:
             queue = self.next_that_computes(queues)
-            # One whose guest was cancelled leaves the turn to others.
+            # A cancelled one leaves the turn to others.
             if queue is not None and self.let_on_next(queues, queue):
                 self.rounds = 0
                 self.computed = self.ticks
@@ -155,7 +155,7 @@ class Turns:
             self.schedule(queues)
 
     def let_on_next(self, queues: object, queue: dict) -> cython.bint:
-        """The first of the queue runs in the loop's next round, behind `_turn`. Whether there is anything to run."""
+        """Makes the first of the queue run in the loop's next round, after `_turn`; returns False if cancelled."""
         self.schedule(queues)
         waiter = next(iter(queue))
         if queue.pop(waiter):
@@ -175,14 +175,14 @@ class Turns:
                 self.enqueue(run, True, _FRONT)
 
     def goes_on(self) -> cython.bint:
-        """Whether the turn has time left for one that was let on. It has for the first."""
+        """Returns whether the turn has time for an admitted guest. It always has for the first."""
         if self.fresh:
             self.fresh = False
             self.ticks = self.clock.ticks
         return self.is_open()
 
     def next_that_computes(self, queues: object) -> dict:
-        """The queue of the one whose turn it is: one that has used the fewest slices or the most, by turns."""
+        """Returns the queue of the next computing guest: alternately of the fewest and the most used slices."""
         queue: dict
         self.reverse = not self.reverse
         for queue in queues[_ENDING - 1 : _LIGHT : -1] if self.reverse else queues[_LIGHT + 1 : _ENDING]:
@@ -198,7 +198,7 @@ def _level(used: int) -> cython.int:
 
 @cython.cfunc
 def turns_of(clock: Clock) -> Turns:
-    """`Turns.of`, by the engine's clock."""
+    """Implements `Turns.of`, given the engine's clock."""
     loop = asyncio.get_running_loop()
     if clock.latest is not None and clock.latest[0]() is loop:
         return clock.latest[1]
@@ -208,6 +208,6 @@ def turns_of(clock: Clock) -> Turns:
             del clock.turns[closed]
         turns = clock.turns[loop] = Turns(clock)
         keep_loop(loop)
-    # Other threads may have loops of their own: one assignment at a time.
+    # One atomic assignment: other threads may have their own loops.
     clock.latest = (weakref.ref(loop), turns)
     return turns

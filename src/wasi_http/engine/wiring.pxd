@@ -19,9 +19,9 @@ cdef class Wiring:
     cdef int* import_starts                # per step: where its imports start in `imports`
     cdef int* imports                      # slots of the externs that a step imports
     cdef int* export_starts                # per step: where its exports start in `exports`
-    cdef Export* exports                   # what slots receive
+    cdef Export* exports                   # copied into slots
     cdef list names                        # keeps the names in `exports` alive
-    cdef int* captures                     # pairs: slot, position among what the store has captured
+    cdef int* captures                     # pairs: slot, position in the store's captures
     cdef int* capture_starts               # per step: where its pairs start in `captures`
     cdef int steps
     cdef int slots

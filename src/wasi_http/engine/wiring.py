@@ -1,7 +1,7 @@
-"""Core instances that are wired one by one: the exception to the rule that they are one, see binary/fuse.py.
+"""Wires core instances one by one: the fallback for modules that cannot be fused (binary/fuse.py).
 
-All names are resolved when a wiring is made. To instantiate it is to copy externs between slots: the first are the
-host functions, the rest receive exports of instances as they come to life.
+All names are resolved when a wiring is made. Instantiating copies externs between slots: the first hold the host
+functions, the rest receive the exports of new instances.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ class Wiring:
         self.hosts = hosts
         self.modules = [module for module, _ in steps]
         self.steps = len(self.modules)
-        # Each host function is fetched when it is first imported: with every instance wasmtime goes through all of the
-        # store's for which no module has brought a trampoline yet.
+        # Host functions are fetched when first imported: for every instance wasmtime walks all those of the store that
+        # have no trampoline yet.
         first: dict = {}
         for step, (_, sources) in enumerate(steps):
             for source in sources:
@@ -80,7 +80,7 @@ class Wiring:
             self.pointers[position] = cython.cast(Module, self.modules[position]).pointer
         self.import_starts = _array(starts)
         self.imports = _array(imports)
-        # By name: looking exports up by position is linear in wasmtime, and there may be thousands.
+        # By name: lookups by position are linear in wasmtime, and there may be thousands of exports.
         self.names = [self.modules[step].exports[export].name.encode() for step, export, _ in exports]
         self.exports = cython.cast(cython.pointer(Export), calloc(len(exports) + 1, cython.sizeof(Export)))
         for position in range(len(exports)):
@@ -93,7 +93,7 @@ class Wiring:
         self.capture_starts = _array(_starts([captures[i][0] for i in order], self.steps + 1))
 
     def instantiate(self, store: Store) -> cython.int:
-        """Makes the instances, and the first of what the store has captured."""
+        """Makes the instances and the store's captures except ``entry``."""
         externs: cython.pointer(C.wasmtime_extern_t) = cython.NULL
         passed: cython.pointer(C.wasmtime_extern_t) = cython.NULL
         try:
@@ -158,7 +158,7 @@ class Wiring:
 
 
 def capture(store: Store, extern: cython.pointer(C.wasmtime_extern_t)) -> object:
-    """What the store has for the host."""
+    """Returns the `Memory` or `Func` for an extern of the store."""
     memory: Memory
     function: Func
     if extern.kind == 3:
@@ -181,7 +181,7 @@ def _array(numbers: list) -> cython.p_int:
 
 
 def _starts(steps: list, count: cython.int) -> list:
-    """Of each of ``count`` steps the place in the ascending ``steps`` where those of that step begin."""
+    """Returns, for each of ``count`` steps, where its entries begin in the ascending ``steps``."""
     starts: list = []
     place: cython.Py_ssize_t = 0
     step: cython.int

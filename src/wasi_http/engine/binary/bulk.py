@@ -1,16 +1,16 @@
 """Bulk operations that the end of a time slice interrupts.
 
-Compiled code looks whether its time slice is over where a loop turns and where a function begins. ``memory.fill``,
-``memory.copy`` and ``memory.init`` have neither inside: one that is given 200 MiB would hold the event loop until it is
-done. `interruptible` puts ::
+Compiled code checks for the end of its time slice at loop headers and function entries. ``memory.fill``,
+``memory.copy`` and ``memory.init`` have neither inside: one over 200 MiB would block the event loop until it is done.
+`interruptible` replaces each by ::
 
     if the length is at most CHUNK: the operation
     else:                           a function that works in a loop, CHUNK bytes at a time
 
-in the place of each. What WebAssembly says of them is kept: what is out of bounds traps before a byte is written, and a
-copy may overlap itself. A length that is a small constant leaves the operation as it is, and so does a small segment.
+The semantics of WebAssembly are kept: out of bounds traps before a byte is written, and copies may overlap. Operations
+with a small constant length or a small segment stay as they are.
 
-The functions come last in the module, so that nothing changes its number. The operations of tables stay as they are:
+The functions come last in the module, so no index changes. Table operations stay as they are:
 `StoreLimits.table_elements` bounds them.
 """
 
@@ -37,10 +37,10 @@ from wasi_http.engine.binary.reader import Unreadable
 
 __all__ = ["BULK", "CHUNK", "interruptible"]
 
-#: Changes whenever a module may look different: compiled ones are kept.
+#: Bump it whenever the output may change: it is part of the keys of the compile cache.
 BULK = 2
 
-#: How many bytes are filled or copied in one go.
+#: Bytes filled or copied per piece.
 CHUNK = 1 << 20
 
 
@@ -65,7 +65,7 @@ class Bulk:
             self.segments.append(size)
 
     def bodies(self, out: Writer) -> cython.bint:
-        """Writes all bodies; False, and nothing that matters, if none changes."""
+        """Writes all bodies; returns False if none changes, and ``out`` is to be ignored."""
         changed: cython.bint = False
         body: Writer = Writer()
         i: cython.Py_ssize_t
@@ -93,7 +93,7 @@ class Bulk:
         return changed
 
     def sites(self, reader: Reader) -> list:
-        """The operations of a body that are to be replaced: (start, end, operation, memory or segment, memory)."""
+        """Returns the operations of a body to replace: (start, end, operation, memory or segment, memory)."""
         sites: list = None
         start: cython.Py_ssize_t
         constant: cython.Py_ssize_t = 0
@@ -162,7 +162,10 @@ class Bulk:
 
 
 def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_t, segment: cython.Py_ssize_t) -> bytes:
-    """The body of a function of a place, a value or a source, and a length; ``segment`` is the size of a segment."""
+    """Returns the body of a function of a destination, a value or source, and a length, in an operation's place.
+
+    ``segment`` is the size of the data segment.
+    """
     out: Writer = Writer()
     operation: Writer = Writer()
     operation.put(b"\xfc")
@@ -172,7 +175,7 @@ def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_
         operation.u32(second)
     apply: bytes = operation.text()
     out.byte(0)  # no locals
-    # Out of bounds: the whole operation traps as it should. Of a segment that was dropped the first piece does.
+    # Out of bounds: run the whole operation, which traps. With a dropped segment the first piece traps.
     _put_check(out, 0, second if code == MEMORY_INIT else first)
     if code == MEMORY_COPY:
         _put_check(out, 1, second)
@@ -184,7 +187,7 @@ def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_
         out.put(b"\x56\x72")  # i64.gt_u, i32.or
     out.put(b"\x04\x40\x20\0\x20\1\x20\2" + apply + b"\x00\x0b")
     if code == MEMORY_COPY:
-        # The end first, if that would be overwritten before it is read.
+        # From the end, if an overlap would overwrite it before it is read.
         out.put(b"\x20\0\x20\1\x4b\x04\x40\x03\x40")
         _put_shorten(out)
         out.put(b"\x20\0\x20\2\x6a\x20\1\x20\2\x6a\x41")
@@ -205,7 +208,7 @@ def _helper(code: cython.int, first: cython.Py_ssize_t, second: cython.Py_ssize_
 
 
 def _put_check(out: Writer, start: cython.int, memory: cython.Py_ssize_t) -> cython.int:
-    """Whether local ``start`` and the length lead out of a memory, in 64 bits: 65536 pages are one byte too many."""
+    """Puts whether local ``start`` plus the length is out of bounds, in 64 bits: 65536 pages exceed 32."""
     _put_end(out, start)
     out.byte(0x3F)  # memory.size
     out.u32(memory)
@@ -213,7 +216,7 @@ def _put_check(out: Writer, start: cython.int, memory: cython.Py_ssize_t) -> cyt
 
 
 def _put_end(out: Writer, start: cython.int) -> cython.int:
-    """Local ``start`` and the length, in 64 bits."""
+    """Puts local ``start`` plus the length, in 64 bits."""
     out.byte(0x20)
     out.byte(start)
     return out.put(b"\xad\x20\2\xad\x7c")  # i64.extend_i32_u, local.get, i64.extend_i32_u, i64.add
@@ -235,16 +238,16 @@ def _put_shorten(out: Writer) -> cython.int:
 
 
 def _put_repeat(out: Writer) -> cython.int:
-    """Repeats the loop while there is more than a piece."""
+    """Repeats the loop while more than a piece is left."""
     out.put(b"\x20\2\x41")
     out.s64(CHUNK)
     return out.put(b"\x4b\x0d\0")
 
 
 def interruptible(code: bytes | memoryview) -> bytes | memoryview:
-    """A valid core module with long bulk operations in pieces; the module itself if it has none.
+    """Returns a valid core module with long bulk operations in pieces; the module itself if it has none.
 
-    Raises `Unreadable` for what is not known here.
+    Raises `Unreadable` for unknown instructions and sections.
     """
     module: ModuleBinary = ModuleBinary(code)
     bulk: Bulk = Bulk(module)
@@ -280,7 +283,7 @@ def interruptible(code: bytes | memoryview) -> bytes | memoryview:
 
 
 def _items(section: Reader) -> Writer:
-    """What a section that is a vector has, without its length."""
+    """Returns the items of a section that is a vector, without their count."""
     out: Writer = Writer()
     reader: Reader = section.between(section.at, section.end)
     reader.u32()

@@ -1,25 +1,24 @@
 """Fusion: the core instances of a component become one module.
 
-Tools build components from several core modules that import each other's functions, globals, memories and tables:
-a program and its libraries, an adapter. wasmtime can wire them, at a price: for each store it looks up thousands of
-exports and, because a table that is imported cannot be filled lazily, makes a reference of each of its functions. A
-fused module has neither. What is left to import are the host's functions.
+Tools build components from several core modules that import each other's functions, globals, memories and tables: a
+program, its libraries, an adapter. wasmtime can wire them, at a price: for each store it looks up thousands of exports
+and makes a reference of each function in imported tables, which cannot be filled lazily. A fused module avoids both:
+it imports only host functions.
 
-Fusing is renumbering. The index spaces of all modules (types, functions, tables, memories, globals, segments) are laid
-one after another, imports become what they were given, and every index in the code is replaced; nothing else is
-changed. Three rules keep the meaning:
+Fusing is renumbering. The index spaces of all modules (types, functions, tables, memories, globals, segments) are
+concatenated, imports resolve to their sources, and every index in the code is replaced; nothing else changes. Three
+rules preserve the semantics:
 
-- constant expressions may not speak of globals of their own module, so globals are replaced by what they are made of;
-- segments are copied when a module is instantiated, and modules are instantiated one after another: what a ``start``
-  function may have seen or written must not change, so segments of later modules become passive then, and are copied
-  when it is their turn;
-- what an import asks of a table, memory or global is checked here, because nobody checks it later.
+- constant expressions must not refer to globals of their own module, so those are replaced by their initializers;
+- segments are copied when their module is instantiated, and modules are instantiated one after another. So that a
+  ``start`` function sees and overwrites the same, segments of later modules become passive and are copied in turn;
+- the types of imported tables, memories and globals are checked here, because the engine no longer sees the imports.
 
-``start`` functions may call the host, which needs what the module exports. So there is none in the fused module: what
-has to be done after instantiation is a function that it exports.
+``start`` functions may call the host, which needs the module's exports. So a fused module has none: it exports a
+function that does the work after instantiation.
 
-Whoever is not sure gives up: `fuse` answers None to everything that it does not know, and the modules are instantiated
-one by one. Modules are validated before they are fused, and the outcome is validated when it is compiled.
+When in doubt `fuse` returns None, and the modules are instantiated one by one. Modules are validated before they are
+fused, and the result is validated when it is compiled.
 """
 
 from __future__ import annotations
@@ -75,22 +74,22 @@ from wasi_http.engine.binary.reader import Unreadable
 
 __all__ = ["FUSION", "START", "fuse"]
 
-#: The name of the function that has to be called after instantiation, if there is one; it is the last export.
+#: The name of the function to call after instantiation; the last export, if there is one.
 START = b"what start functions did, in order"
 
-#: Changes whenever a fused module may look different: compiled ones are kept.
+#: Bump it whenever the output may change: it is part of the keys of the compile cache.
 FUSION = 1
 
-# How long a constant expression may be, in bytes: those of globals that are made of globals could double each time.
+# The longest constant expression, in bytes: globals initialized from globals could double it each time.
 _MAX_EXPRESSION = 256
 
-# How much longer all globals may become when others take their places in expressions.
+# The growth factor allowed for all globals by substitution.
 _MAX_GROWTH = 8
 
-# What a module may import and export; more is left to wasmtime, which has its own limits.
+# The most imports and exports of a module; wasmtime, which has its own limits, handles more.
 _MAX_NAMES = 100_000
 
-# Functions that are defined are numbered from here until it is known how many are imported.
+# Defined functions are numbered from here until the number of imported ones is known.
 _DEFINED = 1 << 32
 
 # Of constant expressions: i32.add, i32.sub, i32.mul, i64.add, i64.sub, i64.mul.
@@ -98,7 +97,7 @@ _ARITHMETIC = frozenset((0x6A, 0x6B, 0x6C, 0x7C, 0x7D, 0x7E))
 
 
 class Space:
-    """What the indices of one space of a module are in the fused one."""
+    """Maps the indices of one space of a module to those of the fused one."""
 
     def __cinit__(self):
         self.numbers = cython.NULL
@@ -122,11 +121,11 @@ class Space:
 
 
 class Part:
-    """One module on its way into the fused one."""
+    """One of the modules being fused."""
 
     def __init__(self, binary: ModuleBinary) -> None:
         self.binary = binary
-        # As lists while it is known where they come from only; spaces when everything has its number.
+        # Lists while indices are collected; spaces once they are final.
         self.function_numbers = []
         self.table_numbers = []
         self.memory_numbers = []
@@ -141,14 +140,14 @@ class Fusion:
         self.parts = []
         self.types = {}
         self.hosts = {}  # position of the host function -> (number, type)
-        self.defined = []  # types of the functions that are defined
+        self.defined = []  # types of the defined functions
         self.tables = []
         self.memories = []
         self.globals = []
-        self.expressions = []  # of each global what it begins as, or None
+        self.expressions = []  # initializers of globals, or None
 
     def add(self, binary: ModuleBinary, sources: Sequence[int | tuple[int, int]]) -> cython.int:
-        """Gives everything in a module its number."""
+        """Assigns the indices of a module."""
         part: Part = Part(binary)
         exporter: Part
         for type_ in binary.types:
@@ -247,7 +246,7 @@ class Fusion:
         for part in self.parts:
             _fuse_code(part, code, references)
         if references:
-            # Some may have been declared by exports that are not captured.
+            # Exports that are not captured may have declared some.
             elements.put(b"\x03\0")
             elements.u32(len(references))
             for number in sorted(references):
@@ -337,7 +336,7 @@ class Fusion:
         return out
 
     def _expression(self, reader: Reader, part: Part) -> bytes:
-        """A constant expression without its end; sums of 32-bit numbers are worked out."""
+        """Returns a constant expression without its end; folds sums of 32-bit numbers."""
         out: Writer = Writer()
         stack: list | None = []
         while True:
@@ -399,7 +398,7 @@ class Fusion:
         return out.text()
 
     def _elements(self, part: Part, out: Writer, actions: Writer, passive: cython.bint) -> cython.int:
-        """Fuses a module's element segments; those that are copied later are told to ``actions``."""
+        """Fuses a module's element segments; appends the copying of passive ones to ``actions``."""
         reader: Reader = part.binary.section(ELEMENT)
         position: cython.Py_ssize_t
         for position in range(count(reader)):
@@ -484,7 +483,7 @@ class Fusion:
         return 0
 
     def _names(self, out: Writer) -> cython.int:
-        """The names of functions, for backtraces. Names that are no good are left out: they mean nothing."""
+        """Writes the names of functions, for backtraces. Leaves out invalid ones."""
         part: Part
         names: Writer = Writer()
         named: cython.Py_ssize_t = 0
@@ -505,7 +504,7 @@ class Fusion:
                         start: cython.Py_ssize_t = piece.at
                         piece.skip(size)
                         fused: cython.Py_ssize_t = part.functions.get(index)
-                        # In order, and of what is defined: what is imported has its name from elsewhere.
+                        # In order, and only of defined functions: imported ones are named by their own module.
                         if index >= part.binary.imported_functions and fused > last:
                             last = fused
                             named += 1
@@ -527,12 +526,12 @@ class Fusion:
 
 
 def _count_on(start: cython.Py_ssize_t, section: Reader) -> Space:
-    """What a section counts, numbered from ``start`` on."""
+    """Maps a section's items to indices from ``start`` on."""
     return Space(range(start, start + count(section)))
 
 
 def _number(expression: bytes) -> object:
-    """What an expression that is one 32-bit number says, else None."""
+    """Returns the value of an expression that is one 32-bit number, else None."""
     reader: Reader = Reader(expression)
     if reader.at == reader.end or reader.byte() != 0x41:
         return None
@@ -549,12 +548,12 @@ def _put_limits(out: Writer, low: object, high: object) -> cython.int:
 
 
 def _within(has: tuple, asks: tuple) -> bool:
-    """Whether limits are what an import asks for (specification: import subtyping of limits)."""
+    """Returns whether limits match those of an import (specification: import subtyping of limits)."""
     return has[0] >= asks[0] and (asks[1] is None or (has[1] is not None and has[1] <= asks[1]))
 
 
 def _fuse_code(part: Part, out: Writer, references: set) -> cython.int:
-    """Fuses the bodies of a module's functions. ``references`` gets those of ref.func."""
+    """Fuses the bodies of a module's functions; adds the functions that ref.func uses to ``references``."""
     reader: Reader = part.binary.section(CODE)
     bodies: cython.Py_ssize_t = count(reader)
     if bodies != len(part.binary.functions) - part.binary.imported_functions:
@@ -568,7 +567,7 @@ def _fuse_code(part: Part, out: Writer, references: set) -> cython.int:
 
 
 class Body:
-    """The body of one function after another of a part. What stands between indices is copied in one go."""
+    """Rewrites the function bodies of a part, one after another. Bytes between indices are copied in runs."""
 
     def __init__(self, part: Part, references: set) -> None:
         self.part = part
@@ -616,7 +615,7 @@ class Body:
         return self.copy(reader.at, reader.at)
 
     def copy(self, end: cython.Py_ssize_t, next: cython.Py_ssize_t) -> cython.int:
-        """What was not copied yet, up to ``end``; the rest begins at ``next``."""
+        """Copies what was not copied yet, up to ``end``; continues at ``next``."""
         self.out.raw(self.reader.data + self.copied, end - self.copied)
         self.copied = next
         return 0
@@ -635,12 +634,12 @@ class Body:
             self.copy(start, self.reader.at)
             self.out.s64(self.part.types.get(type_))
         elif type_ != -0x40 and type_ < -0x11:
-            # No type, or one result: below the known ones are others with more bytes.
+            # No type, or one result: codes below the known ones are longer encodings.
             raise Unreadable
         return 0
 
     def address(self) -> cython.int:
-        """Alignment, memory and offset; bit 6 of the alignment says that a memory is named."""
+        """Fuses a memory argument; bit 6 of the alignment flags an explicit memory index."""
         reader: Reader = self.reader
         start: cython.Py_ssize_t = reader.at
         alignment: cython.Py_ssize_t = reader.u32()
@@ -675,15 +674,15 @@ class Body:
 def fuse(
     steps: Sequence[tuple[ModuleBinary, Sequence[int | tuple[int, int]]]], captures: Sequence[tuple[int, int]]
 ) -> bytes | None:
-    """Makes one module of ``steps``, which, like ``captures``, are those of `Assembly`; None if they cannot be fused.
+    """Returns one module made of ``steps``, or None if they cannot be fused; the arguments are those of `Assembly`.
 
-    It imports the host functions in the order in which the steps first do, and exports the captures in their order,
-    then `START` if there is something to start. The modules must be valid.
+    It imports the host functions in the order in which the steps first import them, and exports the captures in their
+    order, then `START` if there is something to start. The modules must be valid.
     """
     fusion: Fusion = Fusion()
     modules = [id(binary) for binary, _ in steps]
     if len(set(modules)) < len(modules):
-        # One that is there twice would be copied; somebody might ask for a thousand copies.
+        # A module instantiated twice would be copied; a hostile component could ask for a thousand copies.
         return None
     try:
         for binary, sources in steps:

@@ -20,7 +20,7 @@ cdef enum Section:
     DATA_COUNT
 
 
-# What is imported and exported.
+# Kinds of imports and exports.
 cdef enum Kind:
     FUNC_KIND
     TABLE_KIND
@@ -38,7 +38,7 @@ cdef class ModuleBinary:
     cdef Reader names                      # of the name section, or None
     cdef list types                        # raw bytes of each
     cdef list signatures                   # the same as CoreType
-    cdef list functions                    # their types: those that are imported, then those that are defined
+    cdef list functions                    # their types: imported ones, then defined ones
     cdef list tables                       # (element type, minimum, maximum)
     cdef list memories                     # (minimum, maximum)
     cdef list globals                      # (value type, mutable)

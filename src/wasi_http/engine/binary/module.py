@@ -1,4 +1,4 @@
-"""A core module in binary form as others see it (core specification 5.5)."""
+"""The interface of a core module in binary form (core specification 5.5)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ __all__ = ["ModuleBinary"]
 
 _KINDS = ("func", "table", "memory", "global")
 
-# Parameters of a function, and results, as in every engine. Types are compared before they are validated.
+# The most parameters, and results, of a function, as in every engine. Types are compared before they are validated.
 _MAX_VALUES = 1000
 
 
 class ModuleBinary:
-    """The imports and exports of a core module, and where its sections are. Code is not looked at.
+    """The imports, exports and sections of a core module. Code is not read.
 
-    Raises `Unreadable` for what is malformed or not known here.
+    Raises `Unreadable` for malformed or unknown content.
     """
 
     def __init__(self, code: bytes | memoryview) -> None:
@@ -74,7 +74,7 @@ class ModuleBinary:
             self.start = self.section(START).u32()
 
     def section(self, number: cython.int) -> Reader:
-        """A reader at the start of a section, or None."""
+        """Returns a reader at the start of a section, or None."""
         section: Reader = self.sections.get(number)
         return None if section is None else section.between(section.at, section.end)
 
@@ -169,7 +169,7 @@ class ModuleBinary:
 
 
 def count(section: Reader) -> cython.Py_ssize_t:
-    """The length of a section that is a vector, whose items then follow; 0 without such a section."""
+    """Reads the count of a section that is a vector, before its items; 0 without such a section."""
     return 0 if section is None else section.u32()
 
 

@@ -2,7 +2,7 @@
 from wasi_http.engine.binary.reader cimport Reader
 
 
-# What follows the code of an instruction.
+# Forms of immediates.
 cdef enum Form:
     UNKNOWN = 0
     ALONE                                  # nothing
@@ -28,7 +28,7 @@ cdef enum Form:
     ADDRESS_LANE
 
 
-# What the indices of a bulk operation number.
+# The index spaces of a bulk operation's immediates.
 cdef enum Indexed:
     NOTHING = 0
     A_MEMORY

@@ -1,4 +1,4 @@
-"""What follows the code of each instruction (core specification 5.4)."""
+"""The immediates of each instruction (core specification 5.4)."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ _fill()
 
 
 def vector_form(code: cython.Py_ssize_t) -> cython.int:
-    """What follows a code after 0xFD."""
+    """Returns the form of the immediates of a vector instruction, by its code after 0xFD."""
     if code < 12 or code == 92 or code == 93:  # loads and stores
         return ADDRESS
     if code < 14:  # v128.const, i8x16.shuffle
@@ -95,14 +95,14 @@ def vector_form(code: cython.Py_ssize_t) -> cython.int:
 
 
 def skip_address(reader: Reader) -> cython.int:
-    """Bit 6 of the alignment says that a memory is named."""
+    """Skips a memory argument; bit 6 of the alignment flags an explicit memory index."""
     if reader.u32() & 0x40:
         reader.skip_number()
     return reader.skip_number()
 
 
 def skip_immediates(reader: Reader, form: cython.int) -> cython.int:
-    """Skips what follows a code of that form."""
+    """Skips immediates of the form."""
     code: cython.Py_ssize_t
     if form == ALONE:
         return 0

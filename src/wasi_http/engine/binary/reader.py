@@ -9,10 +9,10 @@ __all__ = ["Reader", "Unreadable"]
 
 
 class Unreadable(Exception):
-    """A binary that is malformed, or uses what is not known here.
+    """A binary is malformed, or uses an unsupported feature.
 
-    ``reason`` is a phrase with ``{}`` in place of what was read; ``offset`` counts bytes from the start of the data
-    that the first `Reader` was made of.
+    ``reason`` is a phrase with ``{}`` for the item being read; ``offset`` counts bytes from the start of the data of
+    the first `Reader`.
     """
 
     def __init__(self, reason: str = "{} is malformed or not supported", offset: int = 0) -> None:
@@ -21,12 +21,12 @@ class Unreadable(Exception):
         self.offset = offset
 
     def about(self, what: str) -> str:
-        """The reason, for something with a name."""
+        """Returns the reason with ``what`` filled in."""
         return self.reason.format(what)
 
 
 class Reader:
-    """Reads ``data`` from ``at``, which starts at 0, to ``end``. Raises `Unreadable`, and then stays where it was."""
+    """Reads ``data`` from ``at``, initially 0, to ``end``. Does not move when it raises `Unreadable`."""
 
     def __init__(self, data: bytes | memoryview) -> None:
         view: cython.const[cython.uchar][::1] = data
@@ -45,14 +45,14 @@ class Reader:
         return self.data[self.at - 1]
 
     def u32(self) -> cython.Py_ssize_t:
-        """An unsigned number of at most 32 bits in LEB128."""
+        """Reads an unsigned LEB128 number of at most 32 bits."""
         if self.at < self.end and self.data[self.at] < 0x80:
             self.at += 1
             return self.data[self.at - 1]
         return self.number(False)
 
     def s33(self) -> cython.Py_ssize_t:
-        """A signed number of at most 33 bits in LEB128."""
+        """Reads a signed LEB128 number of at most 33 bits."""
         return self.number(True)
 
     def number(self, signed: cython.bint) -> cython.Py_ssize_t:
@@ -80,14 +80,14 @@ class Reader:
         return value
 
     def skip(self, count: cython.Py_ssize_t) -> cython.int:
-        """Raises what it would if ``count`` bytes were read."""
+        """Skips ``count`` bytes; raises `Unreadable` if there are fewer."""
         if count < 0 or count > self.end - self.at:
             self.fail("unexpected end in {}", self.end)
         self.at += count
         return 0
 
     def skip_number(self) -> cython.int:
-        """Skips a number of at most 64 bits in LEB128."""
+        """Skips a LEB128 number of at most 64 bits."""
         count: cython.int = 1
         while self.byte() >= 0x80:
             count += 1
@@ -96,13 +96,13 @@ class Reader:
         return 0
 
     def part(self, size: cython.Py_ssize_t) -> Reader:
-        """A reader of the next ``size`` bytes, which are skipped here. Its ``at`` goes on from here."""
+        """Returns a reader of the next ``size`` bytes, and skips them here. Its ``at`` continues from here."""
         start: cython.Py_ssize_t = self.at
         self.skip(size)
         return self.between(start, self.at)
 
     def between(self, start: cython.Py_ssize_t, end: cython.Py_ssize_t) -> Reader:
-        """A reader of the same data; the caller has checked where."""
+        """Returns a reader of the same data; the caller has checked the bounds."""
         reader: Reader = Reader.__new__(Reader)
         reader.owner = self.owner
         reader.data = self.data
@@ -111,13 +111,13 @@ class Reader:
         return reader
 
     def since(self, start: cython.Py_ssize_t) -> bytes:
-        """What was read since ``at`` was ``start``."""
+        """Returns the bytes read since ``at`` was ``start``."""
         if start < 0 or start > self.at:
             raise ValueError("nothing was read there")
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.data + start), self.at - start)
 
     def name(self) -> str:
-        """A length and so many bytes of UTF-8."""
+        """Reads a length and as many bytes of UTF-8."""
         begin: cython.Py_ssize_t = self.at
         size: cython.Py_ssize_t = self.u32()
         start: cython.Py_ssize_t = self.at

@@ -1,4 +1,4 @@
-"""A growing piece of a binary."""
+"""A growing buffer for parts of a binary."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Writer:
         return 0
 
     def u32(self, value: cython.Py_ssize_t) -> cython.int:
-        """An unsigned number in LEB128."""
+        """Writes an unsigned number in LEB128."""
         self.reserve(5)
         while value >= 0x80:
             self.data[self.size] = (value & 0x7F) | 0x80
@@ -45,7 +45,7 @@ class Writer:
         return 0
 
     def s64(self, value: cython.Py_ssize_t) -> cython.int:
-        """A signed number in LEB128."""
+        """Writes a signed number in LEB128."""
         self.reserve(10)
         while value < -64 or value > 63:
             self.data[self.size] = (value & 0x7F) | 0x80
@@ -66,12 +66,12 @@ class Writer:
         return self.raw(cython.cast(cython.pointer(cython.const[cython.uchar]), start), len(data))
 
     def sized(self, other: Writer) -> cython.int:
-        """Another piece after its size."""
+        """Writes the size of another buffer, then its content."""
         self.u32(other.size)
         return self.raw(other.data, other.size)
 
     def section(self, number: cython.int, count: cython.Py_ssize_t, items: Writer) -> cython.int:
-        """A section that is a vector; nothing if it would be empty."""
+        """Writes a section that is a vector; nothing if it would be empty."""
         if count:
             head: Writer = Writer()
             head.u32(count)
