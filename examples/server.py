@@ -101,7 +101,7 @@ def address(text: str) -> tuple[str, int]:
     """HOST:PORT; the host may be in brackets."""
     host, colon, port = text.rpartition(":")
     if not colon or not (port.isascii() and port.isdigit()) or int(port) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no address: write HOST:PORT")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address: write HOST:PORT")
     return host.strip("[]"), int(port)
 
 

@@ -227,8 +227,8 @@ def test_the_guest_is_cancelled_when_the_client_goes_away(
 # Arguments, exit code, the last line on standard error.
 WRONG = [
     ([], 2, "error: the following arguments are required: file"),
-    (["a.wasm", "localhost"], 2, "error: argument address: 'localhost' is no address: write HOST:PORT"),
-    (["a.wasm", "localhost:65536"], 2, "error: argument address: 'localhost:65536' is no address: write HOST:PORT"),
+    (["a.wasm", "localhost"], 2, "error: argument address: 'localhost' is not an address: write HOST:PORT"),
+    (["a.wasm", "localhost:65536"], 2, "error: argument address: 'localhost:65536' is not an address: write HOST:PORT"),
     (["missing.wasm"], 1, "error: [Errno 2] No such file or directory: 'missing.wasm'"),
     ([str(EXAMPLE)], 1, "error: this is Python source"),
     ([str(EXAMPLE.parent / "hello.wat"), "a..b:80"], 1, "error: "),

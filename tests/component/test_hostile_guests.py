@@ -81,7 +81,7 @@ MESSAGES = [
     ("UTF-8: surrogate", "a string is not UTF-8"),
     ("UTF-16: odd pointer", "pointer 1025 is not aligned to 2"),
     ("misaligned list", "pointer 4 is not aligned to 8"),
-    ("char: first surrogate", "0xd800 is no Unicode scalar value"),
+    ("char: first surrogate", "0xd800 is not a Unicode scalar value"),
     ("enum: past the last case", "discriminant 3 is out of range"),
     ("realloc: misaligned", "realloc returned 8193, which is not aligned to 4"),
     ("realloc: calls the host", "cannot leave the component instance"),

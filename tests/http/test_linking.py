@@ -122,7 +122,7 @@ SWAPPED: list[tuple[Callable[..., object], tuple[str, ...], str]] = [
     (
         Component,
         ("engine", "path"),
-        "expected bytes or str, got PosixPath: of a file Component.from_file(engine, path)",
+        "expected bytes or str, got PosixPath: for a file, write Component.from_file(engine, path)",
     ),
     (
         Component.from_file,

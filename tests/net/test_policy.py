@@ -100,27 +100,27 @@ WRONG: list[tuple[str, str]] = [
     ("256.0.0.1", IPV4),
     ("*.0.0.1", IPV4),
     ("\uff11\uff12\uff17.\uff10.\uff10.\uff11", FORMS),
-    ("10.0.0.0/33", "10.0.0.0/33 is no address or network"),
+    ("10.0.0.0/33", "10.0.0.0/33 is not an address or network"),
     ("10.0.0.0/255.0.0.0", FORMS),
     ("10.0.0.1/8", "the network of this address is 10.0.0.0/8"),
     ("[fd00::1]/8:443", "the network of this address is fd00::/8"),
-    ("example.com/8", "example.com/8 is no address or network"),
-    ("all/0", "all/0 is no address or network"),
+    ("example.com/8", "example.com/8 is not an address or network"),
+    ("all/0", "all/0 is not an address or network"),
     ("[127.0.0.1]", "brackets are for IPv6"),
     ("[example.com]", FORMS),
     ("[::1", FORMS),
     ("[fe80::1%eth0]", FORMS),
     ("fe80::1%eth0", FORMS),
-    (":::", ":: is no address or network"),
-    ("12345::", "12345:: is no address or network"),
+    (":::", ":: is not an address or network"),
+    ("12345::", "12345:: is not an address or network"),
 ]
 
 
 @pytest.mark.parametrize(("text", "reason"), WRONG)
 def test_what_is_no_rule(text: str, reason: str) -> None:
-    with pytest.raises(ValueError, match="is no egress rule") as raised:
+    with pytest.raises(ValueError, match="is not an egress rule") as raised:
         EgressRule.parse(text)
-    assert str(raised.value).startswith(f"{text!r} is no egress rule: ")
+    assert str(raised.value).startswith(f"{text!r} is not an egress rule: ")
     assert reason in str(raised.value)
 
 

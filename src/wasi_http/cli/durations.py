@@ -28,7 +28,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         else:
             found = _PATTERN(str(value).strip())
             if found is None:
-                self.fail(f"{value!r} is no duration: write 500ms, 1s, 2m", param, ctx)
+                self.fail(f"{value!r} is not a duration: write 500ms, 1s, 2m", param, ctx)
             seconds = float(found[1]) * _UNITS[found[2] or "s"]
         if self._positive and not seconds:
             self.fail("it must be longer than 0", param, ctx)

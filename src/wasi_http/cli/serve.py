@@ -39,7 +39,7 @@ def _address(context: click.Context, parameter: click.Parameter, value: str | No
     if found is None:
         port = value if value.isdecimal() and len(value) < 6 else "8080"
         forms = f"write HOST:PORT, as in 127.0.0.1:{port}, [::1]:{port} or :{port} (all addresses)"
-        raise click.BadParameter(f"{value[:300]!r} is no address: {forms}")
+        raise click.BadParameter(f"{value[:300]!r} is not an address: {forms}")
     if int(found["port"]) > 65535:
         raise click.BadParameter(f"{value!r}: the port is 0 to 65535")
     return found["ipv6"] or found["host"] or "", int(found["port"])

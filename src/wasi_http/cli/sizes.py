@@ -27,7 +27,7 @@ class Size(click.ParamType):  # type: ignore[type-arg]
         else:
             found = _PATTERN(str(value).strip().lower())
             if found is None or found[2] not in _UNITS:
-                self.fail(f"{value!r} is no size: write 4096, 64KiB, 64MiB, 1GiB (or 64K, 64M, 1G)", param, ctx)
+                self.fail(f"{value!r} is not a size: write 4096, 64KiB, 64MiB, 1GiB (or 64K, 64M, 1G)", param, ctx)
             size = int(found[1]) * _UNITS[found[2]]
         if not self._least <= size <= self._most:
             self.fail(f"it must be {_written(self._least)} to {_written(self._most)}", param, ctx)

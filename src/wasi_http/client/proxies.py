@@ -32,7 +32,7 @@ class Proxy:
         """Of ``http://[user:password@]host[:port]``; raises ValueError."""
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme != "http" or not parts.hostname:
-            raise ValueError(f"{parts.scheme}://{parts.hostname or ''} is no HTTP proxy: write http://HOST:PORT")
+            raise ValueError(f"{parts.scheme}://{parts.hostname or ''} is not an HTTP proxy: write http://HOST:PORT")
         authorization = None
         if parts.username is not None:
             credentials = f"{unquote(parts.username)}:{unquote(parts.password or '')}"

@@ -31,8 +31,8 @@ cdef class ResourceTable:
 
 cdef class HandleTable:
     cdef Entry first[16]                   # most requests need no more
-    cdef uint32_t* lent                    # the handles that calls of the host have borrowed, those of inner calls last
-    cdef uint32_t lends                    # how many those are
+    cdef uint32_t* lent                    # stack of the handles lent to host calls
+    cdef uint32_t lends                    # its length
     cdef uint32_t lent_capacity
     cdef dict destructors                  # of the resource types that this instance implements; None for no type
     cdef uint32_t first_lent[26]

@@ -1,13 +1,13 @@
 # ruff: noqa: F821 - what the .pxd declares needs no import here
 """Resources and the tables of handles to them.
 
-Guests know resources by handles: positions in the table of their component instance (specification: CanonicalABI.md,
-"Table State" and "Resource State"). A host resource is represented by the Python object itself, a guest's own by the
-number it chose. The table owns what its own handles stand for: when it goes away, everything left is dropped, children
-before parents.
+Guests refer to resources by handles: positions in the table of their component instance (specification:
+CanonicalABI.md, "Table State" and "Resource State"). A host resource is represented by the Python object itself, a
+guest's by the number it chose. A table owns the resources of its own handles: when it is closed, they are dropped,
+children before parents.
 
-Calls of the host that an instance makes end in the reverse order, so a table keeps one list of what they have borrowed;
-each call's part begins where the list ended when the call began.
+Host calls of an instance nest, so a table keeps their borrows on one stack; each call's part begins where the stack
+ended when the call began.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ _UNLIMITED = cython.declare(int64_t, (1 << 63) - 1)
 
 
 def live_resources() -> int:
-    """How many `Resource` objects exist in this process, in hands of guests or not: for leak tests and monitoring."""
+    """Returns the number of `Resource` objects in this process, held by guests or not: for leak tests, monitoring."""
     return _resources
 
 
 def live_handles() -> int:
-    """How many handles guests hold in this process."""
+    """Returns the number of handles that guests hold in this process."""
     return _handles
 
 
 @cython.cclass
 class Resource:
-    """Base of what guests hold handles to. Compiled, so that the bookkeeping costs nothing; subclass it freely."""
+    """Base of resources. Compiled, so that the bookkeeping costs nothing; subclass it freely."""
 
     def __cinit__(self):
         global _resources
         _resources += 1
 
     def attach(self, parent: Resource) -> None:
-        """Makes this a child: the parent cannot leave the guest's hands while this one lives.
+        """Makes this a child of ``parent``, which the guest cannot drop or give away while this one lives.
 
-        A child that had a parent changes to the new one. Raises ValueError when ``parent`` is the resource itself.
+        Replaces a previous parent. Raises ValueError if ``parent`` is the resource itself.
         """
         if parent is self:
             raise ValueError("a resource cannot be its own child")
@@ -69,10 +69,10 @@ class Resource:
         parent.children += 1
 
     def drop(self) -> None:
-        """Called once, when the guest drops its handle or its instance goes away. Does nothing here; must not raise."""
+        """Called once, when the guest drops its handle or its instance is closed. Does nothing here; must not raise."""
 
     def release(self) -> None:
-        """Ends the resource's life in a guest: it is no child any more, and `drop` is called. Idempotent."""
+        """Detaches the resource from its parent and calls `drop`. Idempotent."""
         if self.released:
             return
         self.released = True
@@ -80,9 +80,9 @@ class Resource:
         self.drop()
 
     def charge(self, account: ResourceTable, size: int64_t) -> None:
-        """Counts ``size`` bytes, fewer when it is negative, that the host keeps for this resource while it exists.
+        """Adds ``size`` bytes (may be negative) to what the host keeps for this resource while it exists.
 
-        Traps when those of all resources that are charged to ``account`` exceed its ``memory``.
+        Raises `Trap` if all charges to ``account`` together exceed its ``memory``.
         """
         if account.charged + size > account.memory and size > 0:
             raise Trap(f"the guest has the host keep more than {account.memory} bytes for its resources")
@@ -91,7 +91,7 @@ class Resource:
         account.charged += size
 
     def take_charge(self, other: Resource, account: ResourceTable) -> None:
-        """What was counted for another resource is counted for this one from now on."""
+        """Transfers the charge of another resource to this one."""
         size: int64_t = other.charged
         other.charged = 0
         self.account = account
@@ -102,7 +102,7 @@ class Resource:
         _resources -= 1
         if self.account is not None:
             self.account.charged -= self.charged
-        # A child that the host forgot may not hold its parent forever.
+        # A child that the host never released must not hold its parent for ever.
         if self.parent is not None:
             self.parent.children -= 1
 
@@ -117,15 +117,15 @@ def _detach(resource: Resource):
 
 @cython.cclass
 class ResourceTable:
-    """The account of one store: what its guests take of the host. A guest that takes more is stopped by a `Trap`.
+    """The account of one store: limits on what its guests take of the host. Exceeding one is a `Trap`.
 
     ``limit``
-        How many handles they may hold; None: any number.
+        How many handles they may hold; None for any number.
     ``memory``
-        How many bytes the host keeps for resources whose size guests choose (see `Resource.charge`); ``charged`` is how
-        many that are.
+        How many bytes the host keeps for resources whose size guests choose (see `Resource.charge`); ``charged`` is
+        the current total.
     ``value_limit``
-        What the values that they send in one call may cost on the host, in bytes.
+        What the values passed in one call may cost on the host, in bytes.
     """
 
     def __init__(self, limit: int | None = 1_000_000, memory: int = 32 << 20, value_limit: int = 128 << 20) -> None:
@@ -144,7 +144,7 @@ class ResourceTable:
         return self.live
 
     def close(self) -> None:
-        """Drops whatever the guests still hold, children before parents, in whichever table they are. Idempotent.
+        """Drops all resources that the guests still hold, in all tables, children before parents. Idempotent.
 
         What the drops raise is raised at the end: one exception as it is, several as an exception group.
         """
@@ -178,7 +178,7 @@ class HandleTable:
             if handle == self.capacity:
                 self.grow()
             if handle == 1 and self not in account.tables:
-                # Only tables in use are known to the account, so that one that is closed leaves no cycle behind.
+                # The account refers to tables only while they are in use, so that closed ones leave no cycle.
                 account.tables.append(self)
             self.reps.append(rep)
             self.length = handle + 1
@@ -219,12 +219,12 @@ class HandleTable:
         return entry
 
     def rep_of(self, handle: uint32_t, type: cython.p_void) -> object:
-        """What a handle stands for."""
+        """Returns the representation of a handle."""
         self.find(handle, type)
         return self.reps[handle]
 
     def lend(self, handle: uint32_t, type: cython.p_void) -> object:
-        """What a handle stands for, borrowed by a call of the host until `end_lends`: the guest cannot part with it."""
+        """Returns a handle's representation, lent to a host call until `end_lends`: the guest cannot give it away."""
         entry = self.find(handle, type)
         if self.lends == self.lent_capacity:
             self.grow_lent()
@@ -248,9 +248,9 @@ class HandleTable:
         return 0
 
     def end_lends(self, before: uint32_t) -> cython.void:
-        """A call of the host has its answer: what it borrowed, after the first ``before``, is the guest's alone again.
+        """Returns the loans of a finished host call: all after the first ``before``.
 
-        Calls end in the reverse order: one that begins within another, in a destructor, ends within it.
+        Calls nest: one that begins within another, in a destructor, ends within it.
         """
         while self.lends > before:
             self.lends -= 1
@@ -261,13 +261,13 @@ class HandleTable:
             self.lent_capacity = 26
 
     def check_returned(self) -> cython.int:
-        """A call of a guest's function ends: it must have dropped what it was lent."""
+        """Raises `Trap` if a finished guest call has not dropped its borrows."""
         if self.borrows:
             raise Trap("borrow handles still remain at the end of the call")
         return 0
 
     def take(self, handle: uint32_t, type: cython.p_void) -> object:
-        """Takes the resource out of the guest's hands: an own handle, not lent, of a resource without children."""
+        """Frees an own handle and returns its resource, which must not be lent nor have children."""
         own: cython.bint = False
         if not self.find(handle, type).own:
             raise Trap(f"cannot give away handle index {handle}: it is borrowed")
@@ -277,7 +277,7 @@ class HandleTable:
         return rep
 
     def remove(self, handle: uint32_t, type: cython.p_void, own: cython.pointer(cython.bint)) -> object:
-        """Frees a handle, of either kind, and tells which it was; dropping what it stood for is the caller's."""
+        """Frees a handle of either kind, and sets ``own``; the caller drops the resource it returns."""
         global _handles
         entry = self.find(handle, type)
         if entry.link:
@@ -298,11 +298,11 @@ class HandleTable:
         return rep
 
     def define(self, type: ResourceType, destructor: Callable[[int], object] | None = None) -> None:
-        """This instance implements a resource type: its representations are i32, and ``destructor`` ends one.
+        """Registers a resource type that this instance implements, with i32 representations and a ``destructor``.
 
-        It returns None when that is done, or an `engine.Fiber` that has yet to do it.
+        The destructor returns None when it is done, or an `engine.Fiber` that has yet to run.
 
-        Borrows of the type are handed to this instance as representations, not as handles (specification:
+        Borrows of the type are passed to this instance as representations, not as handles (specification:
         ``lower_borrow``).
         """
         if self.destructors is None:
@@ -312,19 +312,19 @@ class HandleTable:
             self.account.tables.append(self)
 
     def add(self, type: ResourceType, rep: object, own: bool = True) -> int:
-        """`insert` for Python: a new handle."""
+        """`insert` for Python callers: returns a new handle."""
         return self.insert(cython.cast(cython.p_void, type), rep, own)
 
     def get(self, handle: int, type: ResourceType) -> object:
-        """`rep_of` for Python: what a handle stands for."""
+        """`rep_of` for Python callers."""
         return self.rep_of(handle, cython.cast(cython.p_void, type))
 
     def pop(self, handle: int, type: ResourceType) -> object:
-        """`take` for Python: what an own handle stands for, out of the guest's hands."""
+        """`take` for Python callers."""
         return self.take(handle, cython.cast(cython.p_void, type))
 
     def drop(self, handle: int, type: ResourceType) -> None:
-        """Does what ``resource.drop`` does: a borrow ends, an own handle ends its resource."""
+        """Implements ``resource.drop``: ends a borrow, or drops the resource of an own handle."""
         own: cython.bint = False
         rep = self.remove(handle, cython.cast(cython.p_void, type), cython.address(own))
         if not own:
@@ -335,18 +335,18 @@ class HandleTable:
             _finish(_destroy(self.account, type, rep), type)
 
     def end_call(self) -> None:
-        """`end_lends` of all calls, for Python."""
+        """`end_lends` of all calls, for Python callers."""
         self.end_lends(0)
 
     def close(self) -> None:
-        """Drops everything that own handles still stand for, children before parents. Idempotent.
+        """Drops the resources of all own handles, children before parents. Idempotent.
 
         What the drops raise is raised at the end: one exception as it is, several as an exception group.
         """
         close_tables([self])
 
     def clear(self) -> list:
-        """Empties the table; gives the host resources of its own handles."""
+        """Empties the table; returns the host resources of its own handles."""
         global _handles
         i: uint32_t
         left: list = []
@@ -387,7 +387,7 @@ class HandleTable:
 
 
 def close_tables(tables: list) -> None:
-    """Drops everything that own handles in the tables still stand for, children before parents. Idempotent.
+    """Drops the resources of all own handles in the tables, children before parents. Idempotent.
 
     What the drops raise is raised at the end: one exception as it is, several as an exception group.
     """
@@ -403,11 +403,11 @@ def close_tables(tables: list) -> None:
 
 @cython.cclass
 class GuestResource:
-    """A resource that a guest implements, in the hands of the host. Opaque: ``rep`` means something to the guest only.
+    """A guest's resource, held by the host. Opaque: only the guest can interpret ``rep``.
 
-    With ``owned`` the host has to pass it on or `drop` it; one that is forgotten lives as long as its store. A borrowed
-    one is valid while the call that gave it runs. When the store is closed, or spent after a trap, the resource went
-    with it: its destructor does not run any more.
+    With ``owned`` the host must pass it on or `drop` it, or it lives as long as its store. A borrowed one is valid
+    during the call that passed it. Once the store is closed, or spent after a trap, the resource is gone and its
+    destructor no longer runs.
     """
 
     def __cinit__(self, account: ResourceTable, type: ResourceType, rep: int, owned: bool = True):
@@ -422,7 +422,7 @@ class GuestResource:
         return 0
 
     def give(self) -> int32_t:
-        """Moves the representation to a guest."""
+        """Returns the representation to pass to a guest; an owned one moves."""
         self.check()
         if not self.owned:
             raise ValueError(f"the resource {self.type} is borrowed: it cannot be given away")
@@ -430,25 +430,25 @@ class GuestResource:
         return self.rep
 
     def end(self) -> object:
-        """Starts the destructor; gives the fiber that carries it out, or None."""
+        """Starts the destructor; returns the fiber that runs it, or None."""
         rep = self.give()
         try:
             return _destroy(self.account, self.type, rep)
         except RuntimeError:
-            # The store is busy with another call: nothing has happened, and there may be another time.
+            # The store is busy with another call: nothing has happened, so the caller may retry.
             self.gone = False
             raise
 
     def drop(self) -> None:
-        """Ends the resource: its guest's destructor runs. Once; raises ValueError when it is borrowed or gone.
+        """Runs the guest's destructor. Raises ValueError if the resource is borrowed or gone.
 
-        Outside of a host function the destructor has one time slice and may not wait: a `Trap` otherwise, which spends
-        the store as every trap does. `drop_async` has neither limit. Raises RuntimeError while another call waits.
+        Outside a host function the destructor has one time slice and may not wait: otherwise it is a `Trap`, which
+        spends the store. `drop_async` has neither limit. Raises RuntimeError while another call waits.
         """
         _finish(self.end(), self.type)
 
     async def drop_async(self) -> None:
-        """`drop`, for destructors that may take long or wait."""
+        """Does the same as `drop`, for destructors that may take long or wait."""
         fiber = self.end()
         if fiber is not None:
             await fiber.drive()
@@ -459,7 +459,7 @@ class GuestResource:
 
 @cython.cfunc
 def _destroy(account: ResourceTable, type: object, rep: object) -> object:
-    """What the destructor returned, in the instance that implements the type: None, or a fiber."""
+    """Calls the destructor, if any; returns None, or the fiber that has yet to run it."""
     table: HandleTable
     for table in account.tables:
         if table.destructors is not None and type in table.destructors:
@@ -480,7 +480,7 @@ def _finish(fiber: object, type: object) -> cython.int:
 @cython.cfunc
 @cython.exceptval(-1, check=False)
 def _release(left: list) -> cython.int:
-    """Releases every resource once, those that are children first, otherwise those that were made last."""
+    """Releases every resource once: children before parents, otherwise the newest first."""
     resource: Resource
     parent: Resource | None
     failures: list = []
@@ -491,7 +491,7 @@ def _release(left: list) -> cython.int:
             children[id(resource.parent)] = children.get(id(resource.parent), 0) + 1
     ready: list = [resource for resource in waiting.values() if id(resource) not in children]
     while waiting:
-        # Nothing is ready only if the host attached resources to each other in a circle: any order is right then.
+        # None is ready only if the host attached resources to each other in a circle: then any order will do.
         resource = ready.pop() if ready else next(iter(waiting.values()))
         if waiting.pop(id(resource), None) is None:
             continue

@@ -13,7 +13,7 @@ __all__ = ["ComponentInstance"]
 @cython.freelist(64)  # one or more for each request
 @cython.cclass
 class ComponentInstance:
-    """Its ``handles``, and what its guest may do at the moment. Several share a store when components are composed."""
+    """Has the ``handles`` and the state of the guest. Composed components have several in one store."""
 
     def __cinit__(self):
         self.may_leave = True

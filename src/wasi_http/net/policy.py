@@ -170,14 +170,14 @@ _FORMS: Final = "write all, HOST, HOST:PORT, *.DOMAIN, an address or a network, 
 
 
 def _wrong(text: str, reason: str) -> ValueError:
-    return ValueError(f"{text!r} is no egress rule: {reason}")
+    return ValueError(f"{text!r} is not an egress rule: {reason}")
 
 
 def _network(text: str, host: str, prefix: str | None) -> Network:
     try:
         network = ipaddress.ip_network(host if prefix is None else f"{host}/{prefix}", strict=False)
     except ValueError:
-        raise _wrong(text, f"{host if prefix is None else f'{host}/{prefix}'} is no address or network") from None
+        raise _wrong(text, f"{host if prefix is None else f'{host}/{prefix}'} is not an address or network") from None
     if prefix is not None and network.network_address != ipaddress.ip_address(host):
         raise _wrong(text, f"the network of this address is {network}")
     return network

@@ -519,7 +519,7 @@ def test_a_call_of_a_busy_store_takes_no_arguments(items: Fixture) -> None:
 def test_a_store_without_an_instance_has_nothing_to_call(world: World, engine: Engine) -> None:
     lifted = world.linked("abi").functions["guest"]["echo-u8"]
     store = Store(engine)
-    with pytest.raises(RuntimeError, match="the store has no instance to call test:abi/guest#echo-u8 of"):
+    with pytest.raises(RuntimeError, match="cannot call test:abi/guest#echo-u8: the store has no instance"):
         lifted.start(store, 1)
     store.close()
 

@@ -64,7 +64,7 @@ class View:
 class Color(enum.Enum):
     DARK_RED = enum.auto()
     RED = enum.auto()
-    CRIMSON = RED  # an alias is no case of its own
+    CRIMSON = RED  # an alias is not a case of its own
     X11 = "x11-GREY"
 
 
@@ -864,9 +864,9 @@ class TooFewArt(Interface, name="test:art/careless"):
         (Unreadable, r"^Unreadable\.f\(x: enum\.NoSuchThing\): the annotation cannot be read: .*NoSuchThing"),
         (AnyNumber, r"^AnyNumber\.f\(x: u8\): functions of WIT have positional parameters only"),
         (KeywordOnly, r"^KeywordOnly\.f\(x: u8\): functions of WIT have positional parameters only"),
-        (SameParameter, r"^SameParameter\.f\(x_: u8\): 'x' is no name in WIT, or not the only one.*rename"),
-        (BadParameter, r"^BadParameter\.f\(_x: u8\): '-x' is no name in WIT"),
-        (BadName, r"^BadName\._f: '-f' is no name in WIT: rename it, or @func\(name="),
+        (SameParameter, r"^SameParameter\.f\(x_: u8\): 'x' is not a WIT name, or not the only one.*rename"),
+        (BadParameter, r"^BadParameter\.f\(_x: u8\): '-x' is not a WIT name"),
+        (BadName, r"^BadName\._f: '-f' is not a WIT name: rename it, or @func\(name="),
         (SameFunction, r"^SameFunction\.f_: the interface test:art/careless has f twice"),
         (BorrowedResult, r"^BorrowedResult\.f: a result cannot be borrowed: write Own"),
         (OtherAwaitable, r"^OtherAwaitable\.f -> u8 \| Awaitable\[u16\]: write T \| Awaitable\[T\], with the same T"),
@@ -874,7 +874,7 @@ class TooFewArt(Interface, name="test:art/careless"):
         (StaticInInterface, r"^StaticInInterface\.f: @static belongs in a Resource"),
         (FuncResource, r"^FuncInResource\.f: @func belongs in an Interface"),
         (ConstructorResource, r"^BadConstructor\.new: a constructor returns Own\[BadConstructor\]"),
-        (NamelessResource, r"^NamelessResource\.resources: .*Nameless'> is no subclass of Resource with name="),
+        (NamelessResource, r"^NamelessResource\.resources: .*Nameless'> is not a subclass of Resource with name="),
         (SameResource, r"^SameResource\.resources: two resources have the name a"),
         (NamelessInterface, r"^NamelessInterface has no name: class NamelessInterface\(Interface, name="),
         (TooFew, r"^TooFew\.next_value overrides Counter\.next_value and takes \(step: 'u32'\)"),
@@ -938,11 +938,11 @@ def _bad_resource_name() -> None:
         (_method_without_self, r"Thing\.f is a method: its first parameter must be 'self'"),
         (_static_with_self, r"Thing\.f is a static: it takes no 'self'"),
         (_constructor_with_self, r"Thing\.f is a constructor: it takes no 'self'"),
-        (_drop_in_wit, r"Thing\.drop: the name means something else in Resource; a function of WIT is written drop_"),
-        (_name_in_wit, r"Thing\.name: the name means something else in Interface; a function of WIT is written name_"),
-        (_functions_in_wit, r"Thing\.functions: the name means something else in Interface"),
-        (_bad_interface_name, r"Thing: 'wasi:http@0\.2\.0/types' is no name of an interface; write package:name"),
-        (_bad_resource_name, r"Thing: 'my_thing' is no name of a resource"),
+        (_drop_in_wit, r"Thing\.drop: Resource reserves the name; a function of WIT is written drop_"),
+        (_name_in_wit, r"Thing\.name: Interface reserves the name; a function of WIT is written name_"),
+        (_functions_in_wit, r"Thing\.functions: Interface reserves the name"),
+        (_bad_interface_name, r"Thing: 'wasi:http@0\.2\.0/types' is not an interface name; write package:name"),
+        (_bad_resource_name, r"Thing: 'my_thing' is not a resource name"),
     ],
 )
 def test_mistakes_in_classes(declare: Callable[[], None], message: str) -> None:

@@ -170,7 +170,7 @@ def test_texts_are_short(engine: Engine, tmp_path: Path) -> None:
     path.write_text(TEXT + " " * (MAX_TEXT - len(TEXT)))
     assert Component.from_file(engine, path).exports == ["g"]
     path.write_text(TEXT + " " * (MAX_TEXT - len(TEXT) + 1))
-    with pytest.raises(InvalidComponent, match=r"2,097,153 characters, and may have 2,097,152: make it binary"):
+    with pytest.raises(InvalidComponent, match=r"2,097,153 characters, more than 2,097,152: convert it"):
         Component.from_file(engine, path)
 
 

@@ -1,3 +1,3 @@
-"""The canonical ABI: values between Python and the memory of a guest."""
+"""The canonical ABI: converts values between Python and guest memory."""
 
 __all__: list[str] = []

@@ -80,9 +80,9 @@ cdef class EnumCodec(Codec):
 
 cdef class FlagsCodec(Codec):
     cdef object python
-    cdef tuple bits                    # of the members, in Python
+    cdef tuple bits                    # Python's bits of the members
     cdef uint32_t mask
-    cdef bint plain                    # Python's bits are WIT's
+    cdef bint plain                    # Python's bits equal WIT's
     cdef dict known
 
     cdef object unpack(self, uint32_t bits)

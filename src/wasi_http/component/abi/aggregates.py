@@ -27,16 +27,16 @@ from wasi_http.engine.errors import Trap
 
 __all__ = ["EnumCodec", "FlagsCodec", "OptionCodec", "RecordCodec", "ResultCodec", "VariantCodec", "WitVariantCodec"]
 
-# Python looks for the members of a combination that it has not met, which takes microseconds.
+# Python decomposes a new combination of flags into members, which takes microseconds.
 _COMBINATION_COST = cython.declare(uint32_t, 2000)
-# All combinations of so many flags are kept, and as many of those of more.
+# All combinations of this many flags are cached, and as many of larger types.
 _KNOWN_BITS = cython.declare(cython.int, 10)
 
 
 @cython.final
 @cython.cclass
 class RecordCodec(Codec):
-    """Records (made by calling their class with the fields in order) and tuples."""
+    """Records, made by calling their class with the fields in order, and tuples."""
 
     def __init__(self, type: ValType, parts: tuple) -> None:
         Codec.__init__(self, type)
@@ -125,7 +125,7 @@ def _python_class(type: object) -> object:
 
 
 def _field_names(type: object) -> tuple:
-    # The Python names may differ from WIT's (`type_` is `type`), so the class has the last word.
+    # Python names may differ from WIT's (`type_` is `type`), so take those of the class.
     if dataclasses.is_dataclass(type.python):
         names = tuple([field.name for field in dataclasses.fields(type.python)])
     else:
@@ -157,7 +157,7 @@ def _put_discriminant(place: cython.pointer(uint8_t), width: uint32_t, tag: uint
 
 
 class VariantCodec(Codec):
-    """Whatever has cases; subclasses say what a case is in Python."""
+    """Base of types with cases; subclasses define their Python form."""
 
     def __init__(self, type: ValType, payloads: tuple) -> None:
         Codec.__init__(self, type)
@@ -197,7 +197,7 @@ class VariantCodec(Codec):
         self, cx: LiftLowerContext, tag: uint32_t, content: object, raw: cython.pointer(wasmtime_val_raw_t)
     ) -> cython.int:
         i: uint32_t
-        # What the case does not use is zero, and so are the upper halves of what it uses in part.
+        # Zeroes unused values, and the upper halves of partly used ones.
         for i in range(1, self.width):
             raw[i].i64 = 0
         raw[0].i64 = tag
@@ -257,7 +257,7 @@ class WitVariantCodec(VariantCodec):
             raise TypeError(f"expected {self.python.__name__} for {self.type}, not {show(value)}")
         position = value._tag
         if position >= self.count:
-            raise TypeError(f"{show(value)} is no case of {self.type}")
+            raise TypeError(f"{show(value)} is not a case of {self.type}")
         tag[0] = position
         return None if self.payloads[position] is None else value.value
 
@@ -291,7 +291,7 @@ class OptionCodec(VariantCodec):
 class ResultCodec(VariantCodec):
     def __init__(self, type: ValType, parts: tuple) -> None:
         VariantCodec.__init__(self, type, parts)
-        # Err is an exception, with its arguments and a dictionary.
+        # Err is an exception, with arguments and a dictionary.
         self.cost += OBJECT_COST + DICT_COST + CALL_COST
 
     def wrap(self, tag: uint32_t, payload: object) -> object:
@@ -313,7 +313,7 @@ class ResultCodec(VariantCodec):
 @cython.final
 @cython.cclass
 class EnumCodec(Codec):
-    """Members of a Python enum, known by identity, or labels when there is no Python class."""
+    """Members of a Python enum, compared by identity, or labels without a Python class."""
 
     def __init__(self, type: ValType) -> None:
         Codec.__init__(self, type)
@@ -332,12 +332,12 @@ class EnumCodec(Codec):
     def position(self, value: object) -> uint32_t:
         found = None
         if not self.labels:
-            # Hashing an enum's member runs Python code, its address does not.
+            # Hashing an enum member runs Python code, hashing its address does not.
             found = self.positions.get(cython.cast(uintptr_t, cython.cast(cython.p_void, value)))
         elif isinstance(value, str):
             found = self.positions.get(value)
         if found is None:
-            raise TypeError(f"{show(value)} is no case of {self.type}")
+            raise TypeError(f"{show(value)} is not a case of {self.type}")
         return found
 
     def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
@@ -358,9 +358,9 @@ class EnumCodec(Codec):
 @cython.final
 @cython.cclass
 class FlagsCodec(Codec):
-    """Values of a Python flag enum; its members are the labels, in order, whatever bits Python gave them.
+    """Values of a Python flag enum; its members are the labels, in order, whatever their bits in Python.
 
-    Python keeps every combination that ever was, so with very many labels a guest can fill memory slowly.
+    Python caches every combination it has seen, so with very many labels a guest can slowly fill memory.
     """
 
     def __init__(self, type: ValType) -> None:

@@ -7,19 +7,19 @@ from wasi_http.component.abi.context cimport LiftLowerContext
 from wasi_http.engine.libwasmtime cimport wasmtime_val_raw_t
 
 
-# What CPython's objects cost, roughly, in bytes; it is the order of magnitude that protects the host.
+# Rough costs of CPython's objects, in bytes: the order of magnitude suffices to protect the host.
 cdef enum:
     POINTER_COST = 8
     STRING_COST = 56
     LIST_COST = 72
     OBJECT_COST = 56
     DICT_COST = 200
-    # Where Python code makes the object, time is what it costs: about as much as it takes to copy so many bytes.
+    # Objects made by Python code cost time, about as much as copying this many bytes.
     CALL_COST = 400
 
 
 cdef inline void set_item(tuple values, Py_ssize_t i, object value) noexcept:
-    # Tuples are made in place; the macro takes the reference over.
+    # Fills new tuples; the macro steals the reference.
     Py_INCREF(value)
     PyTuple_SET_ITEM(values, i, value)
 
@@ -31,8 +31,8 @@ cdef class Codec:
     cdef uint8_t reallocates               # storing a value runs the guest's realloc, which may move its memory
     cdef uint8_t lends                     # lifting a value may borrow from the guest
     cdef readonly tuple flat
-    cdef uint32_t width                    # how many flat values
-    cdef readonly uint32_t cost            # what a value costs on the host, what is in strings and lists apart: an estimate
+    cdef uint32_t width                    # number of flat values
+    cdef readonly uint32_t cost            # estimated bytes of a value on the host, without string and list content
 
     cdef object lift(self, LiftLowerContext cx, wasmtime_val_raw_t* raw)
     cdef int lower(self, LiftLowerContext cx, object value, wasmtime_val_raw_t* raw) except -1

@@ -1,6 +1,6 @@
-"""The canonical ABI (specification: CanonicalABI.md): values between Python and the memory of a guest.
+"""Codecs of the canonical ABI (specification: CanonicalABI.md): convert values between Python and guest memory.
 
-Each type is compiled once into a tree of codecs; nothing looks at types at run time. The four operations are those of
+Each type is compiled once into a tree of codecs; types are not examined at run time. The four operations are those of
 the specification:
 
 ``lift``    flat core values become a Python value
@@ -8,12 +8,12 @@ the specification:
 ``load``    bytes of guest memory become a Python value
 ``store``   a Python value becomes bytes of guest memory
 
-Lifting never runs guest code, so whoever loads checks the bounds of the whole value once and hands host pointers down.
-Storing a string or a list runs the guest's ``realloc``, which may move its memory: types that contain one are stored by
-guest pointers, checked at each leaf, all others are ``put`` at a host pointer, checked once.
+Lifting never runs guest code, so the caller of ``load`` checks the bounds of the whole value once and passes host
+pointers down. Storing a string or a list runs the guest's ``realloc``, which may move its memory: types that contain
+one are stored by guest pointers, checked at each leaf; all others are ``put`` at a host pointer, checked once.
 
-What the guest gets wrong is a `Trap`. What the host gets wrong (a value that is not of the declared type) is a
-TypeError or OverflowError for the embedder; the guest never sees a half-written value as an answer.
+Faults of the guest raise `Trap`. Faults of the host (a value that is not of the declared type) raise TypeError or
+OverflowError in the embedder; the guest never receives a half-written value as a result.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Codec:
         return self.put(cx, value, cx.span(pointer, self.size, self.alignment))
 
     def put(self, cx: LiftLowerContext, value: object, place: cython.pointer(uint8_t)) -> cython.int:
-        """`store` for types without strings and lists, at a place whose bounds are checked."""
+        """`store` for types without strings and lists, at a place whose bounds the caller has checked."""
         raise TypeError(f"no codec stores {self.type}")
 
     def load_many(self, cx: LiftLowerContext, place: cython.pointer(uint8_t), count: uint32_t) -> list:
@@ -78,7 +78,7 @@ class Codec:
             place += self.size
         return 0
 
-    # The four operations for Python, for tests and tools: core values are ints that hold their 64 bits.
+    # The four operations for Python callers (tests and tools): core values are ints of their 64 bits.
 
     def lift_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object:
         """Lifts a value from its flat form; raises `Trap`."""
@@ -112,7 +112,7 @@ class Codec:
 
 
 def raw_values(values: object, width: uint32_t) -> cython.pointer(wasmtime_val_raw_t):
-    """Raw values for as many as there are, and room for ``width``; the caller frees them."""
+    """Returns an array with the raw values and room for ``width`` of them; the caller frees it."""
     i: cython.size_t
     given: list = list(values)
     room: cython.size_t = max(len(given), width, 1)
@@ -130,19 +130,19 @@ def raw_values(values: object, width: uint32_t) -> cython.pointer(wasmtime_val_r
 
 
 def show(value: object) -> str:
-    """A value in a message: never long, and never an error of its own."""
+    """Returns a value as text for a message: never long, never raises."""
     try:
         text = repr(value)
     except Exception:
-        # Python refuses to write very long integers, and anybody's __repr__ may fail.
+        # Python refuses to print very long integers, and any __repr__ may raise.
         text = object.__repr__(value)
     return text if len(text) <= 100 else text[:97] + "..."
 
 
 class PointerLengthCodec(Codec):
-    """A string or a list: a pointer and a length, and the rest is elsewhere.
+    """A string or a list: a pointer and a length; the content is elsewhere.
 
-    ``cost`` is that of an empty one; what is in it is charged when it is loaded.
+    ``cost`` is that of an empty one; the content is charged when it is loaded.
     """
 
     def load_range(self, cx: LiftLowerContext, pointer: uint32_t, length: uint32_t) -> object:

@@ -21,8 +21,8 @@ cdef class LiftLowerContext:
     cdef Func realloc
     cdef readonly ComponentInstance instance
     cdef int encoding
-    cdef public uint32_t limit             # what lifting the values of one call may cost, in bytes on the host
-    cdef int64_t budget                    # what is left of that
+    cdef public uint32_t limit             # the cost of lifting the values of one call, in bytes on the host
+    cdef int64_t budget                    # the rest of it
 
     cdef uint8_t* span(self, uint64_t pointer, uint64_t length, uint32_t alignment) except NULL
     cdef uint8_t* allocate(self, uint64_t size, uint32_t alignment, uint32_t* pointer) except NULL
@@ -36,7 +36,7 @@ cdef inline int charge(LiftLowerContext cx, uint64_t cost) except -1:
     return 0
 
 
-# Begins the lifting of the values of a call, which cost that much and what is in their strings and lists.
+# Starts lifting the values of a call, which cost this much plus the content of their strings and lists.
 cdef inline int open_budget(LiftLowerContext cx, uint32_t cost) except -1:
     cx.budget = cx.limit
     return charge(cx, cost)

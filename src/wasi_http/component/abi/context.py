@@ -1,4 +1,4 @@
-"""What a call needs of its component instance (specification: CanonicalABI.md, "Lifting and Lowering Context")."""
+"""The context of a call (specification: CanonicalABI.md, "Lifting and Lowering Context")."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ MAX_BYTE_LENGTH = MAX_BYTES
 @cython.freelist(64)  # one or more for each request
 @cython.cclass
 class LiftLowerContext:
-    """What a call needs of its component instance: the canonical options, in one store.
+    """The canonical options of a call, resolved in one store.
 
-    ``limit`` is what lifting the values of one call may cost on the host, in bytes; a guest that sends more traps. A
-    guest's byte can become a Python object of sixty: a list is charged for its elements before the first is made.
+    ``limit`` is what lifting the values of one call may cost on the host, in bytes; more is a `Trap`. One byte in the
+    guest can become a Python object of sixty: a list is charged for all its elements before the first is made.
     """
 
     def span(self, pointer: uint64_t, length: uint64_t, alignment: uint32_t) -> cython.pointer(uint8_t):
@@ -36,7 +36,7 @@ class LiftLowerContext:
     def allocate(
         self, size: uint64_t, alignment: uint32_t, pointer: cython.pointer(uint32_t)
     ) -> cython.pointer(uint8_t):
-        """Asks the guest for memory; the answer is checked."""
+        """Calls the guest's realloc and checks the result."""
         raw: wasmtime_val_raw_t[4]
         if size > MAX_BYTES:
             raise OverflowError(f"a value of {size} bytes is too long for a guest")

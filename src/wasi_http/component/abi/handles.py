@@ -13,14 +13,14 @@ from wasi_http.component.model.types import OwnType, ValType
 
 __all__ = ["HandleCodec"]
 
-# Handles are looked up and lent one by one.
+# The cost of looking up and lending one handle.
 _HANDLE_COST = cython.declare(uint32_t, 32)
 
 
 @cython.final
 @cython.cclass
 class HandleCodec(Codec):
-    """Own and borrow handles; ``resource`` is the type that handles in the table are compared with.
+    """Own and borrow handles; ``resource`` is the type that handles in the table must have.
 
     A host resource is the Python object, a guest's is a `GuestResource` around the representation.
     """

@@ -52,7 +52,7 @@ def align_to(offset: int, alignment: int) -> int:
 
 
 def cases_of(type_: ValType) -> tuple[Case, ...] | None:
-    """The cases of a variant, option or result, and None for everything else."""
+    """Returns the cases of a variant, option or result, None for other types."""
     match type_:
         case VariantType(cases):
             return cases
@@ -64,7 +64,7 @@ def cases_of(type_: ValType) -> tuple[Case, ...] | None:
 
 
 def elements_of(type_: ValType) -> tuple[ValType, ...] | None:
-    """The types of a record's fields or a tuple's elements, and None for everything else."""
+    """Returns the types of a record's fields or a tuple's elements, None for other types."""
     return tuple(type_.children()) if isinstance(type_, (RecordType, TupleType)) else None  # type: ignore[arg-type]
 
 
@@ -106,9 +106,9 @@ def size(type_: ValType) -> int:
 
 
 def flatten(type_: ValType, enough: int | None = None) -> tuple[str, ...]:
-    """The core types of a value. Of more than ``enough`` some may be missing: what counts then is that they are more.
+    """Returns the core types of a value. If there are more than ``enough``, some of the rest may be missing.
 
-    Flattened to the end, a type that is nested deeply takes time in proportion to its size and depth.
+    Without ``enough`` it takes time proportional to the type's size times its depth.
     """
     match type_:
         case Primitive.STRING | ListType():
@@ -156,7 +156,7 @@ def _flat_signature(type_: FuncType) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def lowered_core_type(type_: FuncType) -> CoreType:
-    """The core function that a guest imports for a function (``canon lower``)."""
+    """Returns the type of the core function that a guest imports for a function (``canon lower``)."""
     params, results = _flat_signature(type_)
     if len(results) > MAX_FLAT_RESULTS:
         return CoreType((*params, "i32"), ())
@@ -164,30 +164,30 @@ def lowered_core_type(type_: FuncType) -> CoreType:
 
 
 def lifted_core_type(type_: FuncType) -> CoreType:
-    """The core function that a guest exports for a function (``canon lift``)."""
+    """Returns the type of the core function that a guest exports for a function (``canon lift``)."""
     params, results = _flat_signature(type_)
     return CoreType(params, results if len(results) <= MAX_FLAT_RESULTS else ("i32",))
 
 
 def contains_pointer(type_: ValType | None) -> bool:
-    """Whether a value of the type has parts elsewhere in memory: strings and lists."""
+    """Returns whether values of the type have parts elsewhere in memory: strings and lists."""
     return type_ is not None and any(part is Primitive.STRING or isinstance(part, ListType) for part in type_.walk())
 
 
 def contains_borrow(type_: ValType | None) -> bool:
-    """Whether a value of the type may hold borrowed handles."""
+    """Returns whether values of the type may hold borrowed handles."""
     return type_ is not None and any(isinstance(part, BorrowType) for part in type_.walk())
 
 
 def needs_memory(type_: FuncType) -> bool:
-    """Whether lifting or lowering the function needs the memory option."""
+    """Returns whether lifting or lowering the function needs the memory option."""
     params, results = _flat_params(type_), _flat_result(type_)
     pointers = any(contains_pointer(param) for _, param in type_.params) or contains_pointer(type_.result)
     return pointers or len(params) > MAX_FLAT_PARAMS or len(results) > MAX_FLAT_RESULTS
 
 
 def needs_realloc(type_: FuncType, *, lift: bool) -> bool:
-    """Whether ``canon lift`` (else ``canon lower``) of the function needs the realloc option."""
+    """Returns whether ``canon lift`` (else ``canon lower``) of the function needs the realloc option."""
     if lift:
         return len(_flat_params(type_)) > MAX_FLAT_PARAMS or any(contains_pointer(param) for _, param in type_.params)
     return contains_pointer(type_.result)

@@ -60,7 +60,7 @@ class BytesCodec(PointerLengthCodec):
                 raise TypeError(f"expected bytes for list<u8>, not a memoryview of {value.format!r}")
             if isinstance(value, memoryview) and not value.c_contiguous:
                 value = bytes(value)
-            # Held while realloc runs: nobody resizes it meanwhile.
+            # Held while realloc runs, so that the object cannot be resized.
             PyObject_GetBuffer(value, cython.address(view), PyBUF_SIMPLE)
             try:
                 length = view.len
@@ -100,7 +100,7 @@ class ListCodec(PointerLengthCodec):
             isinstance(value, (str, bytes, bytearray, memoryview)) or not isinstance(value, Sequence)
         ):
             raise TypeError(f"expected a sequence for {self.type}, not {show(value)}")
-        # A copy: a list could change while the guest's realloc uses up its time slice.
+        # A copy: a list could change while the guest's realloc yields.
         values: tuple = tuple(value)
         place = cx.allocate(cython.cast(uint64_t, len(values)) * element.size, element.alignment, pair)
         pair[1] = cython.cast(uint32_t, len(values))

@@ -45,7 +45,7 @@ def _bit(value: object) -> cython.int:
 @cython.final
 @cython.cclass
 class IntegerCodec(Codec):
-    """All integers: ``signed`` and ``size`` tell them apart."""
+    """All integer types: ``signed`` and ``size`` distinguish them."""
 
     def __init__(self, type: ValType) -> None:
         Codec.__init__(self, type)
@@ -53,11 +53,11 @@ class IntegerCodec(Codec):
         bits: object = 8 * self.size - self.signed
         self.low = -(1 << bits) if self.signed else 0
         self.high = min((1 << bits) - 1, (1 << 63) - 1)
-        # The small ones are objects that exist anyway.
+        # CPython preallocates small integers.
         self.cost = 0 if type is Primitive.U8 else 32
 
     def lift(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
-        # The upper bits that a narrow type does not have are ignored.
+        # Ignores the excess bits of narrow types.
         return self.load(cx, cython.cast(cython.pointer(uint8_t), raw))
 
     def lower(self, cx: LiftLowerContext, value: object, raw: cython.pointer(wasmtime_val_raw_t)) -> cython.int:
@@ -67,7 +67,7 @@ class IntegerCodec(Codec):
         return 0
 
     def load(self, cx: LiftLowerContext, place: cython.pointer(uint8_t)) -> object:
-        # Little-endian, as every platform is that wasmtime compiles for and this package supports.
+        # Little-endian, as all supported platforms are.
         if self.size == 1:
             return cython.cast(cython.pointer(int8_t), place)[0] if self.signed else place[0]
         if self.size == 2:
@@ -95,7 +95,7 @@ class IntegerCodec(Codec):
         return 0
 
     def bits(self, value: object) -> uint64_t:
-        """The number in two's complement, when the type has it."""
+        """Returns the number in two's complement; raises if it is out of range."""
         overflow: cython.int = 0
         if not isinstance(value, int):
             raise TypeError(f"expected an int for {self.type}, not {show(value)}")

@@ -13,16 +13,16 @@ cdef class Signature:
     cdef readonly object type
     cdef readonly tuple params             # of Codec
     cdef readonly Codec result
-    cdef Codec ok                          # for a result type as the whole result: what comes with each outcome
+    cdef Codec ok                          # payloads, if the whole result is a result type
     cdef Codec error
     cdef readonly bint result_is_result
-    cdef uint32_t width                    # flat params, before they are spilled
+    cdef uint32_t width                    # number of flat params, before spilling
     cdef uint32_t count
     cdef bint spills_params
     cdef bint spills_result
     cdef uint32_t params_size
     cdef uint32_t params_alignment
-    cdef uint32_t cost                     # of the params, strings and lists in them apart
+    cdef uint32_t cost                     # of the params, without string and list content
     cdef bint lends                        # lifting the params may borrow from the guest
     cdef readonly object lowered           # CoreType for canon lower
     cdef readonly object lifted            # CoreType for canon lift

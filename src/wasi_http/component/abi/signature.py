@@ -1,4 +1,4 @@
-"""Functions: a codec for each type, and a signature of codecs (specification: "Lifting and Lowering Values")."""
+"""Compiles value types to codecs and function types to signatures (specification: "Lifting and Lowering Values")."""
 
 from __future__ import annotations
 
@@ -67,10 +67,10 @@ _codecs: dict = {}
 
 
 def codec_of(type_: ValType) -> Codec:
-    """The codec of a type; types with the same structure and the same Python classes share one."""
-    # Equality of types leaves their Python classes out.
+    """Returns the codec of a type; types with the same structure and Python classes share one."""
+    # Equality of types ignores their Python classes.
     if not isinstance(type_, Type):
-        raise TypeError(f"{type_!r} is no value type")
+        raise TypeError(f"{type_!r} is not a value type")
     key = type_, tuple([getattr(part, "python", None) for part in type_.walk()])
     codec = _codecs.get(key)
     if codec is None:
@@ -89,7 +89,7 @@ def _compile(type_: object) -> Codec:
         return kind(type_, tuple([None if child is None else codec_of(child) for child in type_.children()]))
     kind = _LEAVES.get(type(type_))
     if kind is None:
-        raise TypeError(f"{type_!r} is no value type")
+        raise TypeError(f"{type_!r} is not a value type")
     return kind(type_)
 
 
@@ -98,7 +98,7 @@ def _compile(type_: object) -> Codec:
 class Signature:
     """A function type, compiled for both directions (specification: "Lifting and Lowering Values").
 
-    When ``result_is_result`` the function returns the good outcome or raises `Err`.
+    With ``result_is_result`` the function returns the success value or raises `Err`.
     """
 
     def __init__(self, type: FuncType) -> None:
@@ -126,13 +126,13 @@ class Signature:
         self.lifted = lifted_core_type(type)
 
     def result_pointer(self, raw: cython.pointer(wasmtime_val_raw_t)) -> uint32_t:
-        """Where a guest wants the result of a function that it imports; the last of its arguments."""
+        """Returns where to store the result for a guest: the last argument of its call, or 0 if it is not spilled."""
         if not self.spills_result:
             return 0
         return raw[1 if self.spills_params else self.width].u32
 
     def lift_params(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
-        """The arguments of a guest's call, as a tuple. What is borrowed among them is, until the result is lowered."""
+        """Returns the arguments of a guest's call. Borrows among them last until the result is lowered."""
         codec: Codec
         i: uint32_t
         at: uint32_t = 0
@@ -157,7 +157,7 @@ class Signature:
     def lower_result(
         self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
     ) -> cython.int:
-        """The answer to a guest's call."""
+        """Lowers the result of a guest's call."""
         if self.result_is_result:
             return self.lower_outcome(cx, raw, 0, value, result_pointer)
         result = self.result
@@ -174,7 +174,7 @@ class Signature:
     def lower_error(
         self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), value: object, result_pointer: uint32_t
     ) -> cython.int:
-        """The answer to a guest's call when the function raised `Err`."""
+        """Lowers the error of a guest's call, when the function raised `Err`."""
         return self.lower_outcome(cx, raw, 1, value, result_pointer)
 
     def lower_outcome(
@@ -195,7 +195,7 @@ class Signature:
         return 0
 
     def lower_params(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t), args: tuple) -> cython.int:
-        """The arguments of a call of a guest's function."""
+        """Lowers the arguments of a call of a guest's function."""
         i: uint32_t
         at: uint32_t = 0
         codec: Codec
@@ -218,7 +218,7 @@ class Signature:
         return 0
 
     def lift_result(self, cx: LiftLowerContext, raw: cython.pointer(wasmtime_val_raw_t)) -> object:
-        """What a guest's function returned; the bad outcome of a result is raised."""
+        """Returns the result of a guest's function; raises `Err` for an error result."""
         result: Codec | None = self.result
         if result is None:
             return None
@@ -233,10 +233,10 @@ class Signature:
             return value.value
         return value
 
-    # The same for Python, for tests and tools: core values are ints that hold their 64 bits.
+    # The same for Python callers (tests and tools): core values are ints of their 64 bits.
 
     def lift_param_values(self, cx: LiftLowerContext, values: Sequence[int]) -> tuple[object, ...]:
-        """`lift_params`: the arguments of a guest's call."""
+        """Does the same as `lift_params`."""
         raw = raw_values(values, 17)
         try:
             return self.lift_params(cx, raw)
@@ -244,7 +244,7 @@ class Signature:
             PyMem_Free(raw)
 
     def lower_result_values(self, cx: LiftLowerContext, values: Sequence[int], result: object) -> list[int]:
-        """`lower_result` of a guest's call with those arguments, or `lower_error` when ``result`` is an `Err`."""
+        """Does the same as `lower_result`, or as `lower_error` if ``result`` is an `Err`."""
         raw = raw_values(values, 17)
         try:
             pointer: uint32_t = self.result_pointer(raw)
@@ -258,7 +258,7 @@ class Signature:
             PyMem_Free(raw)
 
     def lower_param_values(self, cx: LiftLowerContext, *arguments: object) -> list[int]:
-        """`lower_params`: the core arguments of a call of a guest's function."""
+        """Does the same as `lower_params`."""
         raw = raw_values((), 17)
         try:
             self.lower_params(cx, raw, arguments)
@@ -267,7 +267,7 @@ class Signature:
             PyMem_Free(raw)
 
     def lift_result_values(self, cx: LiftLowerContext, values: Sequence[int]) -> object:
-        """`lift_result` of what a guest's function returned; raises `Err` for the bad outcome of a result."""
+        """Does the same as `lift_result`."""
         raw = raw_values(values, 1)
         try:
             return self.lift_result(cx, raw)

@@ -1,4 +1,4 @@
-"""Characters and strings, in the three encodings that guests may have."""
+"""Characters, and strings in the three encodings that guests may use."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TAG = cython.declare(uint32_t, 1 << 31)
 
 def _character(code: uint32_t) -> str:
     if code >= 0x110000 or 0xD800 <= code <= 0xDFFF:
-        raise Trap(f"{code:#x} is no Unicode scalar value")
+        raise Trap(f"{code:#x} is not a Unicode scalar value")
     return chr(code)
 
 
@@ -74,7 +74,7 @@ def _text(cx: LiftLowerContext, pointer: uint32_t, length: uint64_t, alignment: 
 
 
 def _widened(source: cython.p_char, length: uint64_t, encoding: cython.int) -> uint64_t:
-    """How many bytes a text takes on the host: one wide character makes all of them wide."""
+    """Returns the bytes that a text takes on the host: one wide character makes all of them wide."""
     i: uint64_t
     characters: uint64_t = 0
     widest: uint16_t = 0
@@ -92,7 +92,7 @@ def _widened(source: cython.p_char, length: uint64_t, encoding: cython.int) -> u
 
 
 def _check_width(cx: LiftLowerContext, source: cython.p_char, length: uint64_t) -> cython.int:
-    """Traps when the text would be more than the budget once it is decoded; looks only where that could be."""
+    """Raises `Trap` if the decoded text exceeds the budget; scans the text only if it could."""
     budget = cython.cast(uint64_t, cx.budget)
     if length * 3 > budget and _widened(source, length, cx.encoding) > length + budget:
         return charge(cx, budget + 1)
@@ -100,7 +100,7 @@ def _check_width(cx: LiftLowerContext, source: cython.p_char, length: uint64_t) 
 
 
 def _decode(cx: LiftLowerContext, pointer: uint32_t, tagged: uint32_t) -> object:
-    """A string that lies at ``pointer``; the length is in code units of the encoding, with its tag bit."""
+    """Returns the string at ``pointer``; the length is in code units of the encoding, with its tag bit."""
     length: uint64_t = tagged
     little_endian: cython.int = -1
     source: cython.p_char
@@ -130,7 +130,7 @@ def _decode(cx: LiftLowerContext, pointer: uint32_t, tagged: uint32_t) -> object
 
 
 def _encode(cx: LiftLowerContext, value: object, pair: cython.pointer(uint32_t)) -> cython.int:
-    """Copies a string into the guest; ``pair`` becomes its pointer and its length with the tag bit."""
+    """Copies a string into the guest; sets ``pair`` to its pointer and its length with the tag bit."""
     length: cython.Py_ssize_t = 0
     source: cython.p_const_char
     tag: uint32_t = 0

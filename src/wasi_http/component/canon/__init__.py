@@ -1,3 +1,3 @@
-"""Canonical definitions at run time: functions of the host for guests, of guests for the host, and built-in ones."""
+"""Canonical definitions at run time: lowered host functions, lifted guest functions, and built-ins."""
 
 __all__: list[str] = []

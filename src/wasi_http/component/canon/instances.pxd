@@ -11,7 +11,7 @@ cdef class Instances:
     cdef list instances                    # of ComponentInstance
     cdef tuple options                     # of each context: positions of memory and realloc or -1, encoding, instance
     cdef list contexts
-    cdef object task                       # of the call that the trampoline carries out; it knows its class
+    cdef object task                       # the `Task` of the trampoline's call
 
     cdef int make(self, ResourceTable account, tuple options, int count) except -1
     cpdef LiftLowerContext context(self, Store store, int index)
@@ -21,7 +21,7 @@ cdef inline Instances instances_of(Store store):
     return <Instances>store.instance
 
 
-# The options of a canonical function, as `Instances.context`.
+# `Instances.context` of the store's instances.
 cdef inline LiftLowerContext context_of(Store store, int index):
     cdef Instances instances = <Instances>store.instance
     cdef LiftLowerContext cx = <LiftLowerContext>instances.contexts[index]

@@ -1,4 +1,4 @@
-"""What a store has of a linked component, and how it gets it."""
+"""The component instances of a store, and how they are made."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["Destructor", "Instances", "Prepared"]
 class Instances:
     """The component instances of a store, ``count`` of them, and the options of their canonical functions.
 
-    ``options`` has for each of the plan's `LiftLowerOptions` the positions of memory and realloc among what the
-    assembly captures, or -1, the encoding, and the position of the component instance.
+    ``options`` has, for each of the plan's `LiftLowerOptions`, the positions of memory and realloc among the assembly's
+    captures, or -1, the encoding, and the position of the component instance.
     """
 
     def __init__(self, account: ResourceTable, options: tuple, count: int = 1) -> None:
@@ -40,7 +40,7 @@ class Instances:
         return 0
 
     def context(self, store: Store, index: cython.int) -> LiftLowerContext:
-        """The options of a canonical function. Memories come to life one after another, so they are looked up late."""
+        """Returns the options of a canonical function. Looks memories up lazily: instances are made one by one."""
         cx: LiftLowerContext | None = self.contexts[index]
         if cx is None or cx.memory is None:
             memory, realloc, encoding, instance = self.options[index]
@@ -54,17 +54,17 @@ class Instances:
         return cx
 
     def close(self) -> None:
-        """Drops what the handles of all instances stand for, children before parents."""
+        """Drops the resources of all instances' handles, children before parents."""
         close_tables([cython.cast(ComponentInstance, instance).handles for instance in self.instances])
 
 
 @cython.final
 @cython.cclass
 class Destructor:
-    """The destructor of a guest's resource, for a host that drops one. Called with the representation.
+    """The destructor of a guest's resource type, for drops by the host. Called with the representation.
 
-    In a host function it runs at once, on the fiber of the guest that called, where it has one time slice and may not
-    wait; otherwise it needs a fiber of its own, which is returned.
+    Within a host function it runs synchronously on the calling guest's fiber, with one time slice, and may not wait;
+    otherwise it gets its own fiber, which is returned.
     """
 
     def __init__(self, function: Func) -> None:
@@ -73,7 +73,7 @@ class Destructor:
     def __call__(self, rep: int) -> Fiber | None:
         raw: C.wasmtime_val_raw_t[1]
         fiber: Fiber
-        # A reference to the store would be a cycle: stores end when nobody uses them.
+        # A reference to the store would be a cycle, and delay the end of the store.
         if self.function.store == cython.NULL:
             return None
         store: Store = cython.cast(Store, self.function.store)
@@ -93,10 +93,10 @@ class Destructor:
 @cython.final
 @cython.cclass
 class Prepared:
-    """A component that is linked: instances of it are a matter of microseconds.
+    """A linked component, of which instances are made in microseconds.
 
     ``options`` and ``count`` are those of `Instances`. ``resources`` are the types that the component implements, each
-    with the position of its destructor among what the assembly captures, or -1, and that of its component instance.
+    with the position of its destructor among the assembly's captures, or -1, and that of its component instance.
     """
 
     def __init__(
@@ -114,7 +114,7 @@ class Prepared:
     def instantiate(self, store: Store) -> None:
         """Instantiates the component in a fresh store; raises `Trap` when a start function fails.
 
-        Handles are charged to ``store.data.table`` if that is a `ResourceTable`, else to an account of the store's own.
+        Handles are charged to ``store.data.table`` if that is a `ResourceTable`, else to a new account.
         """
         account = getattr(store.data, "table", None)
         if not isinstance(account, ResourceTable):

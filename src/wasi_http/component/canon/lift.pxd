@@ -30,9 +30,9 @@ cdef class Lifted:
     cdef int core
     cdef int options
     cdef int post_return
-    cdef list kinds                        # of the core parameters, as wasmtime numbers them
-    cdef int results                       # how many core results there are
-    cdef int entry                         # position of the trampoline in what is captured, -1 if it is not needed
+    cdef list kinds                        # wasmtime's numbers of the core parameter types
+    cdef int results                       # number of core results
+    cdef int entry                         # position of the trampoline among the captures, -1 if not needed
 
     cpdef int expect_free(self, Store store) except -1
 

@@ -1,4 +1,4 @@
-"""Functions of guests, as the host calls them, and those calls."""
+"""Lifted guest functions, and calls of them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["Call", "CallTrampoline", "Lifted"]
 @cython.final
 @cython.cclass
 class CallTrampoline(HostFunc):
-    """Where a fiber starts when arguments or results pass through memory: realloc and post-return run on it too."""
+    """The entry of fibers whose arguments or results pass through memory: realloc and post-return run on them, too."""
 
     def __init__(self) -> None:
         self.name = "entry"
@@ -48,7 +48,7 @@ class CallTrampoline(HostFunc):
 
 
 def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
-    """Lowers the arguments of the call that begins; gives the position of its function."""
+    """Lowers the arguments of the starting call; returns the position of its function."""
     instances: Instances = instances_of(store)
     task: Task = cython.cast(Task, instances.task)
     function: Lifted = task.function
@@ -60,7 +60,7 @@ def _pass(store: Store, values: cython.pointer(C.wasmtime_val_raw_t)) -> cython.
 def _return(
     store: Store, values: cython.pointer(C.wasmtime_val_raw_t), options: cython.pointer(cython.int)
 ) -> cython.int:
-    """Lifts the result of the call that ends; gives the position of its post-return function or -1, and its options."""
+    """Lifts the result of the ending call; returns the position of its post-return or -1, and sets ``options``."""
     instances: Instances = instances_of(store)
     task: Task = cython.cast(Task, instances.task)
     instances.task = None
@@ -71,7 +71,7 @@ def _return(
     try:
         task.result = function.signature.lift_result(cx, values)
     except Err as error:
-        # The bad outcome is an answer and no failure: it is raised when the guest has finished.
+        # An Err is a result and not a failure: it is raised when the guest has finished.
         task.error = error
     return function.post_return
 
@@ -79,7 +79,7 @@ def _return(
 @cython.final
 @cython.cclass
 class Task:
-    """What passes between a call and the trampoline: on the guest's stack there may be no way to the `Call`."""
+    """Shared by a call and the trampoline: the guest's stack must not refer to the `Call`."""
 
 
 @cython.final
@@ -98,20 +98,20 @@ class Lifted:
         self.results = len(signature.lifted.results)
 
     def expect_free(self, store: Store) -> cython.int:
-        """Raises RuntimeError when the store has no instance, or one that is busy with another call."""
+        """Raises RuntimeError if the store has no instance, or is busy with another call."""
         if store.instance is None:
-            raise RuntimeError(f"the store has no instance to call {self.name} of")
+            raise RuntimeError(f"cannot call {self.name}: the store has no instance")
         if store.future != cython.NULL:
             raise RuntimeError("the store is busy with another call")
         return 0
 
     def start(self, store: Store, *arguments: Any) -> Call:
-        """Prepares a call; nothing runs before the first `Call.poll`. Await the call for its result."""
+        """Returns a call, which does not run before the first `Call.poll`. Await it for its result."""
         i: cython.Py_ssize_t
         raw: C.wasmtime_val_raw_t[16]
         call: Call = Call.__new__(Call)
         fiber: Fiber = Fiber.__new__(Fiber)
-        # Before anything is given to the guest, which may have a call of its own under way.
+        # Before anything is passed to the guest, which may have a call under way.
         self.expect_free(store)
         instances: Instances = instances_of(store)
         call.store = store
@@ -133,7 +133,7 @@ class Lifted:
         return call
 
     async def __call__(self, store: Store, *arguments: Any) -> Any:
-        """Calls the function; raises `Err` for the bad outcome of a result, and whatever stopped the guest."""
+        """Calls the function; raises `Err` for an error result, and the exception that stopped the guest."""
         call: Call = self.start(store, *arguments)
         return await call
 
@@ -144,16 +144,16 @@ class Lifted:
 @cython.final
 @cython.cclass
 class Call:
-    """One call of a guest's function. Poll it once: most are done then. Otherwise await it, in a task of its own.
+    """One call of a guest's function. Poll it once: most are done then. Otherwise await it in a separate task.
 
-    A call that waits is ended in the thread in which it began: await it to its end, cancel the task that awaits it, or
-    `close` it. One that is forgotten, or whose event loop is closed under it, ends when the garbage collector finds it:
-    if that runs in another thread, as soon as the call's own event loop runs or a store is made there. When that thread
-    has ended, the store, its memory and its slot in the engine's pool are lost, with a ResourceWarning.
+    End a waiting call in the thread where it began: await it to its end, cancel the task that awaits it, or `close` it.
+    An abandoned one, or one whose event loop is closed, ends when the garbage collector finds it, or, if that runs in
+    another thread, as soon as the call's event loop runs or a store is made in its thread. If its thread has ended, the
+    store, its memory and its slot in the engine's pool leak, with a ResourceWarning.
     """
 
     def poll(self) -> bool:
-        """Runs the guest until it is done (True) or has to wait. Raises what ended it."""
+        """Runs the guest until it is done (True) or has to wait; raises the exception that ended it."""
         if not self.fiber.step():
             return False
         self.finish()
@@ -181,7 +181,7 @@ class Call:
         return self.result
 
     async def wait(self) -> Any:
-        """Runs the guest to its end. Cancelled, the guest is unwound and its store is spent."""
+        """Runs the guest to its end. Cancellation unwinds the guest and spends its store."""
         if not self.fiber.done:
             await self.fiber.drive()
             self.finish()
@@ -191,5 +191,5 @@ class Call:
         return self.wait().__await__()
 
     def close(self) -> None:
-        """Drops the call: the guest is unwound and its store is spent."""
+        """Drops the call: unwinds the guest and spends its store."""
         self.fiber.close()

@@ -1,4 +1,4 @@
-"""Functions of the host, as guests call them."""
+"""Lowered host functions, for guests to call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from wasi_http.component.model.values import Err
 
 __all__ = ["Lowered"]
 
-# What functions that may suspend give when they do not; asking an abstract base class takes much longer.
+# Common results that are not awaitables; isinstance with an abstract base class takes much longer.
 _AT_ONCE = cython.declare(frozenset, frozenset({type(None), bool, int, bytes, list, str, tuple}))
 
 
@@ -70,7 +70,7 @@ class Lowered(HostFunc):
             else:
                 result = function(*arguments)
             if self.may_suspend and type(result) not in _AT_ONCE and isinstance(result, Awaitable):
-                # What holds them may lead to the task that waits for this guest.
+                # References on this stack could lead to the task that waits for this guest: a hidden cycle.
                 store.pending = result
                 arguments = function = result = cx = None
                 result = store.suspend()
@@ -81,7 +81,7 @@ class Lowered(HostFunc):
             result = error.value
         if cx is None:
             cx = context_of(store, self.options)
-        # Not where the exception is handled: lowering may run the guest's realloc, and that may be suspended.
+        # Not in the except block: lowering may run the guest's realloc, which may be suspended.
         if failed:
             signature.lower_error(cx, raw, result, pointer)
         else:

@@ -19,7 +19,7 @@ __all__ = ["ResourceBuiltin", "ResourceDrop", "ResourceNew", "ResourceRep"]
 
 @cython.cclass
 class ResourceBuiltin(HostFunc):
-    """A built-in function of a component instance for one resource type; `canon.table` says which there are."""
+    """A built-in function of a component instance for one resource type; `canon.table` lists them."""
 
     def __init__(self, name: str, type: CoreType, resource: ResourceType, instance: int, destructor: int) -> None:
         self.name = name
@@ -55,7 +55,7 @@ class ResourceRep(ResourceBuiltin):
 @cython.final
 @cython.cclass
 class ResourceDrop(ResourceBuiltin):
-    """``resource.drop``: of a host resource, or of the guest's own, whose destructor is then called."""
+    """``resource.drop``: of a host resource, or of the guest's own, whose destructor it calls."""
 
     def call(self, store: Store, raw: cython.pointer(C.wasmtime_val_raw_t)) -> cython.int:
         own: cython.bint = False

@@ -1,7 +1,7 @@
 """The canonical built-in functions, a row for each (specification: Binary.md, "Canonical Definitions").
 
-Decoder, plan and linker read this table: to support a built-in is to give its row a core type and a class. Those that
-are not supported have rows as well, which say why.
+Decoder, plan and linker read this table: to support a built-in, give its row a core type and a class. Rows of
+unsupported ones say why.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _THREADS = "threads within components are a proposal"
 
 @dataclass(frozen=True, slots=True)
 class Builtin:
-    """``opcode`` is its code in binaries, ``name`` that of the text format.
+    """``opcode`` is its code in binaries, ``name`` its name in the text format.
 
-    A supported one is about a resource type, with ``local`` one that the component itself defines; its function has the
-    ``core_type`` and is a ``function`` object. Of any other ``refusal`` says why it is not supported.
+    Supported ones operate on a resource type, with ``local`` one that the component itself defines; their function has
+    the ``core_type`` and is a ``function`` object. For others ``refusal`` says why they are not supported.
     """
 
     opcode: int
@@ -34,7 +34,7 @@ class Builtin:
     refusal: str = ""
 
     def make(self, resource: ResourceType, instance: int, destructor: int | None) -> ResourceBuiltin:
-        """The function, for one component instance; ``destructor`` is a position among what the assembly captures."""
+        """Returns the function for one component instance; ``destructor`` is a position among the captures."""
         assert self.function is not None  # the decoder refuses the others
         assert self.core_type is not None
         name = f"{self.name} of {resource}"
@@ -89,5 +89,5 @@ _ROWS = (
     Builtin(0x42, "thread.available-parallelism", refusal=_THREADS),
 )
 
-#: By opcode. Those of ``canon lift`` and ``canon lower``, 0x00 and 0x01, are not among them: they take functions.
+#: By opcode, without ``canon lift`` and ``canon lower`` (0x00 and 0x01), which take functions.
 BUILTINS = {row.opcode: row for row in _ROWS}

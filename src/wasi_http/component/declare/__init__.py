@@ -1,3 +1,3 @@
-"""Interfaces of the host, declared as annotated Python classes."""
+"""Host interfaces, declared as annotated Python classes."""
 
 __all__: list[str] = []

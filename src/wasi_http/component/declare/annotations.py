@@ -1,4 +1,4 @@
-"""The types of WIT that annotations in Python stand for."""
+"""Maps Python annotations to WIT types."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def namespace_of(function: Any) -> dict[str, Any]:
 
 
 def resolve(annotation: Any, namespace: dict[str, Any], where: str) -> Any:
-    """The object that an annotation stands for, strings in it evaluated."""
+    """Returns the object that an annotation denotes, with strings evaluated."""
 
     def holder() -> None: ...
 
@@ -134,7 +134,7 @@ _CURES: dict[Any, str] = {
     set: "there are no sets in WIT: use list[T], or an enum.Flag",
     bytearray: "use bytes",
     memoryview: "use bytes",
-    type(None): "None alone is no type: it is the absence of an option, T | None",
+    type(None): "None alone is not a type: it is the absence of an option, T | None",
     Any: "every value has a type: name it",
     Ok: "a result is written Ok[T] | Err[E]",
     Err: "a result is written Ok[T] | Err[E]",
@@ -145,12 +145,12 @@ _classes: dict[type, ValType] = {}
 
 
 def value_type(hint: Any, where: str = "annotation") -> ValType:
-    """The value type that an annotation stands for; raises TypeError, naming ``where``, when there is none."""
+    """Returns the value type of an annotation; raises TypeError, naming ``where``, if there is none."""
     return _value_type(hint, where, ())
 
 
 def _value_type(hint: Any, where: str, inside: tuple[type, ...]) -> ValType:
-    # ``inside`` are the classes whose members are being read.
+    # ``inside``: the classes whose members are being read.
     origin = get_origin(hint)
     arguments = get_args(hint)
     if origin is Annotated:

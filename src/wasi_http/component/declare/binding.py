@@ -1,4 +1,4 @@
-"""The functions of an interface: their types, and how the host calls them."""
+"""Functions of interfaces: their types, and how the host calls their implementations."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from wasi_http.component.model.values import Err, Ok
 
 __all__ = ["Declaration", "HostFunction", "read_function", "takes_self"]
 
-# Decorators leave on the function: __wit__, a Declaration, and __wit_raises__, a tuple of the annotation of the error.
+# Decorators set on the function: __wit__, a Declaration, and __wit_raises__, a tuple of the error's annotation.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,8 @@ class Declaration:
 class HostFunction:
     """One function of an interface, by its name in an instance type (``[method]fields.get``).
 
-    ``call`` takes positional arguments in WIT's order, after the state when ``passes_state``. Of a function whose type
-    has a result<T, E>, it returns T or raises `Err`. ``may_suspend`` says that it may return an awaitable.
+    ``call`` takes positional arguments in WIT's order, after the state if ``passes_state``. If the result is a
+    result<T, E>, it returns T or raises `Err`. With ``may_suspend`` it may return an awaitable.
     """
 
     name: str
@@ -62,7 +62,7 @@ def read_function(interface: object, attribute: str, declared: Any, owner: type[
     name = declaration.name or kebab(attribute)
     if not is_label(name):
         raise TypeError(
-            f'{where}: {name!r} is no name in WIT: rename it, or @{declaration.kind}(name="words-with-dashes")'
+            f'{where}: {name!r} is not a WIT name: rename it, or @{declaration.kind}(name="words-with-dashes")'
         )
     if owner is None:
         call = _attribute(type(interface), attribute, interface)
@@ -118,7 +118,7 @@ def _read_params(declared: Any) -> tuple[list[tuple[str, ValType]], bool]:
         name = kebab(parameter.name)
         if not is_label(name) or name.lower() in names:
             raise TypeError(
-                f"{where}: {name!r} is no name in WIT, or not the only one of that name: rename the parameter"
+                f"{where}: {name!r} is not a WIT name, or not the only one of that name: rename the parameter"
             )
         names.add(name.lower())
         params.append((name, value_type(hint, where)))
@@ -126,7 +126,7 @@ def _read_params(declared: Any) -> tuple[list[tuple[str, ValType]], bool]:
 
 
 def _read_return(declared: Any) -> tuple[ValType | None, bool]:
-    """The type that is returned, now or later, and whether the declaration lets the function suspend."""
+    """Returns the result type, awaited or not, and whether the declaration lets the function suspend."""
     annotation = inspect.signature(declared).return_annotation
     if annotation is inspect.Signature.empty:
         raise TypeError(f"{declared.__qualname__}: the result needs an annotation; write -> None when there is none")
@@ -140,7 +140,7 @@ def _read_return(declared: Any) -> tuple[ValType | None, bool]:
 
 
 def _awaited(hint: Any, where: str) -> tuple[Any, bool]:
-    """T and True of ``T | Awaitable[T]`` or ``Awaitable[T]``, else the annotation and False."""
+    """Returns T and True for ``T | Awaitable[T]`` or ``Awaitable[T]``, else the annotation and False."""
     parts = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     awaitables = [part for part in parts if get_origin(part) is collections.abc.Awaitable]
     if not awaitables:
@@ -179,9 +179,9 @@ def _check_override(function: Any, count: int, where: str) -> None:
 
 
 def _dispatcher(attribute: str, count: int, passes_state: bool, where: str) -> Callable[..., Any]:
-    """A function that calls a method, by name: the object may be of a subclass that overrides it.
+    """Returns a function that calls a method by name, so that subclasses may override it.
 
-    Written out for the number of parameters, it costs 10 to 20 ns; with ``getattr`` and ``*arguments`` it is 90.
+    Generated for the number of parameters, it costs 10 to 20 ns; with ``getattr`` and ``*arguments`` it would cost 90.
     """
     arguments = [f"a{i}" for i in range(count)]
     state = ["state"] if passes_state else []
@@ -191,7 +191,7 @@ def _dispatcher(attribute: str, count: int, passes_state: bool, where: str) -> C
 
 
 def _unwrapping(call: Callable[..., Any], may_suspend: bool, where: str) -> Callable[..., Any]:
-    """A function that returns T or raises `Err`, for one that returns ``Ok[T] | Err[E]``."""
+    """Returns a function that returns T or raises `Err`, given one that returns ``Ok[T] | Err[E]``."""
 
     def unwrap(outcome: Any) -> Any:
         if isinstance(outcome, Err):

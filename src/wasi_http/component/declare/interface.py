@@ -1,7 +1,7 @@
-"""Interfaces declared as Python classes: their annotations are the types of WIT.
+"""Interfaces declared as Python classes, whose annotations are WIT types.
 
-The same declaration serves both directions: an interface that the host implements for guests, and one that a guest
-exports, of which only the types matter. ::
+The same declaration serves both directions: interfaces that the host implements for guests, and those that a guest
+exports, of which only the types are used. ::
 
     class Fields(Resource, name="fields"):
         @constructor
@@ -25,22 +25,22 @@ exports, of which only the types matter. ::
 **Types**: ``bool``, ``u8`` to ``u64``, ``s8`` to ``s64``, ``f32``, ``f64`` or ``float``, ``char``, ``str``;
 ``bytes`` (``list<u8>``), ``list[T]``, ``tuple[A, B]``; ``T | None`` (an option; see `Some` for an option of an option);
 ``Ok[T] | Err[E]`` (a result, either payload may be None); dataclasses (records), `Variant`, ``enum.Enum``,
-``enum.Flag``; ``Own[R]`` and ``Borrow[R]`` of a `Resource`. Annotations are read when a linker takes the interface, so
-classes may name others that the module defines later; they cannot name what only type checkers import.
+``enum.Flag``; ``Own[R]`` and ``Borrow[R]`` of a `Resource`. Annotations are read when the interface is added to a
+linker, so they may name classes that the module defines later, but not imports under ``TYPE_CHECKING``.
 
-**Outcomes**: ``@raises(E)`` makes the result ``result<T, E>``: the function returns T or raises `Err`. Without it a
-function that is annotated ``Ok[T] | Err[E]`` returns one of these (or raises `Err`).
+**Results**: ``@raises(E)`` makes the result ``result<T, E>``: the function returns T or raises `Err`. Without it, a
+function annotated ``Ok[T] | Err[E]`` returns one of these (or raises `Err`).
 
-**State**: a first parameter of type `State` is not part of the signature: the store's ``data`` is passed there.
+**State**: a first parameter of type `State` is not part of the signature: it receives the store's ``data``.
 
-**Suspending**: a function may suspend the guest when it is ``async``, or returns ``T | Awaitable[T]``: the value at
-once, which is faster, or something to wait for. All others never do.
+**Suspending**: a function may suspend the guest if it is ``async``, or returns ``T | Awaitable[T]``: the value
+synchronously, which is faster, or an awaitable of it. Others never suspend.
 
-**Overriding**: subclasses replace functions. Without a decorator the override takes the same parameters (the state
-included) and the types are those of the declaration; with one it is a declaration of its own. A method of a resource is
-looked up in the object at hand, all else in the interface that is registered and in the resource classes that it lists.
-A function of an interface that takes ``self`` is called on the interface object, so that its instances can be
-configured; type checkers want ``@method`` on these, and nothing else cares.
+**Overriding**: subclasses replace functions. An override without a decorator takes the same parameters (the state
+included) and has the declared types; with one it is a new declaration. A resource's methods are looked up on the
+object, everything else on the registered interface and the resource classes that it lists. A function of an interface
+that takes ``self`` is called on the interface object, so that instances can be configured; ``@method`` on these serves
+type checkers only.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def raises(error: Any = None) -> Callable[[F], F]:
-    """The function's result is ``result<T, error>`` (``result<T>`` without an error type): it raises ``Err(value)``."""
+    """Declares that the result is ``result<T, error>`` (``result<T>`` without an error): it raises ``Err(value)``."""
 
     def mark(function: F) -> F:
         marked: Any = getattr(function, "__func__", function)
@@ -99,7 +99,7 @@ if typing.TYPE_CHECKING:
         @typing.overload
         def __call__(self, *, name: str) -> Callable[[F], F]: ...
 
-    # Only under the name of staticmethod do type checkers know that there is no self.
+    # Type checkers know only staticmethod as taking no self.
     method: _Decorator
     static = staticmethod
     constructor = staticmethod
@@ -116,9 +116,9 @@ else:
 
 
 class Resource(handles.Resource):
-    """Base of host resources: the object itself is what guests hold handles to.
+    """Base of host resources: guests hold handles to the object itself.
 
-    A class with ``name=`` is a new resource type; a subclass of it is the same type with other behaviour.
+    A class with ``name=`` is a new resource type; its subclasses are the same type with other behaviour.
     """
 
     __slots__ = ()
@@ -130,7 +130,7 @@ class Resource(handles.Resource):
         if name is not None:
             if not is_label(name):
                 raise TypeError(
-                    f"{cls.__qualname__}: {name!r} is no name of a resource: words with dashes, like 'my-thing'"
+                    f"{cls.__qualname__}: {name!r} is not a resource name: words with dashes, like 'my-thing'"
                 )
             cls.__resource_type__ = ResourceType(name, cls)
 
@@ -138,7 +138,7 @@ class Resource(handles.Resource):
 class Interface:
     """Base of interface declarations; ``name`` is the full name with version, ``package:ns/interface@1.2.3``.
 
-    ``resources`` lists the resource classes that the interface defines (not those that it uses of others).
+    ``resources`` lists the resource classes that the interface defines, without those of others that it uses.
     """
 
     name: ClassVar[str]
@@ -150,24 +150,24 @@ class Interface:
         if name is not None:
             if not is_interface_name(name) and not is_label(name):
                 raise TypeError(
-                    f"{cls.__qualname__}: {name!r} is no name of an interface; write package:name/interface@1.2.3"
+                    f"{cls.__qualname__}: {name!r} is not an interface name; write package:name/interface@1.2.3"
                 )
             cls.name = name
 
     @classmethod
     def resource_types(cls) -> dict[str, ResourceType]:
-        """The resource types that the interface defines, by name. Raises TypeError for a bad declaration."""
+        """Returns the resource types that the interface defines, by name. Raises TypeError for a bad declaration."""
         found: dict[str, ResourceType] = {}
         for resource in cls.resources:
             resource_type = getattr(resource, "__resource_type__", None)
             if resource_type is None:
-                raise TypeError(f"{cls.__qualname__}.resources: {resource!r} is no subclass of Resource with name=")
+                raise TypeError(f"{cls.__qualname__}.resources: {resource!r} is not a subclass of Resource with name=")
             if found.setdefault(resource_type.name, resource_type) is not resource_type:
                 raise TypeError(f"{cls.__qualname__}.resources: two resources have the name {resource_type.name}")
         return found
 
     def functions(self) -> dict[str, HostFunction]:
-        """All functions by name, bound to this object where they take ``self``.
+        """Returns all functions by name, bound to this object if they take ``self``.
 
         Raises TypeError for a bad declaration.
         """
@@ -199,13 +199,13 @@ def _check_reserved(cls: type, base: type) -> None:
         reserved = hasattr(base, attribute) or (base is Interface and attribute == "name")
         if reserved and hasattr(function, "__wit__"):
             raise TypeError(
-                f"{cls.__qualname__}.{attribute}: the name means something else in {base.__name__}; "
+                f"{cls.__qualname__}.{attribute}: {base.__name__} reserves the name; "
                 f"a function of WIT is written {attribute}_"
             )
 
 
 def _declared(cls: type) -> Iterator[tuple[str, Any]]:
-    """The declarations of a class and its bases. Each has the types; what is called may be an undecorated override."""
+    """Yields the declarations of a class and its bases. They have the types; an undecorated override may be called."""
     seen = set()
     for base in cls.__mro__:
         for attribute, item in vars(base).items():

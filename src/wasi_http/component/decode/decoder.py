@@ -1,10 +1,10 @@
-"""Component binaries into definitions (specification: Binary.md; validation rules from there and Explainer.md).
+"""Decodes component binaries into definitions (specification: Binary.md; validation rules also from Explainer.md).
 
-The input is hostile. Lengths and counts are compared with what is left of the input before anything is made of them,
-nesting and the number of items are limited, and whatever is wrong is one `InvalidComponent`.
+The input is hostile. Lengths and counts are checked against the rest of the input before anything is allocated, nesting
+and the number of items are limited, and every fault is an `InvalidComponent`.
 
-What is checked is all that can be told without reading core modules: the engine reads those. Not checked is the rule
-that records, variants, enums and flags need a name to be used in an export: it serves generators of bindings.
+Everything is validated that does not require reading core modules, which is left to the engine. One rule is not
+checked: that records, variants, enums and flags need a name to be used in an export. It serves binding generators.
 """
 
 from __future__ import annotations
@@ -153,10 +153,10 @@ def decode(data: bytes | memoryview) -> Component:
 
 
 class _Scope:
-    """A component, component type or instance type on the way: its index spaces and names.
+    """A component, component type or instance type being decoded: its index spaces and names.
 
-    The entry of an index space is what is known about the definition: the type, the exports of a core instance
-    (None when only the engine knows them), or None.
+    An entry of an index space is what is known about the definition: the type, the exports of a core instance (None if
+    only the engine knows them), or None.
     """
 
     __slots__ = (
@@ -181,12 +181,12 @@ class _Scope:
         self.spaces: dict[Sort, list[Any]] = {sort: [] for sort in Sort}
         self.imports: dict[str, ExternType] = {}
         self.exports: dict[str, ExternType] = {}
-        # Resource types that imports introduce, that come into being here, and the latter's share defined by ``local``
+        # Resource types introduced by imports, those created here, and those of the latter defined by ``local``
         # definitions. In a type, ``generated`` has those that exports introduce.
         self.imported: dict[ResourceType, None] = {}
         self.generated: dict[ResourceType, None] = {}
         self.local: set[ResourceType] = set()
-        # What exports gave a name to; every import names what it introduces.
+        # Resource types named by exports; every import names those that it introduces.
         self.exported: set[ResourceType] = set()
         # By "import" and "export": keys of the names in use, and resource types by label.
         self.names: dict[str, dict[str, str]] = {"import": {}, "export": {}}
@@ -202,7 +202,7 @@ class _Decoder(ComponentReader):
 
     def __init__(self, data: bytes | memoryview) -> None:
         super().__init__(data)
-        self.item = 0  # where the definition or declaration that is being read starts
+        self.item = 0  # offset of the definition or declaration being read
         self.parts = 0
         self.scopes: list[_Scope] = []
         self.types = TypeChecker()
@@ -239,7 +239,7 @@ class _Decoder(ComponentReader):
         return sort
 
     def extern(self, sort: Sort, index: int) -> ExternType:
-        """The type of a definition that may be imported and exported."""
+        """Returns the type of a definition that may be imported and exported."""
         entry: Any = self.scopes[-1].spaces[sort][index]
         extern: ExternType = TypeBound(entry) if sort is Sort.TYPE else entry
         return extern
@@ -247,7 +247,7 @@ class _Decoder(ComponentReader):
     # Components.
 
     def component(self, what: str) -> _Scope:
-        """A component from ``position`` to ``end``."""
+        """Reads a component from ``position`` to ``end``."""
         self.header(what)
         scope = self.enter("a component")
         while self.position < self.end:
@@ -512,7 +512,7 @@ class _Decoder(ComponentReader):
                 name, parsed, attributes = self.extern_name("export")
                 sort, index = self.external_reference(f'the export "{name}"')
                 exports[name] = extern = self.extern(sort, index)
-                # Inline exports introduce no names, so none may build upon another ("[method]a.b").
+                # Inline exports introduce no resource names, so none may build upon another ("[method]a.b").
                 self.check_name(name, parsed, attributes, extern, keys, {}, at)
                 references.append(Reference(name, sort, index))
             type_ = InstanceType(exports)
@@ -665,7 +665,7 @@ class _Decoder(ComponentReader):
         return items
 
     def labelled(self, what: str, read: Callable[[], Any] | None) -> list[tuple[str, Any]]:
-        """Labels, each with what ``read`` gives."""
+        """Reads labels, each with the value that ``read`` returns."""
         items: list[tuple[str, Any]] = []
         seen: set[str] = set()
         for _ in range(self.count(f"{what}s")):
@@ -752,7 +752,7 @@ class _Decoder(ComponentReader):
         return scope
 
     def extern_type(self, name: str, introduced: list[ResourceType]) -> ExternType:
-        """The type of an import or export. Its abstract resource types are new ones, added to ``introduced``."""
+        """Reads the type of an import or export. Its abstract resource types are new, and added to ``introduced``."""
         start = self.position
         code = self.byte("the type of an import or export")
         if code == 0x00:
@@ -818,7 +818,7 @@ class _Decoder(ComponentReader):
         resources: dict[str, ResourceType],
         start: int,
     ) -> None:
-        """The name is not taken, and says of the type what is true. Both dicts get their new entries."""
+        """Checks that the name is free and fits the type; adds entries to both dicts."""
         if parsed.key in keys:
             self.fail(f'the name "{name}" is taken: there is "{keys[parsed.key]}" already', start)
         keys[parsed.key] = name
@@ -864,7 +864,7 @@ class _Decoder(ComponentReader):
         self.check_name(name, parsed, attributes, extern, scope.names["import"], scope.resources["import"], start)
         facts = self.types.facts(extern)
         if not scope.is_type:
-            # Whoever links the component goes through the type again.
+            # Linking walks the type again.
             self.types.charge(facts.size)
         if facts.resources:
             if scope.is_type:

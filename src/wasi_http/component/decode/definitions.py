@@ -1,8 +1,8 @@
-"""What a component binary says, as plain values (specification: Explainer.md, "Component Definitions").
+"""The content of a component binary, as plain values (specification: Explainer.md, "Component Definitions").
 
-A component is a list of definitions, in the order of the binary. Each one but the custom sections adds one entry to
-one *index space*, the list of everything of its `Sort` defined so far in the same component; later definitions refer
-to earlier ones by their place in there. All references have been checked: an index is always in range.
+A component is a list of definitions, in the order of the binary. Each adds one entry to an *index space*, the list of
+everything of its `Sort` defined so far in the same component; later definitions refer to earlier ones by their position
+there. All references have been checked: an index is always in range.
 
 Types come resolved. No type refers to an index: value types and function types are those of
 `wasi_http.component.model.types`, and a resource type is a `ResourceType` object. The rules of identity:
@@ -91,7 +91,7 @@ class Sort(enum.Enum):
 class CoreExternType:
     """The type of an import or export in a core module type.
 
-    ``type`` is there for functions and tags; ``details`` is the rest: (reference type, minimum, maximum or None) of a
+    ``type`` is set for functions and tags; ``details`` for the rest: (reference type, minimum, maximum or None) of a
     table, (minimum, maximum or None) of a memory in pages, (value type, mutable) of a global.
     """
 
@@ -110,12 +110,12 @@ class CoreModuleType(Type):
 
 
 OPAQUE_MODULE = CoreModuleType({}, {})
-"""Stands for the type of a module that is part of the component: only the engine reads what is inside."""
+"""Stands for the type of a module within the component: only the engine reads its content."""
 
 
 @dataclass(frozen=True, slots=True)
 class TypeBound(Type):
-    """A type that is imported or exported. For a resource type it is the identity that stands for it here."""
+    """The bound of an imported or exported type; for a resource type, its identity in this component."""
 
     type: AnyType
 
@@ -131,7 +131,7 @@ class InstanceType(Type):
     """Named exports in the order of their declaration.
 
     ``abstract`` are the resource types that every import (or other use) of this type introduces anew. It is empty for
-    the type of an actual instance, imported ones included: there each resource has its identity already.
+    the type of an actual instance, imported ones included: there each resource already has its identity.
     """
 
     exports: Mapping[str, ExternType]
@@ -152,7 +152,7 @@ class InstanceType(Type):
 
     @property
     def resources(self) -> dict[str, ResourceType]:
-        """The resource types by the name they are exported with; two names may share one."""
+        """The resource types by exported name; two names may share one."""
         bounds = ((name, type_.type) for name, type_ in self.exports.items() if isinstance(type_, TypeBound))
         return {name: type_ for name, type_ in bounds if isinstance(type_, ResourceType)}
 
@@ -164,8 +164,8 @@ class InstanceType(Type):
 class ComponentType(Type):
     """Named imports and exports in the order of their declaration.
 
-    ``imported`` are the resource types that the imports introduce: an instantiation says what they are.
-    ``generated`` are those that each instance brings into being.
+    ``imported`` are the resource types that the imports introduce: an instantiation supplies them.
+    ``generated`` are those that each instance creates.
     """
 
     imports: Mapping[str, ExternType]
@@ -197,7 +197,7 @@ ExternType = CoreModuleType | FuncType | TypeBound | InstanceType | ComponentTyp
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``index`` in the index space of ``sort``, under a name: an argument of an instantiation or an inline export."""
+    """An entry of the index space of ``sort`` under a name: an instantiation argument or an inline export."""
 
     name: str
     sort: Sort
@@ -206,7 +206,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Attributes:
-    """What an import or export says about itself besides its name; no check depends on it."""
+    """Attributes of an import or export besides its name; no check depends on them."""
 
     implements: str | None = None
     version_suffix: str | None = None
@@ -243,7 +243,7 @@ class Definition:
 
 @dataclass(frozen=True, slots=True)
 class CoreModule(Definition):
-    """``code`` is a view of the input, not a copy, from ``offset`` to ``end``; only its header was looked at."""
+    """``code`` is a view of the input from ``offset`` to ``end``, not a copy; only its header was checked."""
 
     code: memoryview
 
@@ -254,7 +254,7 @@ class CoreModule(Definition):
 
 @dataclass(frozen=True, slots=True)
 class CoreInstantiate(Definition):
-    """Whether the module's imports are all there is for the engine to say. ``args``: (name, core instance index)."""
+    """``args``: (name, core instance index). The engine checks that every import of the module is supplied."""
 
     module: int
     args: tuple[tuple[str, int], ...]
@@ -262,7 +262,7 @@ class CoreInstantiate(Definition):
 
 @dataclass(frozen=True, slots=True)
 class CoreExports(Definition):
-    """A core instance put together from core definitions."""
+    """A core instance made of core definitions."""
 
     exports: tuple[Reference, ...]
 
@@ -293,7 +293,7 @@ class Instantiate(Definition):
 
 @dataclass(frozen=True, slots=True)
 class InlineExports(Definition):
-    """An instance put together from definitions."""
+    """An instance made of definitions."""
 
     exports: tuple[Reference, ...]
     type: InstanceType
@@ -308,7 +308,7 @@ class AliasExport(Definition):
 
 @dataclass(frozen=True, slots=True)
 class AliasCoreExport(Definition):
-    """Whether a module's instance has such an export is for the engine to say."""
+    """The engine checks that the module's instance has the export."""
 
     instance: int
     name: str
@@ -318,7 +318,7 @@ class AliasCoreExport(Definition):
 class AliasOuter(Definition):
     """``target`` counts in the index space of ``sort`` of the component ``levels`` further out; 0 is the same one.
 
-    ``type`` is the type itself for the sort `Sort.TYPE`, and that of the module or component for those.
+    ``type`` is the type itself for `Sort.TYPE`, and that of the module or component for those sorts.
     """
 
     levels: int
@@ -389,7 +389,7 @@ class Export(Definition):
 
 @dataclass(frozen=True, slots=True)
 class Component:
-    """``type.imports`` and ``type.exports`` are what a host has to know; ``definitions`` how it comes about."""
+    """``type.imports`` and ``type.exports`` are its interface to the host, ``definitions`` its content."""
 
     definitions: tuple[Definition, ...]
     type: ComponentType

@@ -1,10 +1,10 @@
-"""Files that are given as components and are something else: what they are, and what to do about it."""
+"""Recognizes files that are not components, and advises what to do about them."""
 
 from __future__ import annotations
 
 __all__ = ["advise"]
 
-_LOOK = 1024  # bytes at the beginning that tell
+_LOOK = 1024  # bytes examined, from the beginning
 
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x7fELF", "a native program or library, or a module that wasmtime compiled: give the component itself"),
@@ -40,9 +40,9 @@ _SUFFIXES |= {".jsx": _SUFFIXES[".js"], ".cc": _SUFFIXES[".c"], ".cpp": _SUFFIXE
 
 
 def advise(data: bytes | memoryview, suffix: str = "") -> str | None:
-    """Says what data is that is neither binary WebAssembly nor its text format; None for those, and for what is empty.
+    """Returns what data is and what to do about it; None for WebAssembly, binary or text, and for empty data.
 
-    ``suffix`` is that of the file's name, with its dot. Only the beginning of the data is looked at.
+    ``suffix`` is that of the file name, with its dot. Only the beginning of the data is examined.
     """
     head = bytes(data[:_LOOK])
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()

@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 class ComponentReader:
     """Reads ``data`` from ``position`` up to ``end``, the end of what is being read (a section, a component).
 
-    ``what`` names what is read in errors; those are `InvalidComponent`, with the offset.
+    ``what`` names the item in errors, which are `InvalidComponent` with the offset.
     """
 
     def __init__(self, data: bytes | memoryview) -> None:
@@ -49,7 +49,7 @@ class ComponentReader:
 
     @contextmanager
     def part(self, size: int) -> Iterator[None]:
-        """Reads the next ``size`` bytes, of which there are so many, and nothing beyond."""
+        """Restricts reading to the next ``size`` bytes, which must exist."""
         outer, self.reader = self.reader, self.reader.part(size)
         yield
         self.reader = outer
@@ -94,7 +94,7 @@ class ComponentReader:
         return text
 
     def count(self, what: str) -> int:
-        """The length of a list; every entry takes a byte at least."""
+        """Reads the length of a list; every entry takes at least a byte."""
         start = self.position
         count = self.u32(f"the number of {what}")
         if count > self.end - self.position:

@@ -1,7 +1,7 @@
-"""Which type fits where: substitution of resource types and subtyping (specification: Explainer.md, "Type Checking").
+"""Substitution of resource types, and subtyping (specification: Explainer.md, "Type Checking").
 
-Types that come from a binary may be small on disk and huge when written out (a tuple of two of a tuple of two of ...),
-so every type has a limited depth and size, and all the work on types of one binary is counted and limited.
+Types in a binary may be small on disk and huge when expanded (a pair of pairs of pairs …), so every type has a limited
+depth and size, and all work on the types of one binary is counted and limited.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from wasi_http.component.model.types import BorrowType, FuncType, Primitive, Res
 __all__ = ["MAX_TYPE_DEPTH", "MAX_TYPE_SIZE", "MAX_TYPE_WORK", "TypeChecker", "TypeFacts", "TypeFault", "sort_of"]
 
 MAX_TYPE_DEPTH = 100
-"""How deep types nest: a list of lists has depth 3."""
+"""The deepest nesting of types: a list of lists has depth 3."""
 
 MAX_TYPE_SIZE = 100_000
-"""Nodes of a type written out, names counted by length."""
+"""Nodes of an expanded type, names counted by length."""
 
 MAX_TYPE_WORK = 1_000_000
 """Nodes imported, substituted, compared or searched for one binary; a large real one takes some ten thousand."""
@@ -37,7 +37,7 @@ _Any = TypeVar("_Any", bound=Type)
 
 
 class TypeFault(Exception):
-    """A type that is too large, or does not fit; the message has no position."""
+    """A type is too large, or does not match; the message has no position."""
 
 
 class TypeFacts(NamedTuple):
@@ -70,14 +70,14 @@ def _brief(type_: Type) -> str:
 
 
 class TypeChecker:
-    """The types of one binary: what is known about them, and the account of the work on them."""
+    """Facts about the types of one binary, and the account of the work on them."""
 
     def __init__(self) -> None:
         self._facts: dict[int, tuple[TypeFacts, object]] = {}  # by id; the type is kept so that the id stays its own
         self._work = 0
 
     def facts(self, type_: Type) -> TypeFacts:
-        """Raises `TypeFault` when the type exceeds a limit; so does every other method."""
+        """Returns facts about a type. Like every method, raises `TypeFault` if the type exceeds a limit."""
         known = self._facts.get(id(type_))
         if known is not None:
             return known[0]
@@ -110,7 +110,7 @@ class TypeChecker:
             raise TypeFault(f"the types are too complex: more than {MAX_TYPE_WORK} parts are compared or replaced")
 
     def free_resources(self, type_: Type) -> set[ResourceType]:
-        """The resource types in a type, without those that it introduces itself."""
+        """Returns the resource types in a type, without those that it introduces."""
         found: set[ResourceType] = set()
         bound: set[ResourceType] = set()
         seen: set[int] = set()
@@ -132,7 +132,7 @@ class TypeChecker:
         return found - bound
 
     def exposed_resources(self, type_: ExternType) -> set[ResourceType]:
-        """The resource types that an import or export of this type gives a name to."""
+        """Returns the resource types that an import or export of this type names."""
         match type_:
             case TypeBound(ResourceType() as resource):
                 return {resource}
@@ -142,7 +142,7 @@ class TypeChecker:
         return set()
 
     def substitute(self, type_: _Any, bindings: Mapping[ResourceType, ResourceType]) -> _Any:
-        """The type with other resource types in it; parts that do not change are shared."""
+        """Returns the type with resource types replaced; unchanged parts are shared."""
         if not bindings or not self.facts(type_).resources:
             return type_
         return cast(_Any, self._substitute(type_, bindings, {}))
@@ -169,7 +169,7 @@ class TypeChecker:
         return result
 
     def open(self, type_: InstanceType, introduced: list[ResourceType]) -> InstanceType:
-        """The type of an actual instance: its abstract resource types become new ones, added to ``introduced``."""
+        """Returns the type of an actual instance: abstract resource types become new ones, added to ``introduced``."""
         if not type_.abstract:
             return type_
         self.charge(len(type_.abstract))
@@ -180,7 +180,7 @@ class TypeChecker:
     def instantiate(
         self, component: ComponentType, args: Mapping[str, ExternType], introduced: list[ResourceType]
     ) -> tuple[InstanceType, _Bindings]:
-        """The type of an instance of a component, and what the component's resource types are in it."""
+        """Returns the type of an instance of a component, and what replaces the component's resource types in it."""
         self.charge(len(component.imported) + len(component.generated) + len(component.exports))
         bindings: _Bindings = {}
         variables = set(component.imported)
@@ -198,8 +198,8 @@ class TypeChecker:
     def match(self, given: ExternType, wanted: ExternType, bindings: _Bindings, variables: set[ResourceType]) -> None:
         """Raises `TypeFault` unless ``given`` is a subtype of ``wanted``.
 
-        ``variables`` are resource types in ``wanted`` that stand for whatever the other side has in their place;
-        ``bindings`` gets what that is. ``given`` has none of them.
+        ``variables`` are resource types in ``wanted`` that match any resource type of ``given``; ``bindings`` receives
+        the matches. ``given`` has none of them.
         """
         self.charge(1)
         if sort_of(given) is not sort_of(wanted):
@@ -254,7 +254,7 @@ class TypeChecker:
                 self._require_equal(given, wanted, bindings)
 
     def _match_components(self, given: ComponentType, wanted: ComponentType) -> None:
-        """The given component must be content with the imports of the wanted one, and export what that exports."""
+        """``given`` may import at most what ``wanted`` imports, and must export at least what it exports."""
         exports, _ = self.instantiate(given, wanted.imports, [])
         self.match(exports, InstanceType(wanted.exports), {}, set(wanted.generated))
 

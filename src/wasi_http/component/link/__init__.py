@@ -1,3 +1,3 @@
-"""From a decoded component to one that can be instantiated: the plan, shims, what imports are given, compilation."""
+"""From decoded to instantiable components: compilation, the link plan, shims, and linking to host interfaces."""
 
 __all__: list[str] = []

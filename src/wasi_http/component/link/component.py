@@ -1,4 +1,4 @@
-"""Components: loaded, compiled and planned, ready to be linked."""
+"""Loads, compiles and plans components, which are then ready to be linked."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from wasi_http.engine.errors import excerpt, expect
 __all__ = ["MAX_TEXT", "Component"]
 
 MAX_TEXT = 2_097_152
-"""Characters of a component in text form: time grows with the square of its length, as labels are looked up in turn."""
+"""Characters of a component in text form: looking labels up takes quadratic time."""
 
-#: Called with the number of core modules that are compiled, and of all that have to be.
+#: Called with the number of core modules compiled so far, and of all to compile.
 Progress = Callable[[int, int], None]
 
 
 class Component:
     """A validated component, its core modules compiled for an engine. Thread-safe and immutable.
 
-    ``cache`` tells which entries of the compile cache it is made of, or why there are none.
+    ``cache`` has its entries of the compile cache, or says why there are none.
     """
 
     def __init__(self, engine: Engine, wasm: bytes | memoryview | str, *, progress: Progress | None = None) -> None:
         """Compiles a component in binary form, or in text form (str).
 
-        Modules come from the compile cache where they are there; ``progress`` hears of those that have to be compiled.
-        Raises `InvalidComponent`, and `CompileError` with ``EngineConfig.isolate_compilation``.
+        Modules are taken from the compile cache if it has them; ``progress`` is called for the others. Raises
+        `InvalidComponent`, and `CompileError` with ``EngineConfig.isolate_compilation``.
         """
         expect(Engine, engine, "Component(engine, wasm)")
         binary = _binary(wasm)
@@ -80,14 +80,14 @@ class Component:
 
 
 def _binary(wasm: bytes | memoryview | str) -> bytes | memoryview:
-    """The binary form of what may be text. Raises TypeError for what is neither, and `InvalidComponent`."""
+    """Returns the binary form of a component in binary or text form; raises TypeError and `InvalidComponent`."""
     if isinstance(wasm, str):
         advice = advise(wasm[:1024].encode(errors="replace"))
         if advice is not None:
-            raise InvalidComponent(f"{advice}; of a file: Component.from_file(engine, path)", 0)
+            raise InvalidComponent(f"{advice}; for a file, write Component.from_file(engine, path)", 0)
         if len(wasm) > MAX_TEXT:
-            what = f"the text has {len(wasm):,} characters, and may have {MAX_TEXT:,}"
-            raise InvalidComponent(f"{what}: make it binary, as `wasm-tools parse` does", MAX_TEXT)
+            what = f"the text has {len(wasm):,} characters, more than {MAX_TEXT:,}"
+            raise InvalidComponent(f"{what}: convert it to binary with `wasm-tools parse`", MAX_TEXT)
         try:
             return wat_to_wasm(wasm)
         except InvalidModule as error:
@@ -96,7 +96,7 @@ def _binary(wasm: bytes | memoryview | str) -> bytes | memoryview:
         view = memoryview(wasm)
     except TypeError:
         what = f"expected bytes or str, got {type(wasm).__name__}"
-        raise TypeError(f"{what}: of a file Component.from_file(engine, path)") from None
+        raise TypeError(f"{what}: for a file, write Component.from_file(engine, path)") from None
     advice = advise(view)
     if advice is not None:
         raise InvalidComponent(advice, 0)
@@ -106,7 +106,7 @@ def _binary(wasm: bytes | memoryview | str) -> bytes | memoryview:
 def _fused(
     cache: ModuleCache, wasm: bytes | memoryview, component: Definitions, progress: Progress | None
 ) -> tuple[list[Module], Plan] | None:
-    """The core modules as one, or None if they cannot be fused."""
+    """Compiles the core modules as one; returns None if they cannot be fused."""
     definitions = core_modules(component)
     try:
         modules = [(definition, ModuleBinary(definition.code)) for definition in definitions]
@@ -116,7 +116,7 @@ def _fused(
         plan = make_plan(component, modules)
         bypass_shims(plan, modules)
     except InvalidComponent:
-        # Of two faults the engine's comes first, as without fusion.
+        # The engine's faults come first, as without fusion.
         _validate(cache.engine, definitions)
         raise
     if not plan.steps:
@@ -133,7 +133,7 @@ def _fused(
         try:
             module = cache.compile(key, interruptible(code))
         except InvalidModule:
-            # Too much for one module; if it is too much for any, compiling them one by one tells.
+            # Too large for one module; compiling them one by one shows whether one of them is.
             return None
         if progress is not None:
             progress(1, 1)
@@ -151,7 +151,7 @@ def _validate(engine: Engine, definitions: list[CoreModule]) -> None:
 
 
 def _single(cache: ModuleCache, component: Definitions, progress: Progress | None) -> tuple[list[Module], Plan]:
-    """The core modules one by one."""
+    """Compiles the core modules one by one."""
     definitions = core_modules(component)
     keys = {definition.offset: cache.key(definition.code, b"%d" % BULK) for definition in definitions}
     found = {offset: cache.find(key) for offset, key in keys.items()}
@@ -175,7 +175,7 @@ def _single(cache: ModuleCache, component: Definitions, progress: Progress | Non
 
 @contextmanager
 def _located(definition: CoreModule) -> Iterator[None]:
-    """What is wrong with a core module is wrong with the component."""
+    """Turns errors of a core module into errors of the component."""
     try:
         yield
     except InvalidModule as error:

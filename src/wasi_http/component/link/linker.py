@@ -1,4 +1,4 @@
-"""Linking: what components import, matched with what the host provides."""
+"""Linking: matches a component's imports with the host's interfaces."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ __all__ = ["InstancePre", "Linker", "Provider"]
 
 _Type = TypeVar("_Type", bound=Type)
 
-# Stands for the resources of interfaces that are missing.
+# Stands for the resources of missing interfaces.
 _ABSENT = ResourceType("absent")
 
-# Names in one line about interfaces that are missing.
+# The most names in a line about missing interfaces.
 _MAX_FORGOTTEN = 5
 
 
 class Provider:
-    """What defines interfaces in a linker: ``call`` is the Python code."""
+    """A function that defines interfaces in a linker; ``call`` is the Python code that calls it."""
 
     __slots__ = ("_names", "call")
 
@@ -44,11 +44,11 @@ class Provider:
         self._names = {without_version(name): name for name in names}
 
     def find(self, name: str) -> str | None:
-        """The interface that it defines of that name, in whatever version."""
+        """Returns the interface that it defines under the name, in any version, or None."""
         return self._names.get(without_version(name))
 
     def covers(self, name: str) -> bool:
-        """Whether an import of ``name`` gets that interface."""
+        """Returns whether it defines an interface for an import of ``name``."""
         found = self.find(name)
         if found is None or found == name:
             return found is not None
@@ -57,13 +57,13 @@ class Provider:
 
 
 class Linker:
-    """The interfaces that the host gives to components of one engine.
+    """The host's interfaces for components of one engine.
 
-    Each interface is defined once, at its newest version; components that ask for another version on the same semver
-    track get it too.
+    Each interface is defined once, at its newest version; imports of other versions on the same semver track get it,
+    too.
     """
 
-    #: Of what a `LinkError` reminds those who forgot it; those that define least come first.
+    #: Suggested by a `LinkError` for missing imports; those that define the fewest come first.
     providers: ClassVar[list[Provider]] = []
 
     def __init__(self, engine: Engine) -> None:
@@ -71,12 +71,12 @@ class Linker:
         self.engine = engine
         self._interfaces: dict[str, Interface] = {}
         self._functions: dict[str, dict[str, HostFunction]] = {}
-        # Of each semver track the highest version, and its interface.
+        # By semver track: the highest version, and its interface.
         self._tracks: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._hints: dict[str, str] = {}
 
     def define(self, interface: Interface | type[Interface]) -> None:
-        """Adds an interface: an object, or a class that takes no arguments. One of the same name is replaced.
+        """Adds an interface: an object, or a class without arguments. Replaces one of the same name.
 
         Raises TypeError when the declaration is wrong.
         """
@@ -90,15 +90,15 @@ class Linker:
             self._tracks[name] = max(self._tracks.get(name, ((0, 0, 0), "")), (version, interface.name))
 
     def suggest(self, prefix: str, hint: str) -> None:
-        """What a `LinkError` says about imports that start with ``prefix`` when nothing provides them."""
+        """Sets the hint of a `LinkError` for missing imports that start with ``prefix``."""
         self._hints[prefix] = hint
 
     def interfaces(self) -> Iterator[str]:
-        """The names of all that is defined."""
+        """Yields the names of the defined interfaces."""
         return iter(self._interfaces)
 
     def find(self, name: str) -> str | None:
-        """The defined interface that an import of ``name`` gets: the same, else the highest on its track."""
+        """Returns the interface for an import of ``name``: the same, else the highest on its track, or None."""
         if name in self._interfaces:
             return name
         track = semver_track(name)
@@ -108,16 +108,16 @@ class Linker:
         return None if highest is None else highest[1]
 
     def instantiate_pre(self, component: Component) -> InstancePre:
-        """Links a component; raises `LinkError` with everything that is missing or does not match."""
+        """Links a component; raises `LinkError` with all missing and mismatched imports."""
         expect(Component, component, "linker.instantiate_pre(component)")
         if component.engine is not self.engine:
             raise ValueError("the component and the linker belong to different engines")
         return InstancePre(self, component)
 
     def match(self, plan: Plan) -> dict[ResourceType, ResourceType]:
-        """The host's resource types for those that a component imports; raises `LinkError`."""
+        """Returns the host's resource types for those that a component imports; raises `LinkError`."""
         resources: dict[ResourceType, ResourceType] = {}
-        # Resources of interfaces that are missing: functions that use them cannot match either, which says nothing new.
+        # Resources of missing interfaces: functions that use them cannot match either, and are not reported again.
         absent = {
             resource: _ABSENT
             for name, imported in plan.imports.items()
@@ -134,7 +134,7 @@ class Linker:
         return resources
 
     def function(self, imported: ImportedFunc) -> HostFunction:
-        """What a function that a component imports is here, once that is known to match."""
+        """Returns the host function for an import that has been matched."""
         found = self.find(imported.instance)
         assert found is not None
         return self._functions[found][imported.name]
@@ -191,7 +191,7 @@ class Linker:
         functions = self._functions[found]
         as_found = wanted if found == wanted else f"{wanted} (given {found})"
         for name, resource in imported.resources.items():
-            # Names that an interface has for the resources of others are bound where those are imported.
+            # Resources of other interfaces are bound where those are imported.
             if resource not in resources and resource not in absent:
                 yield f"{as_found}: the resource {name} is missing"
         for name, type_ in imported.functions.items():
@@ -210,7 +210,7 @@ class Linker:
 
 
 class InstancePre:
-    """A linked component: `instantiate_async` takes microseconds."""
+    """A linked component; `instantiate_async` takes microseconds."""
 
     def __init__(self, linker: Linker, component: Component) -> None:
         self.component = component
@@ -246,15 +246,15 @@ class InstancePre:
             tuple((resource, _position(at), instance) for resource, (instance, at) in plan.resources.items()),
             plan.instances,
         )
-        # What interfaces that were asked for call the component's own resource types.
+        # The component's own resource types, by those of the interfaces passed to `export`.
         self._implemented: dict[ResourceType, ResourceType] = {}
 
     def export(self, interface: Interface | type[Interface]) -> dict[str, Lifted]:
-        """The functions of an exported interface, by name, with the types that its declaration gives them.
+        """Returns the functions of an exported interface, by name, with the types of its declaration.
 
-        The component may export another version on the same semver track. Resources that the component implements are
-        `GuestResource` objects, whatever class declares them; ask for the interface that defines one before those that
-        use it. Raises `LinkError` when the interface is not exported, or has other signatures.
+        The component may export another version on the same semver track. Resources that it implements are
+        `GuestResource` objects, whatever class declares them; request the interface that defines one before those that
+        use it. Raises `LinkError` if the interface is not exported or has other signatures.
         """
         interface = _instance(interface, "pre.export(interface)")
         exports = self.component.plan.exports
@@ -305,10 +305,10 @@ class InstancePre:
         return max(candidates)[1] if candidates else None
 
     def instantiate(self, store: Store) -> None:
-        """Makes the one instance of a fresh store.
+        """Instantiates the component in a fresh store.
 
-        Raises `Trap` when a core start function fails, or a limit of the store is reached, and `LinkError` when core
-        modules do not fit together.
+        Raises `Trap` if a core start function fails or a limit of the store is exceeded, and `LinkError` if core
+        modules do not match.
         """
         try:
             self._prepared.instantiate(store)
@@ -316,7 +316,7 @@ class InstancePre:
             raise LinkError([f"the core modules do not fit: {' '.join(error.message.split())}"]) from None
 
     async def instantiate_async(self, store: Store) -> None:
-        """`instantiate`; it does not wait, the form is that of asynchronous embedders."""
+        """Does the same as `instantiate`, in asynchronous form; it does not wait."""
         self.instantiate(store)
 
 
@@ -345,17 +345,17 @@ def _lowered(function: HostFunction, lowered: LoweredFunc) -> Lowered:
 
 
 def _position(position: int | None) -> int:
-    """As compiled code has it: -1 for none."""
+    """Returns -1 for None, as compiled code expects."""
     return -1 if position is None else position
 
 
-# A component's types speak of the resources that it imports by identities of its own. To compare its signatures with
-# the host's, those are replaced by the host's resource types; and in the declaration of what it exports, the types that
-# it implements take the place of those that declare them.
+# A component has its own identities for imported resources. To compare its signatures with the host's, those are
+# replaced by the host's resource types; in declarations of exports, the declared types are replaced by those that the
+# component implements.
 
 
 def _bind(type_: _Type, resources: dict[ResourceType, ResourceType]) -> _Type:
-    """The type with other resource types in it."""
+    """Returns the type with resource types replaced."""
     if isinstance(type_, ResourceType):
         return cast(_Type, resources.get(type_, type_))
     return type_.rebuild([None if child is None else _bind(child, resources) for child in type_.children()])

@@ -1,9 +1,9 @@
-"""The link plan: a component flattened into core instances, host functions and exports, once and for all stores.
+"""The link plan: a component flattened into core instances, host functions and exports, once for all stores.
 
 Planning is an abstract interpretation of the definitions: every index space is a list of what its entries *mean*.
-Nested components are instantiated by interpreting their definitions with their arguments; that is how components are
-packed whose exports have types. A nested component with code of its own would be a second component instance, with
-handles of its own: that is composition, and refused for now; its place is `_Planner.definition`.
+Nested components are instantiated by interpreting their definitions with their arguments; tools use them to give
+exports their types. A nested component that contains code would be a second component instance with its own handles:
+that is composition, which is refused for now, in `_Planner.definition`.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ __all__ = [
     "make_plan",
 ]
 
-# Definitions that are interpreted, with what they give or name: components of tools have some thousands.
+# The most definitions interpreted, arguments and names included: components built by tools have some thousands.
 _MAX_WORK = 300_000
 
-# What every instance takes hold of when it is made: exports of core modules, options, resource types.
+# The most items set up for each instance: captured exports, options, resource types.
 _MAX_HELD = 10_000
 
-# Instances of components that are made by instances of components: one when a component is packed for its types.
+# The deepest nesting of component instances; tools nest one, for the types of exports.
 _MAX_DEPTH = 100
 
 
 @dataclass(frozen=True, slots=True)
 class CoreItem:
-    """Something that a core module can import: ``source`` is as in `engine.Assembly`."""
+    """An item that a core module can import; ``source`` is as in `engine.Assembly`."""
 
     kind: str
     source: int | tuple[int, int]
@@ -78,7 +78,7 @@ class CoreItem:
 
 @dataclass(frozen=True, slots=True)
 class LiftLowerOptions:
-    """Canonical options, resolved: positions among the assembly's captures, and that of the component instance."""
+    """Resolved canonical options: positions among the assembly's captures, and that of the component instance."""
 
     instance: int
     memory: int | None
@@ -88,7 +88,7 @@ class LiftLowerOptions:
 
 @dataclass(frozen=True, slots=True)
 class ImportedFunc:
-    """``instance`` is the name of the import, ``name`` the function's in it, ``type`` what the component expects."""
+    """``instance`` is the name of the import, ``name`` the function's in it, ``type`` the type expected."""
 
     instance: str
     name: str
@@ -143,18 +143,18 @@ class Plan:
     host_functions: list[LoweredFunc | BuiltinFunc] = field(default_factory=list)
     imports: dict[str, InstanceType] = field(default_factory=dict)
     exports: dict[str, LiftedFunc | dict[str, LiftedFunc]] = field(default_factory=dict)
-    #: Of each exported instance the resource types, by name.
+    #: By exported instance: the resource types, by name.
     exported_resources: dict[str, dict[str, ResourceType]] = field(default_factory=dict)
-    #: How many component instances there are.
+    #: The number of component instances.
     instances: int = 1
-    #: The resource types that they define: in which one, and with which destructor, a position among the captures.
+    #: The resource types that they define: in which instance, and the position of the destructor among the captures.
     resources: dict[ResourceType, tuple[int, int | None]] = field(default_factory=dict)
     #: Imports that are not instances: nothing can provide them.
     unsupported: list[str] = field(default_factory=list)
 
 
 def core_modules(component: Component) -> list[CoreModule]:
-    """The core modules of a component, nested ones included, in the order of the file."""
+    """Returns the core modules of a component, nested ones included, in the order of the file."""
     modules = []
     for definition in component.definitions:
         if isinstance(definition, CoreModule):
@@ -180,7 +180,7 @@ def make_plan(component: Component, modules: Sequence[tuple[CoreModule, Module |
 
 @dataclass(slots=True)
 class _Scope:
-    """The index spaces of one component instance; entries mean something here. Of types, only resource types do."""
+    """The index spaces of a component instance: the meaning of each entry (of types, only resource types have one)."""
 
     outer: _Scope | None
     spaces: dict[Sort, list[Any]] = field(default_factory=dict)
@@ -195,7 +195,7 @@ class _Scope:
 
 @dataclass(frozen=True, slots=True)
 class _Closure:
-    """A component with the scope that its outer aliases mean."""
+    """A component with the scope that its outer aliases refer to."""
 
     component: Component
     scope: _Scope
@@ -214,7 +214,7 @@ class _Planner:
         self.instance = 0  # the component instance whose definitions are being interpreted
 
     def definition(self, scope: _Scope, definition: Definition, arguments: dict[str, Any] | None) -> None:
-        """Interprets one definition; ``arguments`` are those of a nested component, None at the top."""
+        """Interprets one definition; ``arguments`` are those of a nested component, None at the top level."""
         self.count(1, definition.offset)
         item: Any = None
         match definition:
@@ -354,7 +354,7 @@ class _Planner:
 
     def want(self, item: CoreItem, what: str, type_: CoreType | None, offset: int) -> int:
         if not isinstance(item.source, tuple):
-            raise InvalidComponent(f"{what} is no export of a core instance", offset)
+            raise InvalidComponent(f"{what} is not an export of a core instance", offset)
         if type_ is not None and item.type != type_:
             raise InvalidComponent(f"{what} is {item.type}, but must be {type_}", offset)
         if item.source not in self.captured:

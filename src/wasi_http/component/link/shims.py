@@ -1,14 +1,12 @@
-"""Short cuts through shims.
+"""Bypasses shims.
 
 A core module that imports host functions needs them before its memory exists, which those functions use. Tools
 (`wit-component`) therefore put a *shim* in between: a module whose functions call through a table, and a *fixup*
-module, instantiated last, that fills the table. Here host functions find their memory when they are called, so whatever
-goes through a shim to a host function can go there directly; if everything does, shim and fixup are not instantiated at
-all.
+module, instantiated last, that fills the table. Here host functions look their memory up when they are called, so calls
+through a shim can go to the host function directly; if all do, shim and fixup are not instantiated.
 
-Nothing is taken on trust: a module counts as a shim only if every byte of its code says so, nobody but the fixup gets
-its table, and no code runs before that is filled. Whatever a shim would do but forward a call, trapping included, it
-does.
+A module counts as a shim only if every byte of its code is that of one, only the fixup imports its table, and no code
+runs before the table is filled. Otherwise it is instantiated, and behaves as written, traps included.
 """
 
 from __future__ import annotations
@@ -40,10 +38,10 @@ Source = int | tuple[int, int]
 def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | ModuleBinary]]) -> None:
     """Rewires ``plan`` in place.
 
-    Nobody need have validated the modules: one that is malformed is no shim. What this takes grows with the size of the
-    plan and of the modules, however often a module is instantiated and whoever imports a table.
+    The modules need not be validated: a malformed one is not a shim. Takes time linear in the size of the plan and of
+    the modules, however often they are instantiated.
     """
-    tables: list[tuple[int, tuple[int, int]]] = []  # of each step that imports one the first
+    tables: list[tuple[int, tuple[int, int]]] = []  # steps with the first table that each imports
     users: dict[tuple[int, int], set[int]] = {}
     for step, (_, sources) in enumerate(plan.steps):
         found = [s for s in sources if not isinstance(s, int) and _kind(plan, modules, s) == "table"]
@@ -56,7 +54,7 @@ def bypass_shims(plan: Plan, modules: Sequence[tuple[CoreModule, Module | Module
         lambda position: _unless_malformed(_fixup_elements, modules[position][0].code, modules[position][1])
     )
     starts = cache(lambda position: _starts(modules[position][0].code))
-    # How many steps before each run code of their own.
+    # The number of steps before each that run a start function.
     started = list(accumulate((starts(position) for position, _ in plan.steps), initial=0)) if tables else []
     for fixup, table in tables:
         if len(users[table]) > 1 or started[fixup] > started[table[0] + 1]:
@@ -88,7 +86,7 @@ def _bypass(
         slot = called.get(export.name)
         if slot is not None and slot < len(filled):
             target = imports[filled[slot]]
-            # Another type would trap when it is called.
+            # A call with another type would trap.
             if isinstance(target, int) and wanted[filled[slot]].type == export.type:
                 targets[(shim, position)] = target
     steps = [(module, [targets.get(source, source) for source in sources]) for module, sources in plan.steps]
@@ -97,7 +95,7 @@ def _bypass(
     if any(not isinstance(source, int) and source[0] in (shim, fixup) for source in used):
         plan.steps[:] = steps
         return
-    # Nobody needs them any more: the later steps move up.
+    # They are unused now: remove them and renumber later steps.
     moved = {step: step - (step > shim) - (step > fixup) for step in range(len(steps))}
 
     def move(source: Source) -> Source:
@@ -119,7 +117,7 @@ def _unless_malformed(read: Callable[..., T | None], *arguments: object) -> T | 
 
 
 def _starts(code: memoryview) -> bool:
-    """Whether the module has a start function. Its sections are known to be whole."""
+    """Returns whether the module has a start function. Its sections are known to be well-formed."""
     reader = Reader(code)
     reader.skip(8)
     while reader.at < reader.end:
@@ -130,7 +128,7 @@ def _starts(code: memoryview) -> bool:
 
 
 def _sections(code: memoryview, allowed: frozenset[int]) -> dict[int, Reader] | None:
-    """The sections of a small module by number, None if there are others than allowed (custom ones aside)."""
+    """Returns the sections of a small module by number, None if any but custom ones are not ``allowed``."""
     if len(code) > _MAX_SIZE:
         return None
     reader = Reader(code)
@@ -153,7 +151,7 @@ _TYPE, _IMPORT, _FUNCTION, _TABLE, _EXPORT, _START, _ELEMENT, _CODE = 1, 2, 3, 4
 class _Shim:
     """``called`` has for each exported function the slot of the table that it calls with its own arguments.
 
-    ``size`` is how many slots there are at least.
+    ``size`` is the minimum size of the table.
     """
 
     called: dict[str, int]
@@ -206,7 +204,7 @@ def _forwarded_slot(body: Reader, params: int, signature: int) -> int | None:
             return None
     if body.byte() != _I32_CONST:
         return None
-    # Signed numbers that are small enough are read alike: one byte holds those below 64, two those below 8192.
+    # Small signed numbers read like unsigned ones: below 64 in one byte, below 8192 in two.
     start = body.at
     slot = body.u32()
     if slot >> (7 * (body.at - start) - 1):
@@ -217,7 +215,7 @@ def _forwarded_slot(body: Reader, params: int, signature: int) -> int | None:
 
 
 def _fixup_elements(code: memoryview, module: Module | ModuleBinary) -> list[int] | None:
-    """For each slot of the table that a fixup fills the position of the import that it puts there."""
+    """Returns, for each slot that a fixup fills, the position of the import it puts there."""
     sections = _sections(code, frozenset({_TYPE, _IMPORT, _ELEMENT}))
     if sections is None:
         return None

@@ -1,4 +1,4 @@
-"""Versions in the names of interfaces, and which of them are compatible."""
+"""Versions in interface names, and their compatibility."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 __all__ = ["semver_track", "without_version"]
 
-# Python refuses to read numbers of thousands of digits, and nobody needs them.
+# Python refuses to parse numbers of thousands of digits.
 _NUMBER = r"[0-9]{1,18}"
 _versioned = re.compile(
     rf"(?P<name>[^@]+)@(?P<major>{_NUMBER})(?:\.(?P<minor>{_NUMBER})(?:\.(?P<patch>{_NUMBER}))?)?(?:\+.*)?"
@@ -14,7 +14,7 @@ _versioned = re.compile(
 
 
 def semver_track(name: str) -> tuple[str, tuple[int, int, int]] | None:
-    """The semver track of an interface's name, and its version: names on one track are compatible.
+    """Returns the semver track of an interface name, and its version: names on one track are compatible.
 
     ``a:b/c@0.2.7`` is on ``a:b/c@0.2``, ``a:b/c@1.4.0`` on ``a:b/c@1``; 0.0.x, pre-releases and versions with numbers
     of more than 18 digits are on none. A track's own name, which components may use too, is its lowest version.

@@ -1,3 +1,3 @@
-"""What components are made of: types, values, names, and what can be wrong with them."""
+"""Types, values and names of the component model, and its errors."""
 
 __all__: list[str] = []

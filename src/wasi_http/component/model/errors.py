@@ -1,4 +1,4 @@
-"""What can go wrong before a component runs."""
+"""Errors before a component runs."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from wasi_http.engine.errors import excerpt
 __all__ = ["MADE_FOR_WASI_0_3", "MAX_PROBLEMS", "InvalidComponent", "LinkError"]
 
 MADE_FOR_WASI_0_3 = "the component is made for WASI 0.3, and this version runs WASI 0.2"
-"""What the user of a component with async functions, streams or futures has to know."""
+"""The reason why async functions, streams and futures are refused."""
 
 MAX_PROBLEMS = 50
-"""Lines of a `LinkError`; the last one counts what has none."""
+"""Lines of a `LinkError`; the last one counts the rest."""
 
 
 class InvalidComponent(ValueError):
-    """Bytes that are not a component this host can run: malformed, invalid, or using what is not supported.
+    """The bytes are not a component that this host can run: malformed, invalid, or using an unsupported feature.
 
-    ``message`` names the culprit, cut when it is long; ``offset`` is the byte of the input that holds it, from 0 on.
+    ``message`` names the culprit, cut if it is long; ``offset`` is its byte in the input, from 0 on.
     """
 
     def __init__(self, message: str, offset: int) -> None:
@@ -34,7 +34,7 @@ class InvalidComponent(ValueError):
 
 
 class LinkError(Exception):
-    """A component and its host do not fit; ``problems`` has one line for each thing that is wrong.
+    """A component and its host do not match; ``problems`` has one line for each mismatch.
 
     Of more than `MAX_PROBLEMS` the last line says how many more there are. Long lines are cut.
     """

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 __all__ = ["ExternName", "is_interface_name", "is_label", "parse_extern_name"]
 
-# What these match takes linear time: every repetition is possessive, and the next character says how it goes on.
+# Linear time: every repetition is possessive, and the next character determines the branch.
 _LABEL = (
     r"(?:[a-z][0-9a-z]*+|[A-Z][0-9A-Z]*+)"
     r"(?:-(?=[0-9a-zA-Z])[0-9]*+(?:[a-z][0-9a-z]*+|[A-Z][0-9A-Z]*+)?+)*+"
@@ -29,7 +29,7 @@ _interface = re.compile(rf"{_WORDS}:{_WORDS}/{_LABEL}(?:@(?:{_SEMVER}|{_CANONICA
 class ExternName(NamedTuple):
     """``kind`` is ``plain``, ``interface``, ``constructor``, ``method`` or ``static``; the last three have a resource.
 
-    Two names with equal ``key`` may not stand next to each other (specification: "Name Uniqueness").
+    Names in one list must have different ``key`` (specification: "Name Uniqueness").
     """
 
     kind: str
@@ -46,7 +46,7 @@ def is_interface_name(text: str) -> bool:
 
 
 def parse_extern_name(text: str) -> ExternName | None:
-    """None for what is not a name."""
+    """Returns the parsed name, or None if the text is not a name."""
     if _label(text):
         return ExternName("plain", None, text.lower())
     if _interface(text):

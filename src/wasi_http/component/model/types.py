@@ -1,8 +1,8 @@
 """The types of the component model as values.
 
-Names and order follow the specification (component-model, Explainer.md, "Type Definitions"). Two types are equal
-when the component model calls them equal: by structure for value types, by identity for resource types. What Python
-makes of a value (a dataclass, an enum, ...) rides along in ``python`` and takes no part in comparisons.
+Names and order follow the specification (component-model, Explainer.md, "Type Definitions"). Equality is that of the
+component model: by structure for value types, by identity for resource types. The Python class of values (a dataclass,
+an enum, ...) is in ``python``, which comparisons ignore.
 """
 
 from __future__ import annotations
@@ -38,24 +38,24 @@ MAX_FLAGS = 32
 
 
 class Type:
-    """What is made of other types: whoever walks, compares or replaces types needs no more than this of them."""
+    """Base of all types: enough to walk, compare and substitute them."""
 
     __slots__ = ()
 
     def children(self) -> Sequence[Type | None]:
-        """The types right inside this one, in order; None stands for a payload or result that is not there."""
+        """Returns the direct parts of this type, in order; None for an absent payload or result."""
         return ()
 
     def names(self) -> Collection[str]:
-        """The names that are part of it, without those of its children."""
+        """Returns the names that are part of it, without those of its children."""
         return ()
 
     def rebuild(self, children: Sequence[Any]) -> Self:
-        """The same type over other children, as many as `children` gives."""
+        """Returns this type with other children, as many as `children` returns."""
         return type(self)(*children) if children else self
 
     def walk(self) -> Iterator[Type]:
-        """This type and all that are inside, outer ones first, each as often as it is written."""
+        """Yields this type and all within, outer ones first, each as often as it occurs."""
         yield self
         for child in self.children():
             if child is not None:

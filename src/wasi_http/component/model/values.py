@@ -1,8 +1,8 @@
-"""What values of variants, results and nested options are in Python.
+"""Python values of variants, results and nested options.
 
 Records are dataclasses, enums `enum.Enum`, flags `enum.Flag`, and ``option<T>`` is ``T | None``; the rest has the
-classes below. All of them compare and hash by value, can be copied and pickled, and are understood by ``match``. They
-are meant to be left as they were made.
+classes below. All of them compare and hash by value, can be copied and pickled, and support ``match``. Treat them as
+immutable.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ E = TypeVar("E")
 
 
 class _ByValue:
-    """What has a ``value`` compares, hashes, shows itself and is copied by it."""
+    """Compares, hashes, prints and copies an object by its ``value``."""
 
     __slots__ = ()
     __match_args__ = ("value",)
@@ -36,7 +36,7 @@ class _ByValue:
 
 
 class _Holder(_ByValue, Generic[T]):
-    """One value and a class that says what it is."""
+    """A value tagged by its class."""
 
     __slots__ = ("value",)
 
@@ -45,7 +45,7 @@ class _Holder(_ByValue, Generic[T]):
 
 
 class Ok(_Holder[T]):
-    """The good outcome of a result, ``Ok[T] | Err[E]``. Without a payload the value is None."""
+    """The success of a result, ``Ok[T] | Err[E]``. Without a payload the value is None."""
 
     __slots__ = ()
 
@@ -54,23 +54,23 @@ class Some(_Holder[T]):
     """The outer level of an option of an option.
 
     ``T | None | None`` would be one option only, so ``option<option<T>>`` is written ``Some[T | None] | None``, and its
-    values are ``None``, ``Some(None)`` and ``Some(value)``. An option of anything else does without.
+    values are ``None``, ``Some(None)`` and ``Some(value)``. Other options do not use it.
     """
 
     __slots__ = ()
 
 
 class Err(_ByValue, Exception, Generic[E]):
-    """The bad outcome of a result: a value like `Ok`, and an exception.
+    """The error of a result: a value like `Ok`, and an exception.
 
-    A host function raises it to make the error its result; the call of a guest's function raises it likewise. Make a
-    new one each time: an exception that is raised again keeps the tracebacks of before.
+    A host function raises it to return the error; calls of guest functions raise it, too. Make a new one each time: a
+    re-raised exception keeps its earlier tracebacks.
     """
 
     __slots__ = ("value",)
 
     def __init__(self, value: E = None) -> None:  # type: ignore[assignment]
-        # Exception.__init__ would only do again what its __new__ did, at the price of all the rest.
+        # Exception.__init__ would only repeat what __new__ did, at the price of everything else here.
         self.value = value
 
     def __str__(self) -> str:
@@ -91,8 +91,8 @@ class _Case:
 def case(name: str | None = None, payload: Any = None) -> Any:
     """Declares a case of a `Variant`: its name in WIT and the annotation of its payload.
 
-    Without a name it is the attribute's, in lower case and with dashes. The annotation may be a string, or contain
-    some, that name what the variant's module defines later.
+    Without a name it is the attribute's, in lower case and with dashes. The annotation may be or contain strings, which
+    may name what the variant's module defines later.
     """
     if name is not None and not isinstance(name, str):
         raise TypeError(
@@ -102,7 +102,7 @@ def case(name: str | None = None, payload: Any = None) -> Any:
 
 
 class _VariantClass(type):
-    """Makes variants and their cases slotted without a word in the declaration."""
+    """Gives variants and their cases ``__slots__``."""
 
     def __new__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **arguments: Any) -> _VariantClass:
         namespace.setdefault("__slots__", ())
@@ -165,7 +165,7 @@ class Variant(metaclass=_VariantClass):
 
 
 class _Payload(_ByValue, Variant, made=True):
-    """What cases with a payload have."""
+    """Base of cases with a payload."""
 
     __slots__ = ("value",)
 
