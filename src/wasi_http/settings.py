@@ -1,4 +1,4 @@
-"""The values of settings: each is of the type that its dataclass declares, and numbers are in range."""
+"""Checks settings: values have the types that their dataclass declares, and numbers are in range."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ if TYPE_CHECKING:
 
 __all__ = ["LARGEST", "LONGEST", "check"]
 
-#: The largest whole number, which 64 bits hold with a sign.
+#: The largest whole number: that of signed 64 bits.
 LARGEST: Final = (1 << 63) - 1
 
-#: The longest time, in seconds: a year, which is no different from for ever. Timers overflow on what 64 bits of
-#: nanoseconds can say, and the loop's clock counts in a float, of which no sum may lose the seconds.
+#: The longest time, in seconds: a year, which amounts to for ever. Timers overflow beyond 64 bits of nanoseconds, and
+#: sums in the loop's clock, a float, must not lose the seconds.
 LONGEST: Final = 365 * 86400.0
 
-# How much of a wrong value an error shows, in characters.
+# The most characters of a wrong value in an error.
 _SHOWN: Final = 100
 
 
 def check(settings: DataclassInstance, positive: tuple[str, ...] = (), longest: float = LONGEST) -> None:
-    """Raises TypeError for a value of another type than declared, and ValueError for a number that is out of range.
+    """Raises TypeError for a value of another type than declared, and ValueError for a number out of range.
 
-    Whole numbers are 0 to `LARGEST`, or from 1 on for the fields in ``positive``; fractions are times of 0 to
-    ``longest`` seconds. Call it in ``__post_init__``.
+    Integers must be 0 to `LARGEST`, or at least 1 for the fields in ``positive``; floats are times of 0 to ``longest``
+    seconds. Call it in ``__post_init__``.
     """
     owner = type(settings)
     for field, hint in _fields(owner):
@@ -72,7 +72,7 @@ def _wanted(annotation: Any) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value for a message: a class by its name, long ones cut."""
+    """Returns a value as text for a message: classes by name, long values cut."""
     if isinstance(value, int) and value.bit_length() > 256:
         return f"an int of {value.bit_length()} bits"
     text = repr(value)

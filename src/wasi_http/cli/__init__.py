@@ -12,8 +12,8 @@ __all__ = ["main"]
 def main(prog_name: str | None = None) -> None:
     """Runs the command.
 
-    Signals end it from the first moment on, with 128 and their number as exit code. Process 1 of a container has no
-    default actions, and Python's own for SIGINT is a traceback of whatever is being imported.
+    Signals end it from the start, with exit code 128 plus their number. Process 1 of a container has no default signal
+    actions, and Python's for SIGINT would print a traceback of an import.
     """
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
@@ -25,5 +25,5 @@ def main(prog_name: str | None = None) -> None:
 
 
 def _end(number: int, frame: FrameType | None) -> None:
-    # Not by an exception, which what is being imported may swallow: there is nothing to clean up yet.
+    # Not an exception, which code being imported might swallow. There is nothing to clean up yet.
     os._exit(128 + number)

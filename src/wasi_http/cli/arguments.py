@@ -1,4 +1,4 @@
-"""What is given on the command line by mistake, and what to give instead."""
+"""Hints for mistakes on the command line."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import click
 
 __all__ = ["COMPONENT_FILE", "ComponentFile", "HintingCommand", "listening_address", "similar_file"]
 
-# How many names of a directory are compared with one that is not there.
+# The most directory entries compared with a missing name.
 _COMPARED: Final = 1000
 
-# Options of `wasmtime serve`, uvicorn and others, by how they begin.
+# Options of `wasmtime serve`, uvicorn and others, by prefix.
 _HINTS: Final = (
     ("-Wtimeout", "write --timeout DURATION"),
     ("-Wmax-memory-size", "write --max-memory-size SIZE"),
@@ -54,7 +54,7 @@ COMPONENT_FILE = ComponentFile()
 
 
 class HintingCommand(click.Command):
-    """A command that knows what options are called elsewhere."""
+    """A command that explains options of similar tools."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         given = list(args)
@@ -68,7 +68,7 @@ class HintingCommand(click.Command):
 
 
 def _hint(arguments: list[str], name: str) -> str | None:
-    """What to write instead of the first argument that is an option of that name."""
+    """Returns what to write instead of the first argument that is the option ``name``."""
     for argument, following in itertools.zip_longest(arguments, arguments[1:], fillvalue=""):
         if argument.split("=")[0] == name or (len(name) == 2 and argument.startswith(name)):
             written = argument if argument != name else f"{argument}{following}"
@@ -81,7 +81,7 @@ def _hint(arguments: list[str], name: str) -> str | None:
 
 
 def similar_file(path: Path) -> str | None:
-    """A file beside the path whose name is similar."""
+    """Returns a file with a similar name in the same directory, or None."""
     try:
         with os.scandir(path.parent) as entries:
             names = [entry.name for entry in itertools.islice(entries, _COMPARED) if entry.is_file()]
@@ -92,13 +92,13 @@ def similar_file(path: Path) -> str | None:
 
 
 def listening_address(context: click.Context, options: dict[str, Any]) -> tuple[str, int]:
-    """``--addr``, or what ``--host`` and ``--port`` say in its place. Takes the three out of the options."""
+    """Returns the address of ``--addr``, or of ``--host`` and ``--port``. Removes the three from the options."""
     address: tuple[str, int] = options.pop("addr")
     host, port = options.pop("host"), options.pop("port")
     if host is None and port is None:
         return address
     if context.get_parameter_source("addr") is not click.core.ParameterSource.DEFAULT:
-        raise click.UsageError("--addr HOST:PORT has what --host and --port say: give one or the other")
+        raise click.UsageError("--addr HOST:PORT replaces --host and --port: give one or the other")
     if host is not None:
         host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     return address[0] if host is None else host, address[1] if port is None else port

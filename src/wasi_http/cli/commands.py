@@ -50,12 +50,12 @@ def _options(command: click.Command) -> set[str]:
 
 
 def _open_standard_streams() -> None:
-    """Leads standard streams that are closed nowhere: what is opened next would take their place, sockets included."""
+    """Opens closed standard streams on /dev/null: otherwise the next file or socket would take their descriptors."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            # The lowest that is free, which is this one.
+            # open() returns the lowest free descriptor, which is this one.
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 

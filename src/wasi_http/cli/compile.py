@@ -19,7 +19,7 @@ __all__ = ["compile_"]
 @click.command("compile", cls=HintingCommand, short_help="Compiles a component before it is served.")
 @click.argument("file", type=COMPONENT_FILE, metavar="FILE")
 @click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
-              help="Where to put what is compiled.  [default: the user's cache directory]")
+              help="Where to put compiled code.  [default: the user's cache directory]")
 @click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long compilation may take.")
 @click.option("--portable", is_flag=True,
@@ -28,11 +28,11 @@ __all__ = ["compile_"]
 def compile_(
     file: Path, cache_dir: str | None, compile_timeout: float, portable: bool, trust_guest: bool
 ) -> None:
-    """Compiles FILE into the compile cache, so that `wasi-http serve FILE` starts at once.
+    """Compiles FILE into the compile cache, so that `wasi-http serve FILE` starts without compiling.
 
-    For images and CI: run it where the image is built, with the --cache-dir that `serve` will have. It also sees to it
-    that `serve` could serve FILE. What it writes holds for this version of wasi-http and, without --portable, for
-    processors with the same features; elsewhere `serve` compiles again. It may belong to root and be read-only.
+    For images and CI: run it when the image is built, with the --cache-dir that `serve` will use. It also checks that
+    `serve` can serve FILE. Its output is valid for this version of wasi-http and, without --portable, for processors
+    with the same features; otherwise `serve` compiles again. It may be owned by root and read-only.
     """
     from wasi_http.engine import EngineConfig
     from wasi_http.server.loading import load

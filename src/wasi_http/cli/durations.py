@@ -15,7 +15,7 @@ _PATTERN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|s|m|h)?").fullmatch
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]
-    """A number with a unit (seconds without one), as seconds: at most `LONGEST`, and more than 0 if ``positive``."""
+    """A number with a unit (default: seconds), converted to seconds: at most `LONGEST`; above 0 if ``positive``."""
 
     name = "duration"
 

@@ -1,4 +1,4 @@
-"""What is wrong with a component, in one line on standard error and exit code 1."""
+"""Reports errors of a component: one line on standard error and exit code 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["fail", "failures_of"]
 
 
 def fail(message: str) -> NoReturn:
-    """Ends the program."""
+    """Prints an error and exits."""
     from wasi_http.engine.errors import visible
 
     click.echo("\n".join(visible(line) for line in f"error: {message}".split("\n")), err=True)
@@ -26,7 +26,7 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def failures_of(file: Path) -> Iterator[None]:
-    """Says what is wrong with the file, or with the place to serve it at, and ends the program."""
+    """Reports errors of the file or of the address to serve it at, and exits."""
     from wasi_http.component import InvalidComponent, LinkError
     from wasi_http.engine import CompileError
     from wasi_http.server.process import ServeError
@@ -51,9 +51,9 @@ def failures_of(file: Path) -> Iterator[None]:
 
 
 def _one_line(message: str) -> str:
-    """What is wrong with a component. Errors in the text form come with an excerpt of it."""
+    """Returns a component's error as one line. Errors in the text form have an excerpt of it."""
     what, _, excerpt = message.partition("\n")
     where = re.search(r"--> \S*:(\d+):(\d+)", excerpt)
     if where is None:
         return what
-    return f"no binary component, and as text wrong in line {where[1]}, column {where[2]}: {what}"
+    return f"not a binary component, and invalid as text in line {where[1]}, column {where[2]}: {what}"

@@ -1,4 +1,4 @@
-"""What a terminal shows while a component compiles."""
+"""Shows the progress of compilation on a terminal."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ __all__ = ["progress_display"]
 
 @contextmanager
 def progress_display(path: str) -> Iterator[Callable[[int, int], None] | None]:
-    """What to call with the number of core modules that are compiled, and of all; None if there is no terminal."""
+    """Yields a function of the numbers of compiled core modules and of all; None without a terminal."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console
     from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    # The spinner and the time go on while a single module compiles.
+    # The spinner and the time keep moving while a single module compiles.
     columns = SpinnerColumn(), TextColumn("compiling {task.description}", markup=False), TimeElapsedColumn()
     counted = MofNCompleteColumn(), TextColumn("modules")
     bars: list[Progress] = []

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["serve"]
 
-# What the options may be at most: the memories of so many instances (see `Engine`) are 80 TiB of the 128 TiB of address
-# space that a process has, no system opens more descriptors, and a table of handles has 28 bits.
+# Upper bounds of options: the memories of so many instances (see `Engine`) take 80 of the 128 TiB of a process's address
+# space, no system opens more descriptors, and handle tables have 28 bits.
 _MAX_REQUESTS = 10_000
 _MAX_CONNECTIONS = 1_000_000
 _MAX_HANDLES = (1 << 28) - 1
@@ -50,7 +50,7 @@ def _environment(context: click.Context, parameter: click.Parameter, values: tup
     for value in values:
         name, equals, content = value.partition("=")
         if not name:
-            raise click.BadParameter(f"{value!r} has no name: write NAME=VALUE, or NAME to pass the server's own on")
+            raise click.BadParameter(f"{value!r} has no name: write NAME=VALUE, or NAME to pass the server's value on")
         if equals:
             env[name] = content
         elif name in os.environ:
@@ -91,7 +91,7 @@ def _egress(context: click.Context, parameter: click.Parameter, values: tuple[st
 
 
 def _client(options: dict[str, Any]) -> ClientConfig:
-    """How guests' requests are sent. What is wrong with files and variables is said before anything begins."""
+    """Returns the client configuration; reports errors in files and variables before anything starts."""
     from wasi_http.client import ClientConfig, Proxies, TlsConfig
     from wasi_http.client.tls import context_of
 
@@ -114,7 +114,7 @@ def _client(options: dict[str, Any]) -> ClientConfig:
 
 
 def _lines(path: str) -> list[bytes]:
-    """The lines of a file but for blank ones."""
+    """Returns the lines of a file without blank ones."""
     try:
         return [line for line in Path(path).read_bytes().splitlines() if line.strip()]
     except OSError as error:
@@ -122,83 +122,83 @@ def _lines(path: str) -> list[bytes]:
 
 
 def _text(value: str) -> str:
-    """What guests can be given: Unicode, where the system has any bytes."""
+    """Returns Unicode text for guests; arguments of the system may be any bytes."""
     return os.fsencode(value).decode("utf-8", "replace")
 
 
 @click.command(cls=HintingCommand, short_help="Serves a component over HTTP/1.1.")
 @click.argument("file", type=COMPONENT_FILE, metavar="FILE")
 @click.option("--addr", default="127.0.0.1:8080", show_default=True, metavar="HOST:PORT", callback=_address,
-              help="Where to listen: at all addresses of HOST, or of the machine without it; port 0 takes a free one.")
-@click.option("--host", metavar="HOST", help="The HOST of --addr alone.")
-@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="The PORT of --addr alone.")
+              help="Listen on all addresses of HOST, or of the machine without it; port 0 takes a free one.")
+@click.option("--host", metavar="HOST", help="Only the HOST of --addr.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Only the PORT of --addr.")
 @click.option("--shutdown-addr", metavar="HOST:PORT", callback=_address,
-              help="Where a TCP connection shuts the server down, as SIGTERM does; port 0 takes a free one.")
+              help="Shut down on a TCP connection to this address, as on SIGTERM; port 0 takes a free one.")
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 1024),
-              help="Processes that share the port.")
+              help="Number of processes that share the port.")
 @click.option("--timeout", type=POSITIVE_DURATION, metavar="DURATION",
-              help="How long a request's guest may run, as in 500ms, 1s, 2m.  [default: no limit]")
+              help="Time limit for a guest to handle a request, as in 500ms, 1s, 2m.  [default: no limit]")
 @click.option("--max-concurrent-requests", default=1000, show_default=True, type=click.IntRange(1, _MAX_REQUESTS),
-              help="Requests that run at once, in each worker; more have to wait.")
+              help="Concurrent requests per worker; more are queued.")
 @click.option("--max-concurrent-connections", default=1000, show_default=True, type=click.IntRange(1, _MAX_CONNECTIONS),
-              help="Connections that are open at once, in each worker; more have to wait.")
+              help="Open connections per worker; more wait in the listen backlog.")
 @click.option("--max-instance-reuse-count", default=1, show_default=True, type=click.IntRange(1),
-              help="Requests that an instance serves, one after another.")
+              help="Requests that an instance serves, one at a time, before it is discarded.")
 @click.option("--idle-instance-timeout", default="1s", show_default=True, type=DURATION, metavar="DURATION",
-              help="How long an instance waits for another request.")
+              help="How long an idle instance is kept for another request.")
 @click.option("--max-memory-size", default="256MiB", show_default=True, type=MEMORY_SIZE, metavar="SIZE",
-              help="The largest linear memory of a guest, as in 64MiB, 64M or 1GiB.")
+              help="Largest linear memory of a guest, as in 64MiB, 64M or 1GiB.")
 @click.option("--max-resources", default=20_000, show_default=True, type=click.IntRange(1, _MAX_HANDLES),
               help="Handles that a guest may hold.")
 @click.option("--max-request-body", type=SIZE, metavar="SIZE",
-              help="The largest body of a request.  [default: no limit]")
+              help="Largest request body.  [default: no limit]")
 @click.option("--queue-timeout", default="30s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
-              help="How long a request may wait for its turn; then the answer is 503.")
+              help="How long a request may be queued before it is answered with 503.")
 @click.option("--client-gone-grace", default="5s", show_default=True, type=DURATION, metavar="DURATION",
-              help="How long a guest whose client has gone may go on to clean up.")
+              help="How long a guest may clean up after its client has disconnected.")
 @click.option("--header-timeout", default="30s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
-              help="How long a client may take for the head of a request.")
+              help="How long a client may take to send a request head.")
 @click.option("--idle-timeout", default="75s", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long a connection may be idle.")
 @click.option("--min-body-rate", default=500, show_default=True, type=click.IntRange(0, _MAX_RATE), metavar="BYTES",
-              help="Bytes of a body that a client has to send or take per second, on average over the idle timeout; "
+              help="Bytes per second of a body that a client must send or receive, on average over the idle timeout; "
                    "0 for no rate.")
 @click.option("--shutdown-timeout", default="30s", show_default=True, type=DURATION, metavar="DURATION",
-              help="How long requests may take to finish after SIGINT or SIGTERM.")
+              help="How long in-flight requests may take to finish after SIGINT or SIGTERM.")
 @click.option("-H", "--header", "request_headers", multiple=True, metavar="NAME:VALUE", callback=_headers,
-              help="A header that guests see in place of the client's; @FILE has one in each line.")
+              help="A header that replaces the client's of that name; @FILE has one per line.")
 @click.option("--env", multiple=True, metavar="NAME[=VALUE]", callback=_environment,
-              help="A variable of the guests' environment; without a value the server's own.")
+              help="A variable of the guests' environment; without a value, the server's.")
 @click.option("--allow-egress", multiple=True, metavar="HOST[:PORT]", callback=_egress,
-              help="Where guests may send requests: a host, *.DOMAIN, an address or network, 'all' for every public "
+              help="Allow guests to send requests to a host, *.DOMAIN, an address or network, or 'all' for every public "
                    "address.  [default: nowhere]")
 @click.option("--max-egress-connections", default=100, show_default=True, type=click.IntRange(1, _MAX_CONNECTIONS),
-              help="Connections that a guest may use at once for requests.")
+              help="Concurrent connections of a guest's outgoing requests.")
 @click.option("--egress-ca-bundle", type=_FILE, metavar="FILE",
-              help="Certificates (PEM) that guests' requests trust beside the system's.")
+              help="Certificates (PEM) to trust in guests' outgoing requests, besides the system's.")
 @click.option("--egress-client-cert", type=_FILE, metavar="FILE",
-              help="The certificate (PEM) with which guests' requests answer servers that ask for one.")
+              help="Client certificate (PEM) for mutual TLS in guests' outgoing requests.")
 @click.option("--egress-client-key", type=_FILE, metavar="FILE",
-              help="Its key, if that is not in the same file.")
+              help="Key of the client certificate, if it is in another file.")
 @click.option("--egress-proxy-from-env", is_flag=True,
               help="Send guests' requests through the proxies that HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY "
-                   "name. What a name leads to is then the proxy's business.")
-@click.option("--access-log", metavar="FILE", help="Write a line for each request to the end of FILE; - is standard output.")
-@click.option("--no-logging-prefix", is_flag=True, help="Print what guests print as it is.")
+                   "name. The proxy then resolves host names.")
+@click.option("--access-log", metavar="FILE", help="Append a line for each request to FILE; - is standard output.")
+@click.option("--no-logging-prefix", is_flag=True, help="Print the output of guests without prefixes.")
 @click.option("--trust-guest", is_flag=True,
-              help="Compile without the checks that interrupt a guest. It computes faster, and while it does, nothing "
-                   "stops it, --timeout included, and no other request is served.")
+              help="Compile without the checks that interrupt guests. They compute faster, but while one does, nothing "
+                   "stops it, not even --timeout, and no other request is served.")
 @click.option("--compile-timeout", default="5m", show_default=True, type=POSITIVE_DURATION, metavar="DURATION",
               help="How long the component may take to compile.")
 @click.option("--cache-dir", type=click.Path(file_okay=False), metavar="DIR",
-              help="Where compiled components are kept; see `wasi-http compile`.  [default: the user's cache directory]")
-@click.option("--no-cache", is_flag=True, help="Compile anew, and keep nothing on disk.")
+              help="Where compiled components are cached; see `wasi-http compile`.  [default: the user's cache directory]")
+@click.option("--no-cache", is_flag=True, help="Compile at each start, and write nothing to disk.")
 @click.pass_context
 def serve(context: click.Context, /, file: Path, **options: Any) -> None:
     """Serves FILE, a component of the world wasi:http/proxy, over HTTP/1.1.
 
-    Each request is handled by a fresh instance, unless --max-instance-reuse-count says otherwise. FILE is a binary
-    (.wasm) or text (.wat) component. Guests get no environment, no files and no network unless they are given.
+    Each request is handled by a fresh instance, unless --max-instance-reuse-count allows reuse. FILE is a binary (.wasm)
+    or text (.wat) component. Guests have no files, and no environment or network unless options grant them.
     """
     from wasi_http.engine import EngineConfig, StoreLimits
     from wasi_http.http1.limits import Limits

@@ -13,7 +13,7 @@ _PATTERN = re.compile(r"([0-9]{1,18})\s*([a-z]*)").fullmatch
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]
-    """A number of bytes, with a unit if need be: from ``least`` to ``most``."""
+    """A number of bytes, with an optional unit, from ``least`` to ``most``."""
 
     name = "size"
 
@@ -35,12 +35,12 @@ class Size(click.ParamType):  # type: ignore[type-arg]
 
 
 def _written(size: int) -> str:
-    """A size as it can be written on the command line."""
+    """Returns a size as written on the command line."""
     unit = next((unit for unit in ("GiB", "MiB", "KiB") if size and size % _UNITS[unit.lower()] == 0), "")
     return f"{size // _UNITS[unit.lower()]}{unit}"
 
 
 SIZE = Size()
 
-#: Of a linear memory: a page of WebAssembly at least, and no more than 32 bits reach.
+#: The size of a linear memory: from one WebAssembly page to the reach of 32 bits.
 MEMORY_SIZE = Size(64 << 10, 4 << 30)

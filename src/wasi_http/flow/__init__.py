@@ -1,4 +1,4 @@
-"""How bytes wait: wake-ups, and bodies in transit. Nothing here knows of HTTP or WASI."""
+"""Flow control: wake-ups, and bodies in transit. Independent of HTTP and WASI."""
 
 from wasi_http.flow.pipe import BODY_BUFFER, Pipe
 from wasi_http.flow.pump import Pump

@@ -1,16 +1,16 @@
 """Pipes: bodies in transit, sans I/O.
 
-A `Pipe` is a bounded queue with an end, an error, and trailers. What a body may do next:
+A `Pipe` is a bounded queue with an end, an error, and trailers. Its states:
 
     open ──end(trailers)──► ended        the consumer takes what is queued, then sees the end
-      ├────fail(error)────► failed       the same with the error, which the producer sees at once
+      ├────fail(error)────► failed       the same with the error, which the producer sees immediately
       └────cancel(error)──► cancelled    what is queued is dropped; the producer sees the error, or a broken pipe
 
-`Pipe.end` and `Pipe.fail` are for the producer's side, `Pipe.cancel` is for the consumer's: bytes that arrived reach
-their reader before the error that ended them.
+`Pipe.end` and `Pipe.fail` are for the producer, `Pipe.cancel` is for the consumer: queued bytes reach the consumer
+before the producer's error.
 
-``limit`` bounds the queue: producers ask `Pipe.room`. Both ends are told of changes by signals, ``readable`` for the
-consumer and ``writable`` for the producer. Compiled: each request makes one, and all bodies go through them.
+``limit`` bounds the queue: producers check `Pipe.room` (back-pressure). Signals announce changes, ``readable`` to the
+consumer and ``writable`` to the producer. Compiled: each request makes one, and all bodies pass through them.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ __all__ = ["BODY_BUFFER", "Pipe"]
 
 Field = tuple[bytes, bytes]
 
-#: How many bytes of one body may wait between a guest and the other side.
+#: How many bytes of one body are buffered between a guest and its peer.
 BODY_BUFFER: Final = 256 * 1024
 
-# When more pieces than this wait, those that are smaller than that, in bytes, are put together.
+# With more queued pieces than this, those below that size, in bytes, are joined.
 _MANY = cython.declare(cython.Py_ssize_t, 64)
 _SMALL = cython.declare(cython.Py_ssize_t, 1024)
 
@@ -39,7 +39,7 @@ _BUFFER = cython.declare(cython.Py_ssize_t, BODY_BUFFER)
 @cython.final
 @cython.cclass
 class Pipe:
-    """A body in transit; see the module's text."""
+    """A body in transit; see the module's docstring."""
 
     def __init__(self, limit: int = 0) -> None:
         """``limit`` is in bytes; `BODY_BUFFER` if it is 0."""
@@ -50,7 +50,7 @@ class Pipe:
 
     @staticmethod
     def of(data: bytes = b"") -> Pipe:
-        """A body that is all there."""
+        """Returns a complete body."""
         pipe: Pipe = Pipe()
         if data:
             pipe.chunks.append(data)
@@ -61,20 +61,20 @@ class Pipe:
     # The producer's end
 
     def room(self) -> int:
-        """How many bytes `write` takes now. Raises the error that ended the body, BrokenPipeError if cancelled."""
+        """Returns how many bytes `write` takes now. Raises the body's error, BrokenPipeError if it is cancelled."""
         if self.error is not None:
             raise self.error
         if self.cancelled:
-            raise BrokenPipeError("nobody reads the body any more")
+            raise BrokenPipeError("the body is no longer read")
         return max(0, self.limit - self.size)
 
     def write(self, data: bytes) -> None:
-        """Adds bytes. Empty ones add nothing; what comes after the end, or after the consumer has gone, is lost."""
+        """Queues bytes; discards them after the end or a cancellation."""
         if not data or self.ended or self.cancelled or self.error is not None:
             return
         chunks = self.chunks
         if len(chunks) > _MANY and len(data) < _SMALL:
-            # Each object costs some 40 bytes beside its content, which no limit counts.
+            # Each object has some 40 bytes of overhead, which no limit counts.
             last = chunks.pop()
             if len(last) < _SMALL:
                 if not isinstance(last, bytearray):
@@ -96,9 +96,9 @@ class Pipe:
             self.writable.notify()
 
     def fail(self, error: OSError) -> None:
-        """Ends the body with an error behind what is queued, unless it has ended.
+        """Ends the body with an error after what is queued, unless it has ended.
 
-        The error is an OSError, as `HttpError` is: guests are told no other.
+        The error must be an OSError, as `HttpError` is: guests see no others.
         """
         if not self.ended and self.error is None:
             self.error = error
@@ -108,7 +108,7 @@ class Pipe:
     # The consumer's end
 
     def take(self, limit: cython.Py_ssize_t) -> bytes | None:
-        """At most ``limit`` bytes, ``b""`` while there are none, None at the end. Then raises the error, if any."""
+        """Returns at most ``limit`` bytes, ``b""`` while there are none, None at the end, or raises its error."""
         if not self.chunks:
             if self.error is not None:
                 raise self.error
@@ -127,7 +127,7 @@ class Pipe:
         return data if isinstance(data, bytes) else bytes(data)
 
     def take_all(self) -> bytes:
-        """Everything that is queued."""
+        """Returns all queued bytes."""
         if len(self.chunks) == 1 and not self.offset:
             data = bytes(self.chunks.popleft())
         else:
@@ -141,9 +141,9 @@ class Pipe:
         return bool(self.chunks) or self.ended or self.error is not None
 
     def cancel(self, error: OSError | None = None) -> None:
-        """Drops what is queued and tells the producer: with ``error``, if the body has not ended, else a broken pipe.
+        """Drops what is queued; the producer sees ``error``, if the body has not ended, else a broken pipe.
 
-        ``error`` is also what a consumer sees that takes from the body later.
+        Consumers that take from the body later see ``error``, too.
         """
         if self.cancelled and error is None:
             return

@@ -1,4 +1,4 @@
-"""Pumps: bodies on their way from a pipe to a transport."""
+"""Pumps move bodies from a pipe to a transport."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from wasi_http.flow.pipe import Pipe
 
 __all__ = ["Encoder", "Pump", "Sink"]
 
-# Pieces of this size, in bytes, are written by themselves; smaller ones are joined.
+# Pieces of at least this size, in bytes, are written separately; smaller ones are joined.
 _LARGE: Final = 16384
 
 
 class Encoder(Protocol):
-    """How pieces of a body, and its end, look on the other side. It may raise."""
+    """Encodes pieces of a body, and its end, for the wire. It may raise."""
 
     def body(self, data: bytes, /) -> bytes: ...
 
@@ -22,7 +22,7 @@ class Encoder(Protocol):
 
 
 class Sink(Protocol):
-    """Where bytes go. ``write_paused``: it takes no more for the moment."""
+    """A transport. ``write_paused``: it is full for the moment."""
 
     write_paused: bool
 
@@ -30,9 +30,9 @@ class Sink(Protocol):
 
 
 class Pump:
-    """Moves a body as far as its producer and the sink let it, in few large writes, of ``size`` bytes at most or so.
+    """Moves a body as far as back-pressure allows, in few large writes of about ``size`` bytes at most.
 
-    It belongs to whoever calls `run` again: when the pipe is readable, and when the sink takes more.
+    The owner calls `run` again when the pipe is readable, and when the sink takes more.
     """
 
     __slots__ = ("_encoder", "_pipe", "_sink", "_size", "busy")
@@ -42,13 +42,13 @@ class Pump:
         self._encoder = encoder
         self._sink = sink
         self._size = size
-        #: It runs: a producer that fills the pipe as soon as there is room need not call it.
+        #: Set while it runs: a producer that refills the pipe meanwhile need not call it.
         self.busy = False
 
     def run(self, begin: bytes = b"") -> bool:
-        """Writes ``begin`` and what there is of the body; true when that was all.
+        """Writes ``begin`` and what is queued of the body; returns whether the body is complete.
 
-        Raises what ended the body, or what the encoder says of it; whatever came before is written then.
+        Raises the body's or the encoder's error, after it has written everything before that.
         """
         if self.busy:
             return False

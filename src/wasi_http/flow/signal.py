@@ -1,8 +1,8 @@
-"""Signals: how those who wait learn that it is worth looking again.
+"""Signals: wake waiters to check their condition again.
 
-Readiness is state, and it stays where it belongs: in a stream, a timer, a response that is awaited. A signal carries no
-state of its own; it only wakes whoever watches it, and each of them looks at the state afresh. So a wake-up too many
-does no harm, and one object may serve everything that its owner offers to wait for.
+Readiness is state, and stays where it belongs: in a stream, a timer, an awaited response. A signal carries no state; it
+only wakes its watchers, which check the state afresh. So spurious wake-ups are harmless, and one signal may serve
+everything that its owner lets others wait for.
 
 Signals belong to the thread of the event loop.
 """
@@ -22,21 +22,21 @@ T = TypeVar("T")
 
 @cython.cclass
 class Signal:
-    """Wakes its watchers on `notify`. Owners call it after every change that could make something ready.
+    """Wakes its watchers on `notify`, which owners call after every change that could make something ready.
 
-    ``len(signal)`` is how many watch.
+    ``len(signal)`` is the number of watchers.
     """
 
-    # `watchers` is a dict that serves as an ordered set: those who came first are woken first. Most never have one.
+    # `watchers` is a dict used as an ordered set: woken in the order of `add`. Most signals never have any.
 
     def add(self, wake: Callable[[], None]) -> None:
-        """Has ``wake`` called at each `notify` until it is removed. Added twice counts once."""
+        """Makes each `notify` call ``wake``, until it is removed. Idempotent."""
         if self.watchers is None:
             self.watchers = {}
         self.watchers[wake] = None
 
     def remove(self, wake: Callable[[], None]) -> None:
-        """Ends what `add` began; does nothing where nothing was begun."""
+        """Undoes `add`. Idempotent."""
         if self.watchers is not None:
             self.watchers.pop(wake, None)
 
@@ -50,16 +50,16 @@ class Signal:
         return 0 if self.watchers is None else len(self.watchers)
 
     def __bool__(self) -> bool:
-        return True  # also while nobody watches
+        return True  # also without watchers
 
 
-#: The signal of what is always ready: nobody notifies it, and nobody has to wait for it.
+#: The signal of what is always ready: it is never notified, and waiting for it is never needed.
 SILENT = Signal()
 
 
 @cython.cclass
 class _Waker:
-    """Ends one wait after another. An object and no closure: that would be a cycle, which holds what it waits for."""
+    """Ends one wait after another. Not a closure, which would be a cycle and keep alive what it waits for."""
 
     def __call__(self) -> None:
         if not self.future.done():
@@ -67,10 +67,9 @@ class _Waker:
 
 
 async def until(step: Callable[[], T], *signals: Signal) -> T:
-    """Calls ``step`` at once and after each wake-up by one of ``signals``, and returns its first true result.
+    """Calls ``step`` now and after each wake-up by one of ``signals``, and returns its first true result.
 
-    One future serves the whole wait, whatever the number of signals. Exceptions of ``step`` are raised. Nothing is left
-    watching afterwards, also when the wait is cancelled.
+    Raises exceptions of ``step``. Leaves no watchers behind, also when it is cancelled.
     """
     loop = asyncio.get_running_loop()
     wake: _Waker = _Waker()

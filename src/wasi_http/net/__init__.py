@@ -1,4 +1,4 @@
-"""Names and addresses: authorities, what may be connected to, and sockets. Nothing here knows of HTTP or WASI."""
+"""Authorities, address policies and sockets. Independent of HTTP and WASI."""
 
 from wasi_http.net.authority import Address, InvalidAuthority, InvalidHost, Origin, canonical_host
 from wasi_http.net.policy import AddressPolicy, EgressRule, is_public

@@ -1,8 +1,8 @@
-"""Authorities: where something goes, in the one form that policies, pools and certificates compare.
+"""Authorities, in the one canonical form that policies, pools and certificates compare.
 
-A name can be written in many ways: in capitals, with a dot at its end, in Unicode. Whatever compares hosts compares
-what `Origin.parse` made of them. What parsers disagree about leads nowhere: IPv4 addresses in octal, in hexadecimal, as
-one number or with parts left out, which only some resolvers take for addresses.
+A name can be written in many ways: in capitals, with a trailing dot, in Unicode. All code compares hosts as
+canonicalized by `Origin.parse`. Forms on which parsers disagree are rejected: IPv4 addresses in octal, in hexadecimal,
+as one number or with parts left out, which only some resolvers accept.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _NUMBER: Final = re.compile(r"0[xX][0-9a-fA-F]*|[0-9]+").fullmatch
 
 
 class InvalidAuthority(ValueError):
-    """A text is not an authority."""
+    """The text is not an authority."""
 
 
 class InvalidHost(InvalidAuthority):
-    """A text is neither a host name nor an IPv4 address."""
+    """The text is neither a host name nor an IPv4 address."""
 
 
 class Origin:
-    """``host`` is canonical (see `canonical_host`), ``address`` is set if it is one; ``key`` identifies the origin."""
+    """``host`` is canonical (see `canonical_host`), ``address`` is set if it is an address; ``key`` is the identity."""
 
     __slots__ = ("address", "host", "key", "port", "tls")
 
@@ -43,8 +43,8 @@ class Origin:
 
     @classmethod
     def parse(cls, authority: str, tls: bool) -> Origin:
-        """Of ``host[:port]``. Raises InvalidAuthority, InvalidHost for an impossible name."""
-        # No longer than any name is, brackets and port included; in messages other alphabets are punycode
+        """Parses ``host[:port]``; raises InvalidAuthority, InvalidHost for an invalid name."""
+        # At most as long as any name, brackets and port included; in messages other alphabets are punycode
         # (RFC 3986, section 3.2.2).
         found = _AUTHORITY(authority) if len(authority) <= 300 and authority.isascii() else None
         authority = authority[:300]
@@ -55,10 +55,10 @@ class Origin:
             raise InvalidAuthority(f"{authority!r} is not host[:port]")
         if found[1] is not None:
             try:
-                # Zones are this machine's business: a guest has no use for them.
+                # Zones are local to this machine: guests may not use them.
                 address: Address | None = ipaddress.IPv6Address(found[1] if "%" not in found[1] else "")
             except ValueError:
-                raise InvalidAuthority(f"{authority!r} has no IPv6 address") from None
+                raise InvalidAuthority(f"{authority!r} has no valid IPv6 address") from None
             host = str(address)
         else:
             host, address = canonical_host(found[2])
@@ -74,14 +74,14 @@ class Origin:
 
 
 def join(host: str, port: int) -> str:
-    """``host:port``, an IPv6 address in brackets."""
+    """Returns ``host:port``, with an IPv6 address in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def canonical_host(text: str) -> tuple[str, Address | None]:
-    """A name in lower-case ASCII without a dot at its end, or an IPv4 address as text and as an address.
+    """Returns a name in lower-case ASCII without a trailing dot, or an IPv4 address as text and as an address.
 
-    Raises InvalidHost for what is neither.
+    Raises InvalidHost for anything else.
     """
     if is_numeric(text):
         try:
@@ -90,7 +90,7 @@ def canonical_host(text: str) -> tuple[str, Address | None]:
             raise _invalid(text) from None
         return text, address
     try:
-        # The codec by which sockets look names up.
+        # The codec that sockets use to look names up.
         name = text if text.isascii() else text.encode("idna").decode("ascii")
     except UnicodeError as error:
         raise _invalid(text) from error
@@ -101,7 +101,7 @@ def canonical_host(text: str) -> tuple[str, Address | None]:
 
 
 def is_numeric(host: str) -> bool:
-    """Whether resolvers may take a host for an IPv4 address, however it is written: no name ends in a number."""
+    """Returns whether resolvers may take a host for an IPv4 address, in any form: no name ends in a number."""
     return _NUMBER(host.rpartition(".")[2]) is not None
 
 

@@ -1,13 +1,13 @@
-"""What may be connected to: rules for hosts, ports, schemes and networks, and which addresses are public.
+"""Egress policy: rules for hosts, ports, schemes and networks, and which addresses are public.
 
-A target passes twice. The name or address that was asked for must be named by a rule; then the very address that is
-connected to must be one that the rules let it have. Names say nothing about addresses: whoever owns a name can let it
-lead into the operator's network, today or with the next answer (DNS rebinding). So
+A target is checked twice: a rule must match the requested name or address, then the rules must allow the very address
+to connect to. A name proves nothing about its address: its owner can point it into the operator's network, now or with
+the next answer (DNS rebinding). So
 
 - a name needs a rule for that name (or ``all``);
 - an address needs a rule for that address or its network (or ``all``, if the address is public);
 - an address that is not public needs, in both cases, a rule for it or its network, whatever rule the name has.
-  The one exception: rules for ``localhost`` and names below it let them lead to loopback addresses.
+  The one exception: rules for ``localhost`` and names below it allow loopback addresses.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ from wasi_http.settings import check
 
 __all__ = ["AddressPolicy", "Denied", "EgressRule", "is_public", "policy_of"]
 
-#: It raises OSError to forbid connections to an address and port.
+#: Raises OSError to forbid connections to an address and port.
 AddressPolicy = Callable[[Address, int], None]
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Not from `ipaddress`: what is_global and the like answer depends on the version of Python.
+# Not from `ipaddress`: the results of is_global and the like depend on the version of Python.
 _IPV4_SPECIAL: Final = [
     ipaddress.IPv4Network(network)
     for network in (
-        "0.0.0.0/8",  # this network; Linux takes 0.0.0.0 for loopback
+        "0.0.0.0/8",  # this network; on Linux 0.0.0.0 is loopback
         "10.0.0.0/8",
         "100.64.0.0/10",  # shared by carriers
         "127.0.0.0/8",
-        "168.63.129.16/32",  # the platform of Azure's machines, though the address is public
-        "169.254.0.0/16",  # link-local: metadata of cloud machines
+        "168.63.129.16/32",  # Azure's platform services, though the address is public
+        "169.254.0.0/16",  # link-local: metadata services of clouds
         "172.16.0.0/12",
         "192.0.0.0/24",
         "192.0.2.0/24",  # documentation, as 198.51.100.0/24 and 203.0.113.0/24
-        "192.88.99.0/24",  # relays of 6to4
+        "192.88.99.0/24",  # 6to4 relays
         "192.168.0.0/16",
         "198.18.0.0/15",  # benchmarks
         "198.51.100.0/24",
@@ -50,7 +50,7 @@ _IPV4_SPECIAL: Final = [
         "240.0.0.0/4",  # reserved, and broadcast
     )
 ]
-# All else in IPv6 is local, reserved, or leads to an IPv4 address (mapped, compatible, NAT64).
+# Everything else in IPv6 is local, reserved, or maps to an IPv4 address (mapped, compatible, NAT64).
 _IPV6_UNICAST: Final = ipaddress.IPv6Network("2000::/3")
 _IPV6_SPECIAL: Final = [
     ipaddress.IPv6Network(network)
@@ -72,14 +72,14 @@ _BARE_IPV6: Final = re.compile(
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the public internet, and to nothing that is reached through it."""
+    """Returns whether an address belongs to the public internet itself, and does not tunnel to another network."""
     if isinstance(address, ipaddress.IPv4Address):
         return not any(address in network for network in _IPV4_SPECIAL)
     return address in _IPV6_UNICAST and not any(address in network for network in _IPV6_SPECIAL)
 
 
 class Denied(PermissionError):
-    """The rules do not let a target be reached; ``rule`` is the text of a rule that would."""
+    """The rules do not allow a target; ``rule`` is the text of a rule that would."""
 
     def __init__(self, rule: str) -> None:
         super().__init__(f"no rule allows it; {rule} would")
@@ -91,10 +91,10 @@ class Denied(PermissionError):
 
 @dataclass(frozen=True, slots=True)
 class EgressRule:
-    """One rule; what is None does not matter to it. ``name`` and ``network`` exclude each other."""
+    """One rule; None matches anything. ``name`` and ``network`` exclude each other."""
 
     name: str | None = None
-    #: Whether the names below ``name`` are meant, and not the name itself.
+    #: Matches the names below ``name``, and not the name itself.
     subdomains: bool = False
     network: Network | None = None
     port: int | None = None
@@ -105,11 +105,11 @@ class EgressRule:
 
     @classmethod
     def parse(cls, text: str) -> EgressRule:
-        """A rule of its text; raises ValueError.
+        """Parses a rule; raises ValueError.
 
         ``all``; ``HOST``; ``*.DOMAIN`` for all names below a domain; an IPv4 or IPv6 address or network
-        (``10.0.0.0/8``, ``fd00::/8``); each with ``:PORT`` behind it (IPv6 in brackets then: ``[::1]:8080``,
-        ``[fd00::]/8:443``) and ``http://`` or ``https://`` before it. A rule without port is for all ports.
+        (``10.0.0.0/8``, ``fd00::/8``); each optionally followed by ``:PORT`` (with IPv6 in brackets: ``[::1]:8080``,
+        ``[fd00::]/8:443``) and preceded by ``http://`` or ``https://``. A rule without a port is for all ports.
         """
         if not isinstance(text, str):
             raise TypeError(f"an egress rule is a str, as in 'example.com' or '10.0.0.0/8:443', not {text!r:.100}")
@@ -142,7 +142,7 @@ class EgressRule:
         return cls(name, host.startswith("*."), port=port, scheme=scheme)
 
     def __str__(self) -> str:
-        """The rule as `parse` takes it."""
+        """Returns the rule as `parse` takes it."""
         if self.network is not None:
             address, prefix = str(self.network).split("/")
             if self.network.version == 6 and self.port is not None:
@@ -160,7 +160,7 @@ class EgressRule:
         return self.name is None and self.network is None
 
     def names(self, name: str) -> bool:
-        """Whether the rule is for a canonical name."""
+        """Returns whether the rule matches a canonical name."""
         if self.name is None:
             return self.network is None
         return name.endswith(f".{self.name}") if self.subdomains else name == self.name
@@ -192,7 +192,7 @@ def _is_address(text: str) -> bool:
 
 
 def policy_of(rules: Iterable[EgressRule], target: Origin) -> AddressPolicy:
-    """What a target may be connected to, which is asked with each address and port; raises Denied, and so does that."""
+    """Returns the policy for a target's addresses and ports. Raises Denied, and so does the policy."""
     rules = [rule for rule in rules if rule.port in (None, target.port) and rule.scheme in (None, target.scheme)]
     networks = [rule.network for rule in rules if rule.network is not None]
     if target.address is None:
@@ -207,7 +207,7 @@ def policy_of(rules: Iterable[EgressRule], target: Origin) -> AddressPolicy:
     def admit(address: Address, port: int) -> None:
         wrong = port != target.port or target.address not in (None, address)
         if wrong or (not is_public(address) and not any(address in network for network in networks)):
-            # A name for loopback often has two addresses, of which a server listens on one.
+            # Names of loopback often have two addresses, and servers listen on one of them.
             local = _is_localhost(target.host) and any(address in network for network in _LOOPBACK)
             raise Denied(_rule(target, None if local else address))
 
@@ -215,7 +215,7 @@ def policy_of(rules: Iterable[EgressRule], target: Origin) -> AddressPolicy:
 
 
 def _rule(target: Origin, address: Address | None = None) -> str:
-    """A rule for the target, or for an address in its place; with the port, unless it is that of the scheme."""
+    """Returns a rule for the target, or for ``address`` instead; with the port, unless it is the scheme's default."""
     address = address or target.address
     port = None if target.port == (443 if target.tls else 80) else target.port
     if address is None:
@@ -224,5 +224,5 @@ def _rule(target: Origin, address: Address | None = None) -> str:
 
 
 def _is_localhost(name: str) -> bool:
-    """RFC 6761, section 6.3."""
+    """Returns whether a name is localhost or below it (RFC 6761, section 6.3)."""
     return name == "localhost" or name.endswith(".localhost")

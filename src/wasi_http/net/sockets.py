@@ -1,4 +1,4 @@
-"""What sockets tell and do that transports do not: hang-ups while nothing is read, resets, what is left to read."""
+"""Socket operations that transports lack: hang-ups while reading is paused, resets, reading the rest."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Final
 
 __all__ = ["RESET_INTERVAL", "hung_up", "in_flight", "keep_alive", "lost", "reset", "unread"]
 
-#: How often, in seconds, to look at a connection that is to be reset, until the peer has what was sent before.
+#: Poll interval, in seconds, before a reset: until the peer has acknowledged what was sent.
 RESET_INTERVAL: Final = 0.02
 
-# Tells that a peer has closed its side, also while nothing is read. Not every system knows it.
+# Reports a peer's FIN, also while reading is paused. Not every system has it.
 _HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 
-# In seconds: a peer that has vanished is noticed within a minute, and one that closed its connection as soon as its
-# system has forgotten it.
+# In seconds: detects a vanished peer within a minute, and one that closed its connection once its system has forgotten
+# it.
 _KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 3}
 
-# SO_LINGER: on, for no time at all.
+# SO_LINGER {1, 0}: close() sends RST.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def _has(transport: asyncio.BaseTransport, events: int) -> bool:
     sock = transport.get_extra_info("socket")
-    # What a closed transport says differs between event loops.
+    # Event loops differ in what a closed transport returns.
     if sock is None or sock.fileno() < 0:
         return True
     poll = select.poll()
@@ -40,26 +40,26 @@ def _has(transport: asyncio.BaseTransport, events: int) -> bool:
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Has the system probe whether the peer is still there."""
+    """Enables TCP keep-alive probes."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEP_ALIVE.items():
-        # Not every system has all of them.
+        # Systems differ in the options they have.
         if hasattr(socket, name):
             sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def lost(transport: asyncio.BaseTransport) -> bool:
-    """Whether a connection from which nothing is read is gone: reset by the peer, timed out, or closed here."""
+    """Returns whether a connection is gone, also while reading is paused: reset, timed out, or closed here."""
     return _has(transport, 0)
 
 
 def hung_up(transport: asyncio.BaseTransport) -> bool:
-    """Whether it is gone, or the peer has closed its side."""
+    """Returns whether it is gone, or the peer has closed its side."""
     return _has(transport, _HANG_UP)
 
 
 def in_flight(transport: asyncio.BaseTransport) -> int:
-    """How many bytes the peer's system has not acknowledged; 0 where the system does not tell, or not any more."""
+    """Returns the number of bytes that the peer has not acknowledged; 0 if the system cannot tell."""
     try:
         count = fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, bytes(4))
     except (OSError, ValueError):
@@ -68,7 +68,7 @@ def in_flight(transport: asyncio.BaseTransport) -> int:
 
 
 def reset(transport: asyncio.WriteTransport) -> None:
-    """Closes a connection at once, with a reset. What is written and has not left is lost."""
+    """Closes a connection with a reset. Unsent data is lost."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
         with contextlib.suppress(OSError):
@@ -77,7 +77,7 @@ def reset(transport: asyncio.WriteTransport) -> None:
 
 
 def unread(sock: socket.socket | None) -> Iterator[bytes]:
-    """What has arrived on a socket whose connection is lost. A failed write does not take it away."""
+    """Yields what arrived on a socket before its connection was lost. It survives a failed write."""
     try:
         while sock is not None and sock.fileno() >= 0 and (data := sock.recv(65536)):
             yield data

@@ -1,4 +1,4 @@
-"""WASI 0.2 on the host's side: everything of ``wasi:cli/imports``. HTTP is the next floor up."""
+"""WASI 0.2 on the host: all of ``wasi:cli/imports``. HTTP builds upon it."""
 
 from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.context import WasiCtx, WasiView

@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Exit(Exception):
-    """The guest ended itself. It is raised where the guest was called; ``code`` is 0 for success."""
+    """The guest called exit. Raised by the call of the guest; ``code`` is 0 for success."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -89,7 +89,7 @@ class Stderr(Interface, name="wasi:cli/stderr@0.2.12"):
 
 
 class TerminalInput(Resource, name="terminal-input"):
-    """The resource ``terminal-input``: it says no more than that there is one."""
+    """The resource ``terminal-input``, whose presence marks a terminal."""
 
     __slots__ = ()
 

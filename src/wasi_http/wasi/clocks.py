@@ -1,6 +1,6 @@
-"""wasi:clocks: time, and pollables that are ready when it has come.
+"""wasi:clocks: time, and pollables that become ready at a deadline.
 
-Timers cost the event loop nothing until a guest waits for them, and nothing once it stops.
+Timers cost the event loop something only while a guest waits for them.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ _SECOND: Final = 1_000_000_000
 _MILLISECOND: Final = 1_000_000
 _MAX_U64: Final = 2**64 - 1
 
-# Event loops overflow on the far future; a timer that is not due when it fires is set again.
+# Event loops overflow on distant deadlines; a timer that fires early is set again.
 _LONGEST_SLEEP: Final = 24 * 3600 * _SECOND
 
 
 class _Alarm(Deadline):
-    """Notifies when the clock has reached the deadline. The loop's timer runs only while somebody watches."""
+    """Notifies when the clock reaches the deadline. Has a timer in the loop only while it has watchers."""
 
     __slots__ = ("_clock", "_timer")
 
@@ -52,7 +52,7 @@ class _Alarm(Deadline):
 
     def _set(self) -> None:
         remaining = min(max(self.deadline - self._clock(), 0), _LONGEST_SLEEP)
-        # Loops count in milliseconds; rounded down, the timer would fire early and spin.
+        # Loops count in milliseconds; with rounding down, the timer would fire early and spin.
         delay = -(-remaining // _MILLISECOND) / 1000
         self._timer = asyncio.get_running_loop().call_later(delay, self._fire)
 
@@ -65,10 +65,10 @@ class _Alarm(Deadline):
 
 
 class _NextTurn(Signal):
-    """A deadline that has passed before anybody asked.
+    """A deadline that has already passed.
 
-    It is not ready at the first question, so that a guest that polls with a timeout of zero in a loop lets the event
-    loop go round each time, and sees the I/O that it polls for.
+    Not ready when first asked, so that a guest that polls with a zero timeout in a loop yields to the event loop each
+    time, and sees the I/O that it polls for.
     """
 
     __slots__ = ("_asked", "_handle")
@@ -122,7 +122,7 @@ class MonotonicClock(Interface, name="wasi:clocks/monotonic-clock@0.2.12"):
 
 
 def _subscribe(clock: Callable[[], int], deadline: int, now: int) -> Pollable:
-    # A deadline beyond the clock's 64 bits is never reached, which is what it means.
+    # A deadline beyond 64 bits is never reached, as intended.
     alarm = _Alarm(clock, deadline) if deadline > now else _NextTurn()
     return Pollable(alarm.due, alarm)
 
@@ -138,7 +138,7 @@ class Datetime:
 class WallClock(Interface, name="wasi:clocks/wall-clock@0.2.12"):
     @func
     def now(state: State[WasiView]) -> Datetime:
-        # The record cannot say "before 1970", or after the year 584 billion.
+        # The record cannot represent times before 1970, or after the year 584 billion.
         seconds, nanoseconds = divmod(state.ctx.wall(), _SECOND)
         return Datetime(seconds, nanoseconds) if 0 <= seconds <= _MAX_U64 else Datetime(0, 0)
 
@@ -157,7 +157,7 @@ class TimezoneDisplay:
 
 
 class Timezone(Interface, name="wasi:clocks/timezone@0.2.12"):
-    """Guests live in UTC: where the host is, is none of their business."""
+    """Always UTC: guests do not learn the host's time zone."""
 
     @func
     def display(when: Datetime) -> TimezoneDisplay:

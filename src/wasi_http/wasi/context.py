@@ -1,7 +1,6 @@
-"""What WASI gives one guest: its environment, its standard streams, its clocks, and its limits.
+"""The WASI configuration of one guest: environment, standard streams, clocks and limits.
 
-Everything is denied or empty unless it is given: no environment, no arguments, no directories, no network, and output
-that is thrown away as it comes.
+By default everything is denied or empty: no environment, arguments, directories or network, and output is discarded.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ MAX_RANDOM_BYTES: Final = 1024 * 1024
 #: The longest list that ``poll`` accepts; a longer one is a trap.
 MAX_POLLABLES: Final = 10_000
 
-# Guests need not know for how long the machine has been up.
+# Hides the machine's uptime from guests.
 _ORIGIN: Final = time.monotonic_ns()
 
 
 def monotonic() -> int:
-    """Nanoseconds since this module was imported."""
+    """Returns nanoseconds since this module was imported."""
     return time.monotonic_ns() - _ORIGIN
 
 
@@ -57,29 +56,27 @@ def _check_texts(env: Any, args: Any, initial_cwd: Any) -> None:
 
 
 class WasiView(Protocol):
-    """What the interfaces of WASI need of a store's ``data``; a class may also be derived from it."""
+    """What the WASI interfaces need of a store's ``data``; classes may also derive from it."""
 
     table: ResourceTable
     ctx: WasiCtx
 
 
 class WasiCtx:
-    """The configuration of one guest. It is never changed by guests, so several may share one.
+    """The configuration of one guest. Guests never change it, so they may share one.
 
-    * ``env``, ``args``, ``initial_cwd``: what ``wasi:cli/environment`` answers.
+    * ``env``, ``args``, ``initial_cwd``: the results of ``wasi:cli/environment``.
     * ``stdin``: None (at its end), bytes, a binary file, or an `InputStream`.
-    * ``stdout``, ``stderr``: None (discarded, nothing is kept), a callable that takes bytes, a binary file, or an
-      `OutputStream`. Callables and files are called on the event loop's thread: they should not block for long. A guest
-      that prints to a pipe, socket or terminal waits while it is full; what a file's buffer holds should be flushed
-      before.
-    * ``stdin_terminal``, ``stdout_terminal``, ``stderr_terminal``: whether the guest is told that it is a terminal.
+    * ``stdout``, ``stderr``: None (discarded), a callable that takes bytes, a binary file, or an `OutputStream`.
+      Callables and files are called on the event loop's thread: they should not block for long. A guest that prints to
+      a pipe, socket or terminal waits while it is full; flush the file's buffer before.
+    * ``stdin_terminal``, ``stdout_terminal``, ``stderr_terminal``: whether the stream is a terminal to the guest.
     * ``random``: takes a length and returns that many bytes, unpredictable ones (default: the system's).
     * ``insecure_random``: the same for ``wasi:random/insecure`` and the seed (default: the system's, too).
     * ``monotonic``: nanoseconds, never decreasing. Timers follow it. ``wall``: nanoseconds since 1970.
     * ``max_random_bytes``, ``max_pollables``: see `MAX_RANDOM_BYTES`, `MAX_POLLABLES`.
 
-    Raises TypeError for a stream that is none of these, and for all else that is of another type: a guest would fail
-    where it is asked for.
+    Raises TypeError for values of other types, which would otherwise fail when a guest uses them.
     """
 
     __slots__ = (

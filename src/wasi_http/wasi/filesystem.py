@@ -1,10 +1,10 @@
-"""wasi:filesystem: declared completely, and empty.
+"""wasi:filesystem: fully declared, without files.
 
-Nothing of the host's file system is given to guests: ``get-directories`` lists no directory, so no guest ever holds a
-descriptor. Guests import these functions all the same, because the standard libraries of their languages do.
+Guests have no access to the host's file system: ``get-directories`` lists no directory, so no guest ever holds a
+descriptor. Guests still import these functions, through the standard libraries of their languages.
 
-`Descriptor` answers ``unsupported`` throughout; a subclass with a file system behind it overrides what it offers, and
-an override of `Preopens.get_directories` gives it to guests.
+All methods of `Descriptor` return ``unsupported``; subclasses override what their file system supports, and an override
+of `Preopens.get_directories` gives it to guests.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _unsupported() -> Err[ErrorCode]:
 
 
 class Descriptor(Resource, name="descriptor"):
-    """The resource ``descriptor``: an open file or directory. This one can do nothing."""
+    """The resource ``descriptor``: an open file or directory. This one supports nothing."""
 
     __slots__ = ()
 
@@ -246,7 +246,7 @@ class DirectoryEntryStream(Resource, name="directory-entry-stream"):
         return None
 
 
-#: By name, because not every platform has every number.
+#: By name, because platforms differ in the numbers they define.
 _CODES: Final = {
     "EACCES": ErrorCode.ACCESS,
     "EAGAIN": ErrorCode.WOULD_BLOCK,
@@ -294,7 +294,7 @@ class Types(Interface, name="wasi:filesystem/types@0.2.12"):
 
     @func
     def filesystem_error_code(err: Borrow[IoError]) -> ErrorCode | None:
-        """The code of an error whose cause is a code of this interface or an ``OSError``; None for any other."""
+        """Returns the code of an error caused by a code of this interface or an ``OSError``, None for others."""
         if isinstance(err.cause, ErrorCode):
             return err.cause
         if isinstance(err.cause, OSError):

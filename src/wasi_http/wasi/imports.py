@@ -1,4 +1,4 @@
-"""The world ``wasi:cli/imports``: all that WASI 0.2 offers to guests, HTTP aside."""
+"""The world ``wasi:cli/imports``: WASI 0.2 without HTTP."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from wasi_http.wasi import cli, clocks, filesystem, io, random, sockets
 
 __all__ = ["INTERFACES", "add_to_linker"]
 
-#: Every interface of the world, at version 0.2.12. Any of them can be defined alone, or be replaced by a subclass.
+#: Every interface of the world, at version 0.2.12. Each can be defined alone, or be replaced by a subclass.
 INTERFACES: Final[tuple[type[Interface], ...]] = (
     io.Error,
     io.Poll,
@@ -45,7 +45,7 @@ INTERFACES: Final[tuple[type[Interface], ...]] = (
 
 
 def add_to_linker(linker: Linker) -> None:
-    """Defines all `INTERFACES`. A store that uses them offers a `WasiView` as its ``data``."""
+    """Defines all `INTERFACES`. The ``data`` of stores that use them must be a `WasiView`."""
     expect(Linker, linker, "wasi_http.wasi.add_to_linker(linker)")
     for interface in INTERFACES:
         linker.define(interface)

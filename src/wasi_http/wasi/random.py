@@ -1,7 +1,7 @@
 """wasi:random: unpredictable bytes.
 
-The insecure twins draw from the operating system, too: Python's own generator would show guests the state that the
-host's other uses of it depend on.
+The insecure interfaces use the operating system's generator, too: the output of Python's would reveal the state on
+which its other users in the host depend.
 """
 
 from __future__ import annotations

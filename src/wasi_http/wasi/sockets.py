@@ -1,8 +1,7 @@
-"""wasi:sockets: declared completely, and closed.
+"""wasi:sockets: fully declared, without network access.
 
-Guests have no network but ``wasi:http``: sockets cannot be created and names cannot be looked up, both answer
-``access-denied``. So no guest ever holds a socket; the classes of sockets are here to be declared, and to be subclassed
-by whoever has a network to give.
+Guests have no network but ``wasi:http``: creating sockets and looking up names return ``access-denied``. So no guest
+ever holds a socket; the classes are there for linking, and for embedders that subclass them to provide a network.
 """
 
 from __future__ import annotations
@@ -134,13 +133,13 @@ def _denied() -> Err[ErrorCode]:
 
 
 class Network(Resource, name="network"):
-    """The resource ``network``: the right to use one. Having it is not enough here."""
+    """The resource ``network``: the capability to use one. It does not suffice here."""
 
     __slots__ = ()
 
 
 class TcpSocket(Resource, name="tcp-socket"):
-    """The resource ``tcp-socket``. This one can do nothing."""
+    """The resource ``tcp-socket``. This one supports nothing."""
 
     __slots__ = ()
 
@@ -258,7 +257,7 @@ class TcpSocket(Resource, name="tcp-socket"):
 
 
 class IncomingDatagramStream(Resource, name="incoming-datagram-stream"):
-    """The resource ``incoming-datagram-stream``. This one can do nothing."""
+    """The resource ``incoming-datagram-stream``. This one supports nothing."""
 
     __slots__ = ()
 
@@ -272,7 +271,7 @@ class IncomingDatagramStream(Resource, name="incoming-datagram-stream"):
 
 
 class OutgoingDatagramStream(Resource, name="outgoing-datagram-stream"):
-    """The resource ``outgoing-datagram-stream``. This one can do nothing."""
+    """The resource ``outgoing-datagram-stream``. This one supports nothing."""
 
     __slots__ = ()
 
@@ -290,7 +289,7 @@ class OutgoingDatagramStream(Resource, name="outgoing-datagram-stream"):
 
 
 class UdpSocket(Resource, name="udp-socket"):
-    """The resource ``udp-socket``. This one can do nothing."""
+    """The resource ``udp-socket``. This one supports nothing."""
 
     __slots__ = ()
 
@@ -369,7 +368,7 @@ def _subscribe(resource: Resource) -> Pollable:
     return pollable
 
 
-#: By name, because not every platform has every number.
+#: By name, because platforms differ in the numbers they define.
 _CODES: Final = {
     "EACCES": ErrorCode.ACCESS_DENIED,
     "EADDRINUSE": ErrorCode.ADDRESS_IN_USE,
@@ -402,7 +401,7 @@ class NetworkInterface(Interface, name="wasi:sockets/network@0.2.12"):
 
     @func
     def network_error_code(err: Borrow[IoError]) -> ErrorCode | None:
-        """The code of an error whose cause is a code of this interface or an ``OSError``; None for any other."""
+        """Returns the code of an error caused by a code of this interface or an ``OSError``, None for others."""
         if isinstance(err.cause, ErrorCode):
             return err.cause
         if isinstance(err.cause, OSError):

@@ -1,4 +1,4 @@
-"""``wasi:io``: errors, pollables and streams, on which everything else in WASI waits and moves bytes."""
+"""``wasi:io``: errors, pollables and streams, the basis of all waiting and I/O in WASI."""
 
 from wasi_http.wasi.io.error import MAX_DEBUG_STRING, Error, IoError
 from wasi_http.wasi.io.inputs import BytesInput, FileInput, Source, input_stream

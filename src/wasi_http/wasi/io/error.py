@@ -1,4 +1,4 @@
-"""wasi:io/error: what went wrong with a stream, for debugging and to be downcast by other interfaces."""
+"""wasi:io/error: errors of streams, for debugging and for other interfaces to downcast."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ MAX_DEBUG_STRING: Final = 1024
 
 
 class IoError(Resource, name="error"):
-    """The resource ``error``. ``cause`` is what it stands for: an exception, an error code, a text.
+    """The resource ``error``. ``cause`` is an exception, an error code or a text.
 
     Interfaces that know the kind of cause downcast it (``wasi:http/types.http-error-code``,
-    ``wasi:filesystem/types.filesystem-error-code``). Guests see of an exception its class and message, never the file
-    name that an ``OSError`` carries.
+    ``wasi:filesystem/types.filesystem-error-code``). Guests see the class and message of an exception, never the file
+    name of an ``OSError``.
     """
 
     __slots__ = ("cause",)

@@ -1,4 +1,4 @@
-"""Input streams that need no event loop of their own: bytes, and files."""
+"""Input streams from bytes and files."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wasi_http.wasi.io.streams import InputStream
 
 __all__ = ["BytesInput", "FileInput", "Source", "input_stream"]
 
-#: What standard input may be: nothing, these bytes, this binary file, this stream.
+#: What standard input may be: empty, bytes, a binary file, or a stream.
 Source = bytes | BinaryIO | InputStream | None
 
-#: Windows has no way to ask a file whether reading would block.
+#: Windows cannot tell whether reading a file would block.
 _POLL: Final = getattr(select, "poll", None)
 
 
 class BytesInput(InputStream):
-    """A stream of bytes that are in memory."""
+    """A stream of bytes in memory."""
 
     __slots__ = ("_data", "_position")
 
@@ -43,8 +43,8 @@ class BytesInput(InputStream):
 class FileInput(InputStream):
     """A stream from a binary file, which stays open.
 
-    With a file descriptor it is read without the file object's buffer, and where that is a pipe, a terminal or a socket
-    the guest waits without blocking the event loop. Anything else (``io.BytesIO``, a file on disk) is read at once.
+    A file with a descriptor is read without the file object's buffer; if it is a pipe, a terminal or a socket, the
+    guest waits without blocking the event loop. Others (``io.BytesIO``, files on disk) are read synchronously.
     """
 
     __slots__ = ("_file", "_fileno")
@@ -76,7 +76,7 @@ class FileInput(InputStream):
 
 
 class _Descriptor(Signal):
-    """Asks the event loop about a file descriptor while somebody watches."""
+    """Registers a file descriptor with the event loop while it has watchers."""
 
     __slots__ = ("_fileno",)
 
@@ -96,7 +96,7 @@ class _Descriptor(Signal):
 
 
 def input_stream(source: Source) -> InputStream:
-    """A stream from whatever a `Source` may be. An `InputStream` is returned as it is."""
+    """Returns a stream from a `Source`; an `InputStream` unchanged."""
     if source is None:
         return BytesInput()
     if isinstance(source, InputStream):

@@ -1,4 +1,4 @@
-"""Output streams into nothing, into a callable, into a file."""
+"""Output streams that discard, or write to a callable or a file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from wasi_http.wasi.io.streams import OutputStream
 
 __all__ = ["SINK_PERMIT", "CallableOutput", "FileOutput", "NullOutput", "Sink", "output_stream"]
 
-#: The most bytes that a sink is given at once: what it makes of them (log lines, say) may take many times as much.
+#: The most bytes passed to a sink at once: its output (log lines, say) may be many times as long.
 SINK_PERMIT: Final = 64 * 1024
 
-# How long a guest waits, in seconds, before it is looked whether there is room again.
+# Poll interval, in seconds, for room in a full file.
 _LOOK_AGAIN: Final = 0.02
 
-#: What standard output may be: nothing, a function, this binary file, this stream.
+#: What standard output may be: discarded, a function, a binary file, or a stream.
 Sink = Callable[[bytes], object] | BinaryIO | OutputStream | None
 
 
 class NullOutput(OutputStream):
-    """Discards everything, at once."""
+    """Discards everything."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class FileOutput(OutputStream):
     """Writes to a binary file, which stays open; a flush flushes the file.
 
     A pipe, socket or terminal that is not read does not block the event loop: while it is full, the stream is not
-    ready, and its guest waits. (Unless others write to the same place at the same moment: there is no telling.)
+    ready, and its guest waits. (It may still block if others write to it at the same moment.)
     """
 
     __slots__ = ("_file", "_poll", "_timer")
@@ -68,7 +68,7 @@ class FileOutput(OutputStream):
         if self._poll.poll(0):
             return select.PIPE_BUF
         if self._timer is None:
-            # The loop may be watching the descriptor for somebody else already.
+            # A timer, because the loop may already have another watcher of the descriptor.
             self._timer = asyncio.get_running_loop().call_later(_LOOK_AGAIN, self._look_again)
         return 0
 
@@ -77,7 +77,7 @@ class FileOutput(OutputStream):
         self.signal.notify()
 
     def push(self, data: bytes) -> None:
-        # Files without a buffer may take less than they are given, and nothing (None) when they would block.
+        # Unbuffered files may write partially, and return None if they would block.
         view = memoryview(data)
         while view:
             written = self._file.write(view)
@@ -92,7 +92,7 @@ class FileOutput(OutputStream):
 
 
 def _poll_of(file: BinaryIO) -> select.poll | None:
-    """Tells whether a file that may block would; None for one that does not."""
+    """Returns a poll object for a file that may block, None for others."""
     try:
         descriptor = file.fileno()
         mode = os.fstat(descriptor).st_mode
@@ -106,7 +106,7 @@ def _poll_of(file: BinaryIO) -> select.poll | None:
 
 
 def output_stream(sink: Sink) -> OutputStream:
-    """A stream into whatever a `Sink` may be. An `OutputStream` is returned as it is."""
+    """Returns a stream to a `Sink`; an `OutputStream` unchanged."""
     if sink is None:
         return NullOutput()
     if isinstance(sink, OutputStream):

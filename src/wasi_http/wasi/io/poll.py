@@ -18,9 +18,9 @@ def _always() -> bool:
 
 
 class Deadline(Signal):
-    """A signal that is notified when ``deadline`` has come, by a clock that all of them share.
+    """A signal that is notified at ``deadline``, by a clock that all deadlines share.
 
-    Each takes a timer of the event loop, so of those that a guest waits for together only the first is watched.
+    Each takes a timer of the event loop, so a guest that waits for several watches only the earliest.
     """
 
     __slots__ = ("deadline",)
@@ -31,12 +31,12 @@ class Deadline(Signal):
 
 
 class Pollable(Resource, name="pollable"):
-    """The resource ``pollable``: a question about readiness, and the signal after which the answer may have changed.
+    """The resource ``pollable``: a readiness check, and a signal of possible changes.
 
-    ``is_ready`` is quick, does not raise, and answers False as long as waiting makes sense. Its owner notifies
-    ``signal`` when the answer becomes True. Without arguments the pollable is always ready.
+    ``is_ready`` must be quick, must not raise, and returns False as long as waiting makes sense. The owner notifies
+    ``signal`` when it becomes True. Without arguments the pollable is always ready.
 
-    A pollable leaves nothing behind in the event loop: it watches its signal only while a guest waits.
+    It watches its signal only while a guest waits.
     """
 
     __slots__ = ("is_ready", "signal")
@@ -46,7 +46,7 @@ class Pollable(Resource, name="pollable"):
         self.signal = signal
 
     def deadlock(self) -> str | None:
-        """Why a guest that waits for this alone waits for ever, if that is certain."""
+        """Returns why waiting for this alone would never end, or None if that is not certain."""
         return None
 
     @method
@@ -79,10 +79,10 @@ class Poll(Interface, name="wasi:io/poll@0.2.12"):
 
     @func
     def poll(state: State[_View], in_: list[Borrow[Pollable]]) -> list[u32] | Awaitable[list[u32]]:
-        """The positions of all that are ready, as soon as one is.
+        """Returns the positions of all ready pollables, as soon as there is one.
 
-        Traps on an empty list and on one that is longer than the context's ``max_pollables``, and when it is certain
-        that none will ever be ready.
+        Raises `Trap` for an empty list, for one longer than the context's ``max_pollables``, and if it is certain that
+        none will ever be ready.
         """
         if not in_:
             raise Trap("poll: the list of pollables is empty")
@@ -103,7 +103,7 @@ def _wait(pollables: list[Pollable]) -> Awaitable[list[int]]:
 
 
 def _signals(pollables: list[Pollable]) -> list[Signal]:
-    """What to watch: each signal once, and the earliest deadline alone."""
+    """Returns the signals to watch: each once, and only the earliest deadline."""
     signals = dict.fromkeys(pollable.signal for pollable in pollables)
     deadlines = [signal for signal in signals if isinstance(signal, Deadline)]
     if len(deadlines) < 2:

@@ -1,28 +1,28 @@
 """wasi:io/streams: the state machines of both directions.
 
-A concrete stream implements a few small hooks that move bytes and never wait; everything that guests call stands here
-once, in `InputStream` and `OutputStream`, on top of them.
+A concrete stream implements a few small hooks that move bytes and never wait; `InputStream` and `OutputStream`
+implement everything that guests call on top of them.
 
 ==============  =====================================================================================================
-`InputStream`   ``pull(limit)``    bytes that are there now: ``b""`` for none yet, ``None`` for the end
-                ``is_ready()``     whether ``pull`` would give bytes, the end or an error (default: always)
+`InputStream`   ``pull(limit)``    bytes available now: ``b""`` for none yet, ``None`` for the end
+                ``is_ready()``     whether ``pull`` would return bytes or the end, or raise (default: always)
 `OutputStream`  ``push(data)``     takes bytes: never none, never more than permitted
-                ``permit()``       how many bytes may be pushed now, 0 while there is no room (default: `MAX_PERMIT`)
-                ``start_flush()``  sees to it that what was pushed arrives, also when called again (default: nothing)
+                ``permit()``       how many bytes may be pushed now, 0 while it is full (default: `MAX_PERMIT`)
+                ``start_flush()``  starts delivering what was pushed, also when called again (default: nothing)
                 ``flushed()``      whether it has arrived (default: always)
                 ``deadlock()``     why there will never be room, if that is certain (default: it is not)
 ==============  =====================================================================================================
 
-* A hook reports what failed by raising ``failed(cause)`` or an ``OSError``, and that the stream is over by raising
-  ``Err(StreamError.CLOSED)`` (``None`` from ``pull`` says the same). Failure is a state: the hook goes on raising it,
-  because it may be asked for readiness first. Guests learn of a failure once; afterwards the stream is closed.
-* A stream that came to its proper end with its last byte is ``flushed``, without failure; ``permit`` says it is over.
-* When an answer changes from "not now" to something else, the owner notifies ``signal``. A stream that never answers
-  "not now" needs no signal.
-* While a flush is under way ``permit`` is not asked, and ``check-write`` is 0.
+* A hook reports a failure by raising ``failed(cause)`` or an ``OSError``, and the end of the stream by raising
+  ``Err(StreamError.CLOSED)`` (or by ``None`` from ``pull``). Failure is a state: the hook keeps raising it, because
+  readiness may be checked first. Guests see a failure once; afterwards the stream is closed.
+* A stream that was completed by its last byte is ``flushed``, without failure; ``permit`` raises the end.
+* When a hook's result changes from "not yet" to another, the owner notifies ``signal``. A stream that is always ready
+  needs no signal.
+* While a flush is under way ``permit`` is not called, and ``check-write`` is 0.
 * Empty writes reach no hook, so they cannot pile up anywhere.
 
-A write has to fit into what ``check-write`` would permit at that moment; whether the guest has asked does not matter.
+A write must not exceed what ``check-write`` would permit at that moment, whether or not the guest has called it.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class StreamError(Variant):
 
 
 def failed(cause: object) -> Err[StreamError]:
-    """The exception to raise for an operation that failed because of ``cause`` (see `IoError`)."""
+    """Returns the exception to raise for an operation that failed because of ``cause`` (see `IoError`)."""
     return Err(StreamError.LastOperationFailed(IoError(cause)))
 
 
@@ -84,11 +84,11 @@ class InputStream(Resource, name="input-stream"):
         self.closed = False
 
     def pull(self, limit: int) -> bytes | None:
-        """At most ``limit`` (1 to `MAX_READ`) bytes; ``b""``: none yet; ``None``: there will be no more."""
+        """Returns at most ``limit`` (1 to `MAX_READ`) bytes, ``b""`` for none yet, ``None`` at the end."""
         raise NotImplementedError(f"{type(self).__qualname__}.pull")
 
     def is_ready(self) -> bool:
-        """Whether `pull` would return bytes or None, or raise. Must not raise itself."""
+        """Returns whether `pull` would return bytes or None, or raise. Must not raise itself."""
         return True
 
     def _ready(self) -> bool:
@@ -166,22 +166,22 @@ class OutputStream(Resource, name="output-stream"):
         raise NotImplementedError(f"{type(self).__qualname__}.push")
 
     def permit(self) -> int:
-        """How many bytes `push` takes now; 0 when there is no room. More than `MAX_PERMIT` counts as that."""
+        """Returns how many bytes `push` takes now, 0 while it is full. More than `MAX_PERMIT` counts as that."""
         return MAX_PERMIT
 
     def start_flush(self) -> None:
-        """Sees to it that all that was pushed arrives. May be called while that is under way already."""
+        """Starts delivering all that was pushed. May be called while a flush is under way."""
 
     def flushed(self) -> bool:
-        """Whether all that was pushed before `start_flush` has arrived."""
+        """Returns whether all that was pushed before `start_flush` has been delivered."""
         return True
 
     def deadlock(self) -> str | None:
-        """Why a guest that waits for room waits for ever, if that is certain: it traps instead."""
+        """Returns why waiting for room would never end, so that the guest traps, or None if that is not certain."""
         return None
 
     def is_ready(self) -> bool:
-        """Whether ``check-write`` would permit something, or fail. Does not raise."""
+        """Returns whether ``check-write`` would permit something, or fail. Does not raise."""
         try:
             return self.closed or ((not self._flushing or self.flushed()) and self.permit() > 0)
         except (Err, OSError):
@@ -227,7 +227,7 @@ class OutputStream(Resource, name="output-stream"):
     @method
     @raises(StreamError)
     def blocking_write_and_flush(self, contents: bytes) -> Awaitable[None] | None:
-        # Guests print and send short bodies this way: no more calls than needed.
+        # Guests print and send short bodies this way: keep it fast.
         size = len(contents)
         if size > MAX_BLOCKING_WRITE:
             raise Trap(f"blocking-write-and-flush: {size} bytes exceed {MAX_BLOCKING_WRITE}")
@@ -293,7 +293,7 @@ class OutputStream(Resource, name="output-stream"):
     @raises(StreamError)
     def write_zeroes(self, len_: u64) -> None:
         permit = self.check_write()
-        if len_ > permit:  # before any memory is taken
+        if len_ > permit:  # before allocating
             raise Trap(f"write-zeroes: {len_} bytes exceed the {permit} that check-write permits")
         self.write(bytes(len_))
 

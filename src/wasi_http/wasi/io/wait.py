@@ -1,4 +1,4 @@
-"""Waits of guests: for what a signal announces, looked at in the guest's own time."""
+"""Waits of guests for conditions that signals announce, evaluated in the guest's time slice."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ T = TypeVar("T")
 
 
 class Wait(Recheck, Awaitable[T]):
-    """What a host function returns that waits for the first true result of ``step``, as `until` does.
+    """Returned by a host function to wait for the first true result of ``step``, as `until` does.
 
-    Awaited by a guest, it calls ``step``, and leaves the signals, in the guest's time slices; the event loop is left
-    with setting one future.
+    When a guest waits for it, it calls ``step`` and leaves the signals in the guest's time slices; the event loop only
+    resolves one future.
     """
 
     __slots__ = ("_signals", "_step", "_watches", "_woken")
