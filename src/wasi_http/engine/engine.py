@@ -105,7 +105,8 @@ class Engine:
         self.pooling = config.pooling and self.guarded
         if config.pooling and config.guarded and not self.guarded:
             _log.warning(
-                "the pool of %d instances needs %d GiB of address space, and there is less: is it limited (ulimit -v)? "
+                "the pool of %d instances needs %d GiB of address space, and there is less: is it limited (ulimit -v), "
+                "or do other engines have it (share one)? "
                 "Instances are allocated on demand, and guests check the bounds of their memory, which is slower",
                 config.max_instances,
                 space >> 30,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
 from typing import Final, TypeAlias
 
 from wasi_http.flow.pipe import Pipe
@@ -23,6 +24,9 @@ Source: TypeAlias = bytes | bytearray | memoryview | AsyncIterable[bytes] | Iter
 _TARGET: Final = re.compile(r"[^\x00-\x20\x7f]*").fullmatch
 _ABSOLUTE: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://([^/?#]+)([^#]*)").match
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+
+# How much of a file is read at once, in bytes.
+_PIECE: Final = 65536
 
 # How much of what is wrong an error shows, in characters.
 _SHOWN: Final = 100
@@ -149,11 +153,11 @@ class Request:
 class Body:
     """The body of a message: iterate over it once, or `read` it whole. ``trailers`` are there afterwards.
 
-    Raises HttpError where the body failed. Whoever sends it is held back while nobody takes the bytes, which come
-    through ``pipe``. ``demand`` is called when they are first wanted, ``abandon`` when the rest is not wanted any more.
+    Raises HttpError where the body failed, and RuntimeError the second time. The bytes come through ``pipe``, with
+    back-pressure. ``demand`` is called when they are first wanted, ``abandon`` when the rest is not wanted any more.
     """
 
-    __slots__ = ("_abandon", "_demand", "pipe", "wanted")
+    __slots__ = ("_abandon", "_demand", "over", "pipe", "wanted")
 
     def __init__(
         self, pipe: Pipe, demand: Callable[[], None] | None = None, abandon: Callable[[], object] | None = None
@@ -161,15 +165,16 @@ class Body:
         self.pipe = pipe
         self._demand = demand
         self._abandon = abandon
-        #: Whether anybody has asked for the bytes.
+        #: Whether the bytes were asked for, and whether somebody has iterated to their end.
         self.wanted = False
+        self.over = False
 
     @classmethod
     def of(cls, source: Source = b"") -> Body:
         """A body made of bytes, or of what an iterable gives, which nobody asks before it is wanted.
 
-        One that is not asynchronous is asked in another thread, as it may block. Raises TypeError for anything else,
-        and for text.
+        One that is not asynchronous is asked in another thread, as it may block; a file is read in pieces of 64 KiB.
+        Raises TypeError for anything else, and for text.
         """
         _check_source(source)
         if isinstance(source, (bytes, bytearray, memoryview)):
@@ -194,6 +199,8 @@ class Body:
             demand()
 
     async def __aiter__(self) -> AsyncGenerator[bytes, None]:
+        if self.over:
+            raise RuntimeError("the body was read to its end before: keep what you read")
         self.demand()
         pipe = self.pipe
         while True:
@@ -203,6 +210,7 @@ class Body:
                 raise pipe.error or HttpError(ErrorCode.ConnectionTerminated, "the body was cancelled")
             data = pipe.take(pipe.limit)
             if data is None:
+                self.over = True
                 return
             yield data
 
@@ -233,7 +241,9 @@ def _start_feeding(pipe: Pipe, source: AsyncIterable[bytes] | Iterable[bytes]) -
 
 
 async def _in_another_thread(source: Iterable[bytes]) -> AsyncIterator[bytes]:
-    iterator = iter(source)
+    read = getattr(source, "read", None)
+    # A file would give its lines one by one.
+    iterator = iter(source) if read is None else iter(partial(read, _PIECE), b"")
     while (chunk := await asyncio.to_thread(next, iterator, None)) is not None:
         yield chunk
 

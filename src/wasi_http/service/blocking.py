@@ -11,6 +11,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from wasi_http.engine.errors import expect
 from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Request
 from wasi_http.http.values import ErrorCode
@@ -29,6 +30,7 @@ class BlockingService:
     """
 
     def __init__(self, service: Service) -> None:
+        expect(Service, service, "BlockingService(service), or BlockingService.from_file(path)")
         self._service = service
         self._stop = asyncio.Event()
         self._begun: Future[asyncio.AbstractEventLoop] = Future()

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits
-from wasi_http.engine.errors import visible
+from wasi_http.engine.errors import expect, visible
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress, EgressDenied
@@ -61,6 +61,10 @@ class Service:
     def __init__(
         self, engine: Engine, pre: ProxyPre, config: ServiceConfig | None = None, *, ctx: WasiCtx | None = None
     ) -> None:
+        expect(Engine, engine, "Service(engine, pre), or Service.from_file(path)")
+        expect(ProxyPre, pre, "Service(engine, pre), or Service.from_file(path)")
+        if config is not None:
+            expect(ServiceConfig, config, "config=ServiceConfig(timeout=10.0)")
         self.engine = engine
         self.pre = pre
         self.config = ServiceConfig() if config is None else config
@@ -105,6 +109,10 @@ class Service:
             "timeout": timeout,
             "max_instance_reuse_count": reuse,
         }
+        if env is not None and ctx is not None:
+            raise ValueError("give env, or a ctx that has it: WasiCtx(env=…)")
+        if config is not None:
+            expect(ServiceConfig, config, "config=ServiceConfig(timeout=10.0)")
         given = {name: value for name, value in options.items() if value is not None}
         config = replace(config or ServiceConfig(), **given)
         if not isinstance(engine, Engine):
@@ -128,8 +136,12 @@ class Service:
         When this is cancelled, or the body of the response, the guest's streams fail, and it has ``client_gone_grace``
         to end.
 
-        Raises RuntimeError if the service is closed, or belongs to another event loop.
+        Raises RuntimeError if the service is closed, or belongs to another event loop, and ValueError for a request
+        whose body was sent before.
         """
+        expect(Request, request, 'service.handle(Request("GET", "http://localhost/"))')
+        if request.body is not None and _is_used(request.body):
+            raise ValueError("the body of the request was sent before: make a Request for each call")
         loop = asyncio.get_running_loop()
         reply = _Reply(loop.create_future(), informational)
         run = reply.run = self.prepare(request, reply)
@@ -275,6 +287,11 @@ class Service:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _is_used(body: Body) -> bool:
+    pipe = body.pipe
+    return pipe.cancelled or (body.wanted and pipe.ended and not pipe.size)
 
 
 class _Reply:
