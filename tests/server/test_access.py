@@ -80,7 +80,7 @@ def test_responses_that_break_off(guests: Guests, loop: str) -> None:
         assert access is not None
         assert not access._begun
 
-    serve(loop, guests.service("c_kitchen"), test)
+    serve(loop, guests.service("c_kitchen", client_gone_grace=0.0), test)
 
 
 # What a client sends, how the log has it, status.

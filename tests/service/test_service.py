@@ -8,9 +8,11 @@ import logging
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -27,6 +29,7 @@ from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.values import ErrorCode
 from wasi_http.service.config import ServiceConfig
 from wasi_http.service.guest import Guest
+from wasi_http.service.run import Run
 from wasi_http.service.service import Service
 from wasi_http.wasi.cli import Exit
 from wasi_http.wasi.context import WasiCtx
@@ -182,6 +185,19 @@ def test_informational_responses(guests: Guests, loop: str) -> None:
     run(loop, main())
 
 
+def test_a_callback_for_informational_responses_that_fails(guests: Guests, loop: str) -> None:
+    def callback(status: int, headers: list[Field]) -> None:
+        raise KeyError("a fault")
+
+    async def main() -> None:
+        async with using(make(guests, "c_rules")) as service:
+            with pytest.raises(NoResponse) as raised:
+                await service.handle(request("/informational/103"), informational=callback)
+            assert isinstance(raised.value.__cause__, KeyError)
+
+    run(loop, main())
+
+
 # ---- failures -------------------------------------------------------------------------------------------------------
 
 # Path, what is raised, what its text has, its cause.
@@ -212,6 +228,46 @@ def test_failures_before_the_head(
             assert isinstance(raised.value.__cause__, cause or type(None))
             # Others are not affected.
             assert (await service.handle(request("/status/200"))).status == 200
+
+    run(loop, main())
+
+
+# Numbers of cases (their order in the WIT), and what `handle` raises.
+CODES = {
+    0: ErrorCode.DnsTimeout,
+    6: ErrorCode.ConnectionRefused,
+    15: ErrorCode.HttpRequestDenied,
+    33: ErrorCode.HttpResponseTimeout,
+    36: ErrorCode.LoopDetected,
+    37: ErrorCode.ConfigurationError,
+}
+
+
+def test_error_codes(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        async with using(make(guests)) as service:
+            for number, code in CODES.items():
+                with pytest.raises(HttpError) as raised:
+                    await service.handle(request(f"/error-set/{number}"))
+                assert raised.value.code == code
+
+    run(loop, main())
+
+
+@pytest.mark.parametrize("path", ["/trap", "/sleep-forever", "/error-set", "/sleep-after-head"])
+def test_requests_end_that_cannot_be_reported(guests: Guests, loop: str, path: str) -> None:
+    class Faulty(Service):
+        def report(self, run: Run, text: str) -> None:
+            raise KeyError("a fault")
+
+    async def main() -> None:
+        told: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["exception"]))
+        service = Faulty(guests.engine, guests.load("c_kitchen"), ServiceConfig(timeout=0.1))
+        async with using(service):
+            with pytest.raises((NoResponse, HttpError)):
+                await (await service.handle(request(path))).read()
+        assert [type(error) for error in told] == [KeyError]
 
     run(loop, main())
 
@@ -436,6 +492,18 @@ def test_services_share_an_engine(guests: Guests, loop: str) -> None:
     run(loop, main())
 
 
+def test_services_of_several_threads_share_an_engine(guests: Guests, loop: str) -> None:
+    async def main() -> None:
+        async with using(make(guests)) as service:
+            for _ in range(20):
+                response = await service.handle(request("/drip/2"))
+                assert await response.read() == b"tick 0\ntick 1\n"
+
+    with ThreadPoolExecutor(3) as threads:
+        for done in [threads.submit(run, loop, main()) for _ in range(3)]:
+            done.result()
+
+
 # ---- the end --------------------------------------------------------------------------------------------------------
 
 
@@ -525,6 +593,17 @@ def test_failures_are_logged(
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("wasi_http", level)
     assert record.getMessage().startswith(text)
+
+
+def test_what_is_logged_of_a_failure_is_bounded(guests: Guests, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with using(make(guests)) as service:
+            service.report(cast(Run, SimpleNamespace(number=7, request=request("/"))), "\x1b" + "x" * 100_000)
+
+    run("asyncio", main())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("request 7 GET /: \\x1bxxx")
+    assert 8192 < len(record.getMessage()) < 8300
 
 
 def test_denied_requests_are_logged_once_for_each_host(guests: Guests, caplog: pytest.LogCaptureFixture) -> None:

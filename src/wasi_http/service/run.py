@@ -166,7 +166,12 @@ class Run:
 
     def report(self, text: str) -> None:
         """Logs why the response failed."""
-        self._runner.report(self, text)
+        try:
+            self._runner.report(self, text)
+        except Exception as error:
+            # A hook of the embedder's: the request has to end nevertheless.
+            context = {"message": "a request cannot be reported", "exception": error}
+            self._runner.loop.call_exception_handler(context)
 
     # Called from within the guest
 
@@ -199,7 +204,7 @@ class Run:
         if response is None or self._given or self.abandoned:
             return
         if isinstance(response, ErrorCode):
-            self._runner.report(self, f"the guest answered with the error {response!r}")
+            self.report(f"the guest answered with the error {response!r}")
             self._fail(status_of(response), HttpError(response))
             return
         self._given = True
@@ -231,7 +236,7 @@ class Run:
             if self._spoilt:
                 runner.instances.limit(self._spoilt)
             if not isinstance(response, ErrorCode) and response.status >= 500 and (note := self._memory_note()):
-                runner.report(self, f"the guest answered {response.status}{note}")
+                self.report(f"the guest answered {response.status}{note}")
         self.done = True
         complete = response is not None and (self._body is None or self._body.ended)
         if failure is not None and not complete and self._body is not None:
@@ -296,7 +301,7 @@ class Run:
             text = str(error) if error.code else NEVER_SET
         else:
             text = f"{type(error).__name__}: {error}"
-        self._runner.report(self, text + self._memory_note())
+        self.report(text + self._memory_note())
         failure = GuestTimeout(text) if timed_out else NoResponse(text)
         if timed_out or isinstance(error, (Trap, Exit)):
             _forget_frames(error)

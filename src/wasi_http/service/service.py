@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from wasi_http.client import OutgoingRequestConfig
 from wasi_http.component import Component, Linker
 from wasi_http.engine import Engine, EngineConfig, Store, StoreLimits
-from wasi_http.engine.errors import expect, visible
+from wasi_http.engine.errors import excerpt, expect, visible
 from wasi_http.flow.pipe import Pipe
 from wasi_http.http.context import WasiHttpCtx
 from wasi_http.http.egress import Egress, EgressDenied
@@ -41,6 +41,9 @@ _LOG: Final = logging.getLogger("wasi_http")
 
 # Of a method or path in the log, in characters.
 _MAX_PART: Final = 200
+
+# Of why a request failed: guests may say much in an error code.
+_MAX_TEXT: Final = 8192
 
 _OTHER_LOOP: Final = "the service belongs to another event loop: make one for each"
 
@@ -221,7 +224,7 @@ class Service:
     def report(self, run: Run, text: str) -> None:
         """Logs why a request failed."""
         method, path = (visible(part[:_MAX_PART]) for part in (run.request.method, run.request.path))
-        _LOG.error("request %d %s %s: %s", run.number, method, path, text)
+        _LOG.error("request %d %s %s: %s", run.number, method, path, excerpt(text, _MAX_TEXT, "\n"))
 
     def denied(self, denied: EgressDenied) -> None:
         """Logs that a guest may not send its request."""
