@@ -127,7 +127,7 @@ def test_an_instance_that_failed_is_not_used_again(guests: Guests, loop: str, pa
         client = await server.connect()
         assert (await client.ask(many_handles(1))).body == b"handles 1\n"
         if status is None:
-            await client.send(get(path))
+            assert (await client.begun(get(path))).startswith(b"HTTP/1.1 200 ")
             assert (await client.rest()).endswith(b"partial\r\n")
         else:
             assert (await client.ask(get(path))).status == status
