@@ -358,7 +358,7 @@ UNUSABLE: list[tuple[dict[str, Callable[[bytes], bytes] | None], str, str]] = [
     ({"ca_bundle": None}, "ca_bundle", "No such file or directory"),
     ({"ca_bundle": lambda pem: b"hello"}, "ca_bundle", "has no certificate in PEM"),
     ({"ca_bundle": lambda pem: b""}, "ca_bundle", "has no certificate in PEM"),
-    ({"ca_bundle": der}, "ca_bundle", "`openssl x509 -inform der` makes that"),
+    ({"ca_bundle": der}, "ca_bundle", "convert DER with `openssl x509 -inform der`"),
     ({"ca_bundle": lambda pem: pem.replace(b"M", b"!")}, "ca_bundle", "is damaged"),
     ({"client_cert": None}, "client_cert", "No such file or directory"),
     ({"client_cert": der}, "client_cert", "has no certificate in PEM"),

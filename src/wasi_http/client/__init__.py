@@ -1,4 +1,4 @@
-"""The client behind outgoing requests: HTTP/1.1 over TCP and TLS, with a pool of connections, limits and proxies."""
+"""The client for outgoing requests: HTTP/1.1 over TCP and TLS, with connection pools, limits and proxies."""
 
 from wasi_http.client.client import Client
 from wasi_http.client.config import ClientConfig

@@ -1,4 +1,4 @@
-"""Clients: requests in, responses out, and a pool of connections for each event loop."""
+"""The HTTP client, with a connection pool for each event loop."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wasi_http.settings import LONGEST
 
 __all__ = ["Client"]
 
-# How many authorities are remembered in the form that they mean.
+# The most parsed authorities that are cached.
 _MAX_ROUTES: Final = 1024
 
 
@@ -35,7 +35,7 @@ class _Body(Protocol):
 
 
 class _Response(Protocol):
-    """What a client has to know of the responses that it gives: one may come when it is not wanted any more."""
+    """What a client needs of a response: it cancels the body of one that arrives after a cancellation."""
 
     @property
     def body(self) -> _Body: ...
@@ -45,7 +45,7 @@ R = TypeVar("R", bound=_Response)
 
 
 class _Route:
-    """Where requests with one authority go, and what that means for their heads."""
+    """The origin of an authority, and what its requests have in their heads."""
 
     __slots__ = ("headers", "host", "origin", "prefix")
 
@@ -71,12 +71,12 @@ def _as_it_is(error: OSError) -> OSError:
 
 
 class Client(Generic[R]):
-    """Sends requests over HTTP/1.1, on connections that are used again. It may serve any number of event loops.
+    """Sends requests over HTTP/1.1, with keep-alive. It may serve any number of event loops.
 
-    ``respond`` makes responses, and ``failure`` of an error what callers and those who hold bodies are given.
+    ``respond`` makes responses; ``failure`` maps an error to the one that callers and users of bodies see.
 
-    A loop's connections are closed by `close`, and when the loop's asynchronous generators are shut down, as
-    `asyncio.run` does at its end.
+    A loop's connections are closed by `close`, and when the loop shuts its asynchronous generators down, as
+    `asyncio.run` does.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Client(Generic[R]):
         respond: Respond[R],
         failure: Callable[[OSError], OSError] = _as_it_is,
     ) -> None:
-        """Raises OSError for files of `TlsConfig` that cannot be used."""
+        """Raises OSError for unusable files of `TlsConfig`."""
         if not isinstance(config, ClientConfig | None):
             raise TypeError(f"expected ClientConfig, got {type(config).__name__}: write Client(ClientConfig(...))")
         self.config = config if config is not None else ClientConfig()
@@ -97,18 +97,18 @@ class Client(Generic[R]):
         self._lookups = Lookups(self.config.max_lookups, self.config.max_lookups_per_guest)
         self._routes: dict[tuple[bool, str], _Route] = {}
         self._pools: _Pools = weakref.WeakKeyDictionary()
-        # For the pools: each thread may have a loop, and loops come and go.
+        # Guards the pools: each thread may have a loop.
         self._lock = threading.Lock()
 
     def send_request(
         self, request: Outgoing, config: OutgoingRequestConfig, *, admit: AddressPolicy | None = None
     ) -> asyncio.Future[R]:
-        """The response, as soon as its head is there; its body follows, and so does what is left of the request's.
+        """Returns a future of the response, done when its head has arrived; both bodies may still be in transit.
 
-        ``admit`` is asked for each address that the authority leads to, and before a connection that is open already is
-        used, unless the same ``admit`` let requests have it before. Only what it admits is connected to.
+        ``admit`` is called for each resolved address, and before an open connection is reused, unless it has already
+        admitted that one. Only admitted addresses are connected to.
 
-        Raises OSError when it is awaited, see `client.errors`. When the future is cancelled, so is the exchange.
+        Awaiting it raises OSError, see `client.errors`. Cancelling it cancels the exchange.
         """
         loop = asyncio.get_running_loop()
         reply = _Reply(self, loop, request, config, admit)
@@ -124,10 +124,10 @@ class Client(Generic[R]):
         return reply
 
     def _start(self, reply: _Reply[R]) -> Exchange[R] | None:
-        """Sends a request at once if an idle connection is there for it, and gives None if not.
+        """Sends a request on an idle connection; returns None if there is none for it.
 
-        The reply receives what `Exchange` says, and `ConnectionDropped` if the request has to be sent by other means.
-        Raises ClientError for a request that cannot be sent anywhere.
+        The reply receives the exchange's outcome, `ConnectionDropped` if the request must be sent on another
+        connection. Raises ClientError for an invalid request.
         """
         route = self._route(reply.request, reply.config)
         quota = reply.config.quota
@@ -139,9 +139,9 @@ class Client(Generic[R]):
         return None
 
     async def _send(self, reply: _Reply[R], again: bool) -> R:
-        """Sends a request on a new connection, or one that becomes idle while there may be no new ones.
+        """Sends a request on a new connection, or on one that becomes idle while the limits allow no new ones.
 
-        ``again``: it was sent before, and will not be once more.
+        ``again``: it was sent before, and is not retried.
         """
         loop = reply.get_loop()
         while True:
@@ -175,7 +175,7 @@ class Client(Generic[R]):
         try:
             target = request.path.encode("utf-8", "surrogatepass")
             if not target.startswith(b"/") and target != b"*":
-                # Behind the authority, as a proxy is sent it, anything else would make another one.
+                # Anything else would change the authority in the absolute form, which is sent to proxies.
                 raise InvalidTarget(f"{request.path!r} is not a path")
             if route.prefix:
                 target = route.prefix + target if target != b"*" else route.prefix
@@ -203,8 +203,8 @@ class Client(Generic[R]):
         pool = self._pool(loop)
         quota = config.quota
         if quota is not None:
-            _check(quota)  # once more: none of the requests that a guest made at once had a connection then
-            quota.used += 1  # also while it is being made
+            _check(quota)  # again: other requests of the guest may have taken connections meanwhile
+            quota.used += 1  # also while connecting
         try:
             found = await pool.acquire(route.origin, deadline, admit, quota)
             while not isinstance(found, HostSlots) and not _is_fit(found):
@@ -220,7 +220,7 @@ class Client(Generic[R]):
                 connection.sock, connection.address = dialled
                 connection.port = route.origin.port
                 if connection.closed:
-                    # At once; but the server may have said why.
+                    # Already closed; but the server may have said why.
                     pool.release_slot(found, quota)
                 else:
                     pool.fill(found, connection, quota)
@@ -251,7 +251,7 @@ class Client(Generic[R]):
         with contextlib.suppress(StopIteration):
             closing.__anext__().send(None)
         with self._lock:
-            # Those that were closed without a word to their generators.
+            # Loops that were closed without shutting their generators down.
             dropped = [self._pools.pop(other)[0] for other in list(self._pools) if other.is_closed()]
             self._pools[loop] = pool, closing
         for other in dropped:
@@ -271,7 +271,7 @@ _Pools = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Pool, AsyncG
 async def _close_with(
     loop: asyncio.AbstractEventLoop, pool: Pool, pools: _Pools, lock: threading.Lock
 ) -> AsyncGenerator[None, None]:
-    """A generator that has nothing to give. But loops tell those that began on them when they come to their end."""
+    """Never yields a value; it exists so that `loop.shutdown_asyncgens()` closes the pool."""
     try:
         yield
     finally:
@@ -281,10 +281,10 @@ async def _close_with(
 
 
 def _is_fit(connection: Connection) -> bool:
-    """Whether to send a request on a connection that was idle; ends it if not.
+    """Returns whether an idle connection can be reused; aborts it if not.
 
-    One that was closed would lose the request, which may be one that cannot be sent twice. And what arrived although
-    nothing was asked for must not be taken for the answer.
+    A closed one would lose the request, which may not be idempotent. And unsolicited data must not be taken for the
+    response.
     """
     if connection.closed:
         return False
@@ -296,11 +296,11 @@ def _is_fit(connection: Connection) -> bool:
 
 def _check(quota: ConnectionQuota | None) -> None:
     if quota is not None and quota.used >= quota.limit:
-        raise TooManyConnections(f"the guest has {quota.used} connections already")
+        raise TooManyConnections(f"the guest already has {quota.used} connections")
 
 
 def _host(request: Outgoing, host: bytes) -> tuple[bytes, list[Field]]:
-    """What the server is told that it is, which the request may say among its headers, and the other headers."""
+    """Returns the value of Host, which the request's headers may override, and the other headers."""
     headers = request.headers
     for name, value in headers:
         if name.lower() == b"host":
@@ -309,9 +309,9 @@ def _host(request: Outgoing, host: bytes) -> tuple[bytes, list[Field]]:
 
 
 class _Reply(asyncio.Future[R]):
-    """A request on its way, and its response.
+    """A request in flight, and its response.
 
-    There is a task only while the request is sent by other means than at once.
+    It has a task only if the request could not be sent on an idle connection.
     """
 
     def __init__(
@@ -331,19 +331,19 @@ class _Reply(asyncio.Future[R]):
         self.running: Exchange[R] | asyncio.Task[R] | None = None
 
     def send(self, again: bool = False) -> None:
-        """Sends the request by a task; see `Client._send`."""
+        """Sends the request in a task; see `Client._send`."""
         task = self.running = self.get_loop().create_task(self._client._send(self, again))
         task.add_done_callback(self._on_task_done)
 
     def receive(self, outcome: R | OSError) -> None:
-        """What became of the exchange."""
+        """Takes the outcome of the exchange."""
         self.running = None
         if self.done():
             return
         if not isinstance(outcome, OSError):
             self.set_result(outcome)
         elif isinstance(outcome, ConnectionDropped):
-            # What else is idle may be as dead as this one was.
+            # Other idle connections may be as dead as this one.
             self._client._flush(self)
             self.send(again=True)
         else:
@@ -382,12 +382,12 @@ class _Reply(asyncio.Future[R]):
             running.abandon()
             return cancelled
         if self.done() and not self._delivered:
-            # Who waits for the response is cancelled in the moment in which it is there, and will not see it.
+            # The waiting task is cancelled just as the response arrives, and will not see it.
             _discard(self)
         return super().cancel(msg)
 
 
 def _discard(reply: asyncio.Future[R]) -> None:
-    """Nobody will read the response, if it is one."""
+    """Cancels the body of a response that will not be read."""
     if not reply.cancelled() and reply.exception() is None:
         reply.result().body.cancel()

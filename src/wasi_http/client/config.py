@@ -1,4 +1,4 @@
-"""What a client does and allows: every number has a name and a default here."""
+"""Settings of clients: every limit has a name and a default here."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from wasi_http.settings import check
 
 __all__ = ["ClientConfig", "Resolver"]
 
-#: Gives the addresses of a host name; raises OSError, best a `socket.gaierror`.
+#: Returns the addresses of a host name; raises OSError, preferably `socket.gaierror`.
 Resolver = Callable[[str], Awaitable[Sequence[str]]]
 
 
@@ -23,21 +23,21 @@ class ClientConfig:
     ``tls``, ``proxies``
         See there. Without ``proxies`` none is used, whatever the environment says.
     ``max_connections``, ``max_connections_per_host``
-        That are open at once, idle ones included. A request beyond waits as long as its connect timeout, and so does
-        one of a guest (see `OutgoingRequestConfig.quota`) that has as many as are left to the others.
+        The most open connections, idle ones included. Further requests wait for up to their connect timeout, and so do
+        those of a guest (see `OutgoingRequestConfig.quota`) that has as many as are left to the others.
     ``max_idle_connections``
-        That are kept for further requests.
+        The most connections kept alive for further requests.
     ``idle_timeout``
         How long they are kept.
     ``wire_limits``
         Sizes of heads and trailers, and how many informational responses are skipped.
     ``attempt_delay``
-        How long an address of a host may take before the next one is tried beside it.
+        How long to wait for one address of a host before trying the next one concurrently.
     ``resolver``
         Looks up host names in place of the system's resolver.
     ``max_lookups``, ``max_lookups_per_guest``
-        How many names the system's resolver looks up at once, each in a thread, for all event loops together, and for
-        one guest (see `OutgoingRequestConfig.quota`). A request beyond waits as long as its connect timeout.
+        The most concurrent look-ups by the system's resolver, each in a thread, for all event loops together, and for
+        one guest (see `OutgoingRequestConfig.quota`). Further requests wait for up to their connect timeout.
     """
 
     tls: TlsConfig = field(default_factory=TlsConfig)

@@ -1,7 +1,7 @@
-"""Connections of a client: bytes out, bytes in, one exchange after another, and a clock.
+"""Client connections: one exchange after another over a transport, and a timer.
 
-A connection has one timer, which is set anew only when something is due before it fires. Mostly nothing is: an exchange
-moves the moment at which it is due, and when the timer fires too early it is set again.
+A connection has one timer, which is reset only if something is due before it fires. Usually an exchange only moves its
+due time, and a timer that fires early is set again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from wasi_http.settings import LONGEST
 
 __all__ = ["Connection", "Owner"]
 
-# How far, in seconds, a timer may be off: uvloop counts in milliseconds.
+# The inaccuracy of timers, in seconds: uvloop counts in milliseconds.
 _SLACK: Final = 0.001
 
-# How long, in seconds, what was written of a request that failed may take to leave.
+# How long, in seconds, the written part of a failed request may take to be sent.
 _LINGER: Final = 1.0
 
 
 class Owner(Protocol):
-    """Who is told of a connection that is idle again, and of one that has ended."""
+    """Takes idle connections back, and is notified of closed ones."""
 
     def release(self, connection: Connection) -> None: ...
 
@@ -39,9 +39,9 @@ class Owner(Protocol):
 
 
 class Connection(asyncio.Protocol):
-    """``served`` says how many exchanges it has had, ``owner`` to whom it goes back.
+    """``served`` counts its exchanges; ``owner`` takes it back.
 
-    ``address`` and ``port`` are what it leads to; no address if a proxy has looked that up.
+    ``address`` and ``port`` are the peer's; no address if a proxy resolved the name.
     """
 
     __slots__ = (
@@ -70,7 +70,7 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.sock: socket.socket | None = None
         self.owner: Owner | None = None
-        #: Who is charged for it while it is used; see `Pool`.
+        #: The account that it is charged to while it is in use; see `Pool`.
         self.guest: ConnectionQuota | None = None
         self.address: Address | None = None
         self.port = 0
@@ -90,7 +90,7 @@ class Connection(asyncio.Protocol):
     # Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are no subclasses of asyncio's.
+        # uvloop's transports are not subclasses of asyncio's.
         self.transport = cast(asyncio.Transport, transport)
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -98,7 +98,7 @@ class Connection(asyncio.Protocol):
         exchange = self.exchange
         if exchange is not None:
             if error is not None and not isinstance(self.transport, TlsTransport):
-                # The server may have answered before it closed.
+                # The server may have responded before it closed.
                 for data in unread(self.sock):
                     exchange.feed(data)
                     if exchange.over or not exchange.wants_more():
@@ -128,7 +128,7 @@ class Connection(asyncio.Protocol):
         elif self._early is not None:
             self._early.append(data)
         else:
-            # Nothing was asked for, so this is the answer to nothing.
+            # Unsolicited data.
             self.abort()
 
     def eof_received(self) -> bool:
@@ -138,7 +138,7 @@ class Connection(asyncio.Protocol):
         return False
 
     def cut_off(self) -> None:
-        """What eof_received is to a TLS connection that ended without close_notify."""
+        """Called instead of eof_received when a TLS connection ends without close_notify."""
         self.closed = True
         if self.exchange is not None:
             self.exchange.cut_off()
@@ -152,7 +152,7 @@ class Connection(asyncio.Protocol):
         self.transport.resume_reading()
 
     def readable(self) -> bool:
-        """Whether something has arrived, were it only the end, of which the loop does not know yet."""
+        """Returns whether data or EOF has arrived that the loop has not read yet."""
         poll = self._poll
         if poll is None:
             assert self.sock is not None
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
     # Exchanges
 
     def catch_up(self) -> None:
-        """The first exchange has begun. Servers that refuse connections may have said so before they were asked."""
+        """Feeds early data to the first exchange: servers that refuse connections may respond before the request."""
         early, self._early = self._early, None
         for data in early or ():
             if self.exchange is not None:
@@ -172,7 +172,7 @@ class Connection(asyncio.Protocol):
             self.exchange.feed_eof()
 
     def is_admitted(self, admit: AddressPolicy | None) -> bool:
-        """Whether a policy lets requests have this connection; one that did once is not asked again."""
+        """Returns whether a policy admits this connection; remembers the last one that did."""
         if admit is None or admit is self._admitted_by or self.address is None:
             return True
         try:
@@ -183,7 +183,7 @@ class Connection(asyncio.Protocol):
         return True
 
     def finished(self, exchange: Exchange[Any]) -> None:
-        """The response is complete."""
+        """Releases or closes the connection: the response is complete."""
         if (
             exchange.sent
             and exchange.parser.reusable
@@ -201,7 +201,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Closes it in the ordinary way, if nothing is left to be sent."""
+        """Closes the connection gracefully, if everything is sent."""
         if self.transport.get_write_buffer_size():
             self.abort()
         else:
@@ -210,7 +210,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def close_when_sent(self) -> None:
-        """Closes it when what was written has left, or could not leave in time."""
+        """Closes the connection once written data is sent, or after a timeout."""
         self.closed = True
         self.transport.close()
         self.due = self.loop.time() + _LINGER
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
     # Time
 
     def set_due(self, due: float) -> None:
-        """Has `Exchange.expired` called, or the connection closed if there is none, at a moment of the loop's time."""
+        """Schedules `Exchange.expired`, or closing the connection if there is no exchange, in the loop's time."""
         self.due = due
         if due < self._timer_at and not self.closed:
             self._set_timer()

@@ -1,8 +1,8 @@
-"""Dialling: from an origin to a connected, perhaps encrypted transport.
+"""Dialling: connects to an origin, over TLS or through a proxy if required.
 
-A name is looked up once, each address is put before the policy, and the connection goes to such an address: what the
-name means a moment later does not matter. Addresses are tried in order, families by turns; the next one gets its chance
-when the one before failed, or takes longer than ``attempt_delay`` (in the manner of RFC 8305).
+A name is resolved once, each address is checked by the policy, and the connection goes to a checked address, so later
+changes of the name do not matter. Addresses are tried in order, alternating between families; the next attempt starts
+when the previous one failed, or takes longer than ``attempt_delay`` (as in RFC 8305).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ async def dial(
     deadline: float,
     admit: AddressPolicy | None,
 ) -> tuple[socket.socket, Address | None]:
-    """Connects ``protocol`` to an origin, at an address that ``admit`` lets it have. Raises OSError.
+    """Connects ``protocol`` to an origin, at an address that ``admit`` allows. Raises OSError.
 
-    ``resolve`` looks names up. Gives the socket, which belongs to the protocol's transport, and the address; None if a
-    proxy looks up the name.
+    ``resolve`` looks names up. Returns the socket, which the protocol's transport owns, and the address, None if a
+    proxy resolves the name.
     ``deadline`` is in the loop's time.
     """
     proxy = config.proxies.proxy_for(origin) if config.proxies is not None else None
@@ -93,7 +93,7 @@ async def _resolve(resolve: Resolver, origin: Origin) -> list[Address]:
 
 
 def _admitted(addresses: list[Address], port: int, admit: AddressPolicy | None) -> list[Address]:
-    """The addresses that may be connected to; raises what the policy says of the first if none may."""
+    """Returns the addresses that the policy allows; raises its error for the first if there are none."""
     if admit is None:
         return addresses
     admitted = []
@@ -111,7 +111,7 @@ def _admitted(addresses: list[Address], port: int, admit: AddressPolicy | None) 
 
 
 def _without_zone(address: Address) -> Address:
-    """Which of this machine's links an IPv6 address belongs to is no business of policies."""
+    """Returns an IPv6 address without its zone, which policies ignore."""
     return ipaddress.IPv6Address(int(address)) if address.version == 6 else address
 
 
@@ -119,7 +119,7 @@ def _without_zone(address: Address) -> Address:
 
 
 async def _connect(addresses: list[Address], port: int, delay: float) -> socket.socket:
-    """A socket connected to the first address that takes it; raises what the first of them said if none does."""
+    """Returns a socket connected to the first address that accepts; raises the first one's error if none does."""
     if len(addresses) == 1:
         return await _attempt(addresses[0], port)
     loop = asyncio.get_running_loop()
@@ -164,7 +164,7 @@ def _peer(sock: socket.socket) -> Address:
 
 async def _attach(config: ClientConfig, origin: Origin, protocol: Connection, sock: socket.socket) -> None:
     loop = asyncio.get_running_loop()
-    # From here on the socket is the transport's.
+    # The transport owns the socket from here on.
     if not origin.tls:
         await loop.create_connection(lambda: protocol, sock=sock)
         return
@@ -173,7 +173,7 @@ async def _attach(config: ClientConfig, origin: Origin, protocol: Connection, so
     except OSError as error:
         sock.close()
         raise ConfigurationError(f"TLS: {error}") from error
-    # For an address the host says whom to expect, but is not sent.
+    # An address as host is only verified, and not sent as SNI.
     transport = TlsTransport(loop, context, origin.host, sock, protocol)
     await loop.create_connection(lambda: transport, sock=sock)
     try:
@@ -187,7 +187,7 @@ async def _attach(config: ClientConfig, origin: Origin, protocol: Connection, so
 
 
 class _TunnelAnswer:
-    """The answer to CONNECT. To the parser it is one to HEAD: what follows it is not its business."""
+    """The response to CONNECT, parsed like one to HEAD: what follows belongs to the tunnel."""
 
     status = 0
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a request, besides what the system says of sockets, names and TLS, which are OSErrors too."""
+"""Errors of requests. Those of sockets, name resolution and TLS are OSErrors, too."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class InvalidTarget(ClientError):
 
 
 class InvalidName(ClientError):
-    """The host of a request is not a name that can be looked up."""
+    """The host of a request is not a valid name."""
 
 
 class TooManyConnections(ClientError):
-    """The limits leave no connection to the request, or left none within its connect timeout."""
+    """The limits allow the request no connection, or allowed none within its connect timeout."""
 
 
 class LookupTimeout(ClientError):
@@ -53,27 +53,27 @@ class ReadTimeout(ClientError):
 
 
 class ResponseTimeout(ClientError):
-    """The server began a head and did not end it within the timeout of the first byte."""
+    """The server started a response head and did not complete it within the first-byte timeout."""
 
 
 class WriteTimeout(ClientError):
-    """The server took nothing of the request for longer than a timeout."""
+    """The server received nothing of the request for longer than a timeout."""
 
 
 class ConnectionClosed(ClientError, ConnectionError):
-    """The connection ended before a response, or was closed on this side."""
+    """The connection ended before a response, or was closed by the client."""
 
 
 class ConnectionDropped(ConnectionClosed):
-    """The server had closed a connection before the request reached it: the request may be sent on another."""
+    """The server closed a reused connection before it received the request, which may be retried on another."""
 
 
 class IncompleteResponse(ClientError):
-    """A TLS connection was cut off within a response."""
+    """A TLS connection was truncated within a response."""
 
 
 class ProtocolFailure(ClientError):
-    """A message broke the protocol or a limit of ours; ``cause`` says how."""
+    """A message violated the protocol or a limit; ``cause`` says how."""
 
     def __init__(self, cause: ProtocolError, message: str = "") -> None:
         super().__init__(message or str(cause))

@@ -1,10 +1,10 @@
 """One request and its response on a connection.
 
-    sending   ── head, body, trailers, as far as transport and guest let us ──────────► sent
+    sending   ── head, body, trailers, as far as back-pressure allows ────────────────► sent
     waiting   ── first byte of a response, maybe informational ones ── head ──► reading ── end ──► ended
 
-Both go on side by side: a response may begin, and end, while the request is still being sent. An exchange that ended
-well after it was sent leaves a connection that can be used again; every other one takes the connection with it.
+Both proceed concurrently: a response may begin, and end, while the request is still being sent. If the response ends
+well after the request was sent, the connection can be reused; otherwise it is closed.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ __all__ = ["IDEMPOTENT", "Carrier", "Exchange", "Respond"]
 
 R = TypeVar("R")
 
-#: Makes a response of its status, its headers and the pipe that its body comes through.
+#: Makes a response from its status, its headers and the pipe of its body.
 Respond = Callable[[int, list[Field], Pipe], R]
 
-#: The methods of requests that may be sent twice (RFC 9110 §9.2.2).
+#: Methods whose requests may be retried (RFC 9110 §9.2.2).
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
 _VISIBLE: Final = re.compile("[!-~\x80-\ud7ff\ue000-\U0010ffff]+").fullmatch
 
-# How much of a body is moved at once.
+# Bytes of a body moved at once.
 _PIECE: Final = 256 * 1024
 
 
@@ -58,12 +58,12 @@ class Carrier(Protocol):
     loop: asyncio.AbstractEventLoop
     transport: asyncio.Transport
     exchange: Exchange[Any] | None
-    #: How many exchanges it has carried before.
+    #: The number of its earlier exchanges.
     served: int
-    #: Whether the transport takes no more for the moment, and whether it reads.
+    #: Whether writing is paused by back-pressure, and whether it reads.
     write_paused: bool
     reading: bool
-    #: When `Exchange.expired` is called, in the loop's time. It may be put off like this, else see `set_due`.
+    #: When `Exchange.expired` is called, in the loop's time. Assign to postpone it, else use `set_due`.
     due: float
 
     def write(self, data: bytes) -> None: ...
@@ -82,9 +82,9 @@ class Carrier(Protocol):
 
 
 class Exchange(Generic[R]):
-    """``receiver`` is called once, with the response when its head is there, or with what went wrong before.
+    """``receiver`` is called once, with the response when its head has arrived, or with an error before.
 
-    ``respond`` makes the response, and ``failure`` of an error what those who hold the bodies are to see.
+    ``respond`` makes the response; ``failure`` maps an error to the one that users of the bodies see.
     """
 
     __slots__ = (
@@ -140,16 +140,16 @@ class Exchange(Generic[R]):
         self.responded = False
         self.ended = False
         self.over = False
-        #: How much was unsent when the transport stopped taking more, -1 while it takes.
+        #: Unsent bytes when writing was paused, -1 while it is not.
         self.stalled = -1
 
     # The request
 
     def start(self, target: bytes, host: bytes, headers: list[Field]) -> None:
-        """Sends what there is of the request. Raises OSError for one that cannot be sent; then nothing was."""
+        """Sends what is available of the request. Raises OSError, before anything is sent, for an invalid one."""
         body, writer, connection = self.request.body, self.writer, self._connection
         if self.first_byte <= 0:
-            raise ReadTimeout("no time to answer")
+            raise ReadTimeout("the timeout leaves no time to respond")
         try:
             if body is None:
                 data = writer.head(target, host, headers)
@@ -180,14 +180,14 @@ class Exchange(Generic[R]):
             self._send()
 
     def _send(self, head: bytes = b"") -> None:
-        """Moves the request's body as far as the transport and the guest let it."""
+        """Moves the request's body as far as back-pressure allows."""
         source, pump = self._source, self._pump
         assert source is not None
         assert pump is not None
         try:
             self.sent = pump.run(head)
         except (OSError, ProtocolError) as error:
-            # The guest's body failed: the server gets what came before, and must not take that for the whole.
+            # The guest's body failed: the server gets the part before, and must not take it for the whole.
             self.fail(error if isinstance(error, OSError) else ProtocolFailure(error), flush=True)
             return
         if self.sent:
@@ -196,12 +196,12 @@ class Exchange(Generic[R]):
             self._give_time()
 
     def _give_time(self) -> None:
-        """The server has had something of the request, and as long from now on to answer, or to go on doing so."""
+        """Restarts the timeout: the server has received part of the request."""
         connection = self._connection
         connection.set_due(connection.loop.time() + (self.between_bytes if self.responded else self.first_byte))
 
     def pause(self) -> None:
-        """The transport is full: the server has to take something of it in time."""
+        """Starts the write timeout: the transport is full."""
         connection = self._connection
         self.stalled = connection.transport.get_write_buffer_size()
         connection.set_due(connection.loop.time() + min(self.between_bytes, self.first_byte))
@@ -245,9 +245,9 @@ class Exchange(Generic[R]):
                 self._connection.finished(self)
 
     def cut_off(self) -> None:
-        """The connection ended, and whether by the server's will is not known: only framing can tell the whole."""
+        """Handles a connection that was truncated: only framing can show that the response is complete."""
         if self.responded:
-            self.fail(IncompleteResponse("the TLS connection was cut off"))
+            self.fail(IncompleteResponse("the TLS connection was truncated"))
         else:
             self.feed_eof()
 
@@ -272,11 +272,11 @@ class Exchange(Generic[R]):
         self._body.end(trailers or None)
 
     def wants_more(self) -> bool:
-        """Whether there is room for more of the response."""
+        """Returns whether there is room for more of the response."""
         return self._body is None or self._body.size < self._body.limit
 
     def _update_reading(self) -> None:
-        """Stops reading while the guest does, and gives up when nobody wants the rest."""
+        """Pauses reading while the guest does, and abandons the exchange when the rest is not wanted."""
         body, connection = self._body, self._connection
         assert body is not None
         if self.over or self.ended:
@@ -290,10 +290,10 @@ class Exchange(Generic[R]):
             connection.resume_reading()
             connection.set_due(connection.loop.time() + self.between_bytes)
 
-    # The end
+    # Completion
 
     def expired(self, now: float) -> None:
-        """The connection's time is over, unless there is a reason to go on."""
+        """Handles a timeout: fails the exchange, unless the server made progress or waits for the guest."""
         connection = self._connection
         unsent = connection.transport.get_write_buffer_size()
         if self.stalled >= 0 and unsent < self.stalled:
@@ -302,7 +302,7 @@ class Exchange(Generic[R]):
         elif unsent and not self.ended:
             self.fail(WriteTimeout("the server does not take the request"))
         elif not connection.reading or not (self.sent or self.responded or self.writer.full):
-            # It is the guest that takes its time: the server's begins when it reads or sends.
+            # Waiting for the guest: the server's timeout starts when it reads or sends.
             connection.due = math.inf
         elif self.responded:
             self.fail(ReadTimeout("the server sends nothing more of the response"))
@@ -312,7 +312,7 @@ class Exchange(Generic[R]):
             self.fail(ReadTimeout("the server does not answer"))
 
     def fail(self, error: OSError, again: bool = True, flush: bool = False) -> None:
-        """``again``: the request may be sent on another connection, if it can be. ``flush``: what is written leaves."""
+        """Fails the exchange. ``again``: the request may be retried, if possible. ``flush``: sends what is written."""
         if self.over:
             return
         self.detach()
@@ -338,23 +338,23 @@ class Exchange(Generic[R]):
             self.receiver(error)
 
     def abandon(self) -> None:
-        """Nobody wants the response, or the rest of it: the guest cannot send any more."""
+        """Aborts the exchange: the rest of the response is not wanted, so the guest cannot send any more, either."""
         if not self.over:
             self.detach()
             self._connection.abort()
             self.stop_sending()
             if self._body is not None:
-                # Whoever looks at it later must not wait.
-                self._body.cancel(self.failure(ConnectionClosed("the response was given up")))
+                # Later reads must not wait.
+                self._body.cancel(self.failure(ConnectionClosed("the response was abandoned")))
 
     def stop_sending(self) -> None:
         if self.request.body is not None and not self.sent:
             self.request.body.cancel()
 
     def detach(self) -> None:
-        """Ends all that ties the exchange to others; it does nothing any more."""
+        """Detaches the exchange from the connection; it does nothing afterwards."""
         self.over = True
-        del self.parser  # which has methods of this one: without a cycle both go at once
+        del self.parser  # which refers to this exchange: avoids a cycle
         self._connection.exchange = None
         if self._quota is not None:
             self._quota.used -= 1
@@ -366,7 +366,7 @@ class Exchange(Generic[R]):
 
 
 def _unsendable(request: Outgoing, error: ProtocolError) -> OSError:
-    """What is wrong with a request that the writer refuses."""
+    """Returns the error for a request that the writer refuses."""
     if not isinstance(error, BodyLengthError):
         if not is_token_text(request.method):
             return InvalidMethod(str(error))

@@ -1,14 +1,14 @@
-"""Looking up names with the system's resolver, which blocks: threads, and the shares that guests have of them.
+"""Looks names up with the system's resolver, which blocks: in threads, which guests share fairly.
 
-A name server that does not answer costs a thread for as long as the system asks it, and that cannot be cancelled. So
+A name server that does not respond occupies a thread until the system gives up, and that cannot be cancelled. So
 
-* the threads are daemons, apart from the event loop's executor: no shutdown waits for them;
-* a name is looked up once at a time, for all who ask for it meanwhile;
-* a guest starts another look-up only while it has fewer than its share and fewer than there are threads left: others
-  find some whatever it does. The same holds for a domain, whose name servers answer for all below it, or do not: guests
-  may be started in great numbers. What does not fit into the shares waits in queues, which take turns.
+* the threads are daemons, apart from the event loop's executor: shutdown does not wait for them;
+* concurrent look-ups of a name share one thread;
+* a guest starts another look-up only while it has fewer than its share and fewer than there are threads left, so some
+  are always left to others. The same holds for a domain, whose name servers serve all names below it, because an
+  attacker may start many guests. Further look-ups wait in queues, which take turns.
 
-Answers are not kept: they are put before the policy by who asked, and systems have caches of their own.
+Results are not cached: the caller checks them against its policy, and systems have caches.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["Lookups"]
 _Outcome = list[str] | Exception
 
 
-# How many names below one domain (of its last two labels) are looked up at once.
+# The most concurrent look-ups below one domain (of two labels).
 _MAX_PER_DOMAIN: Final = 16
 
 
 class _Lookup:
-    """One name; ``guests`` are those in whose queues it is, ``charged`` the one whose share it takes."""
+    """One name; ``guests`` are those that queue for it, ``charged`` the one whose share it takes."""
 
     __slots__ = ("answers", "charged", "domain", "guests", "host", "started")
 
     def __init__(self, host: str) -> None:
         self.host = host
         self.domain = ".".join(host.rsplit(".", 2)[-2:])
-        # Dicts serve as ordered sets.
+        # Dicts used as ordered sets.
         self.answers: dict[asyncio.Future[_Outcome], None] = {}
         self.guests: dict[Hashable, None] = {}
         self.charged: Hashable = None
@@ -47,22 +47,22 @@ class _Lookup:
 
 
 class Lookups:
-    """At most ``limit`` look-ups at once, ``share`` of them for one guest. It may be used by many event loops."""
+    """At most ``limit`` concurrent look-ups, ``share`` of them for one guest. It may serve many event loops."""
 
     def __init__(self, limit: int, share: int) -> None:
         self._limit = limit
         self._share = share
         self._lock = threading.Lock()
         self._known: dict[str, _Lookup] = {}
-        # By guest and by domain. Guests take turns in the order of this dict, the domains of each in that of theirs.
+        # By guest and by domain. Guests take turns in the order of this dict, the domains of each in that of its dict.
         self._queues: dict[Hashable, dict[str, dict[_Lookup, None]]] = {}
         self._started: Counter[Hashable] = Counter()
         self._domains: Counter[str] = Counter()
 
     async def resolve(self, host: str, guest: Hashable = None) -> list[str]:
-        """The addresses of a name. Raises what `socket.getaddrinfo` does, or OSError if there can be no thread.
+        """Returns the addresses of a name. Raises as `socket.getaddrinfo` does, and OSError if no thread can start.
 
-        ``guest`` identifies whose share is used; all who give None have one together, half of what is left.
+        ``guest`` identifies the share to use; all calls with None have one together, half of what is left.
         """
         answer: asyncio.Future[_Outcome] = asyncio.get_running_loop().create_future()
         with self._lock:
@@ -86,7 +86,7 @@ class Lookups:
             lookup = self._known[host] = _Lookup(host)
         lookup.answers[answer] = None
         if not lookup.started and guest not in lookup.guests:
-            # Also if it waits in another's queue, which may be long.
+            # Also if it is in another guest's queue, which may be long.
             lookup.guests[guest] = None
             self._queues.setdefault(guest, {}).setdefault(lookup.domain, {})[lookup] = None
         return lookup
@@ -102,7 +102,7 @@ class Lookups:
             domains = self._queues.pop(guest)
             queue = domains.pop(lookup.domain)
             del queue[lookup]
-            # Behind the others.
+            # To the end of the queue.
             if queue:
                 domains[lookup.domain] = queue
             if domains:
@@ -110,7 +110,7 @@ class Lookups:
         lookup.guests.clear()
 
     def _next(self) -> tuple[Hashable, _Lookup] | None:
-        """A look-up that the shares allow, and whose share it is to take."""
+        """Returns a look-up that the shares allow, and the guest whose share it takes."""
         left = self._limit - self._started.total()
         for guest, domains in self._queues.items():
             if self._started[guest] < (left if guest is None else min(left, self._share)):
@@ -120,7 +120,7 @@ class Lookups:
         return None
 
     def _start(self) -> None:
-        """Starts what the shares allow."""
+        """Starts the look-ups that the shares allow."""
         while (found := self._next()) is not None:
             guest, lookup = found
             self._dequeue(lookup)
@@ -137,7 +137,7 @@ class Lookups:
         del self._known[lookup.host]
         self._started -= Counter([lookup.charged])  # keeps no zeros
         self._domains -= Counter([lookup.domain])
-        return tuple(lookup.answers)  # who leaves from now on is told, which does no harm
+        return tuple(lookup.answers)  # later cancellations are notified, too, which is harmless
 
     # In the thread
 

@@ -1,8 +1,8 @@
-"""The connections of one event loop: those that are idle, how many there may be, and who waits for one.
+"""The connection pool of one event loop: idle connections, limits, and waiting requests.
 
-Guests, told apart by their `ConnectionQuota`, have shares: one gets another connection only while it has fewer than are
-left, to the host and in all. So one that keeps its connections busy leaves some to the others, and those that wait take
-turns, hosts and guests alike. Requests without a quota are limited by the totals alone.
+Guests, identified by their `ConnectionQuota`, have shares: one gets another connection only while it has fewer than are
+left, to the host and in total. So a guest that keeps its connections busy leaves some to others, and waiting hosts and
+guests take turns. Requests without a quota are limited by the totals only.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["HostSlots", "Pool"]
 
 
 class _Waiter:
-    """A request that waits; ``found`` is a connection, or None for a slot to make one."""
+    """A waiting request; ``found`` resolves to a connection, or None for a slot to make one."""
 
     __slots__ = ("admit", "found")
 
@@ -30,9 +30,9 @@ class _Waiter:
 
 
 class HostSlots:
-    """What a pool knows of one origin: ``open`` counts its connections, those under way included.
+    """The slots of one origin: ``open`` counts its connections, including those being made.
 
-    ``held`` counts those of each guest that are not idle, ``queues`` has the requests that wait, by guest.
+    ``held`` counts those in use by each guest, ``queues`` has the waiting requests, by guest.
     """
 
     __slots__ = ("held", "idle", "key", "open", "queues")
@@ -42,12 +42,12 @@ class HostSlots:
         self.idle: list[Connection] = []
         self.open = 0
         self.held: dict[ConnectionQuota, int] = {}
-        # Dicts serve as ordered sets from whose middle requests can go, and whose order is that of the turns.
+        # Dicts used as ordered sets: removal in O(1), and the order is that of the turns.
         self.queues: dict[ConnectionQuota | None, dict[_Waiter, None]] = {}
 
 
 class Pool:
-    """A connection is of no use to anyone else from `take` or `acquire` until `release` or `on_closed`."""
+    """A connection is in exclusive use from `take` or `acquire` until `release` or `on_closed`."""
 
     def __init__(self, config: ClientConfig) -> None:
         self._config = config
@@ -57,14 +57,14 @@ class Pool:
         self._connections: dict[Connection, HostSlots] = {}
         self._closed = False
         self._gone: asyncio.Future[None] | None = None
-        #: How many connections there are, those under way included, and how many of them are idle.
+        #: The number of connections, including those being made, and of idle ones.
         self.open = 0
         self.idle = 0
 
     def take(
         self, origin: Origin, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
     ) -> Connection | None:
-        """An idle connection that ``admit`` lets a request have, of those the one that was used last."""
+        """Returns the most recently used idle connection that ``admit`` allows, or None."""
         slots = self._hosts.get(origin.key)
         if slots is None or not slots.idle or not self._has_share(slots, guest):
             return None
@@ -83,10 +83,10 @@ class Pool:
     async def acquire(
         self, origin: Origin, deadline: float, admit: AddressPolicy | None = None, guest: ConnectionQuota | None = None
     ) -> Connection | HostSlots:
-        """An idle connection, or the host's slots with one reserved, as soon as the limits and shares allow it.
+        """Returns an idle connection, or the host's slots with one reserved, as soon as limits and shares allow it.
 
-        The slot is given back with `release_slot` or filled with `fill`. Raises TooManyConnections at the deadline (in
-        the loop's time).
+        Fill the slot with `fill`, or return it with `release_slot`. Raises TooManyConnections at the deadline (in the
+        loop's time).
         """
         connection = self.take(origin, admit, guest)
         if connection is not None:
@@ -104,7 +104,7 @@ class Pool:
                 found = await waiter.found
         except BaseException as error:
             if waiter.found.done() and not waiter.found.cancelled():
-                # It was served in the same moment.
+                # A connection was assigned at the same moment.
                 served = waiter.found.result()
                 if served is None:
                     self.release_slot(slots, guest)
@@ -121,14 +121,14 @@ class Pool:
     # Shares
 
     def _has_share(self, slots: HostSlots, guest: ConnectionQuota | None) -> bool:
-        """Whether a guest may have another connection."""
+        """Returns whether a guest may have another connection."""
         if guest is None:
             return True
         config = self._config
         busy_here, busy = slots.open - len(slots.idle), self.open - self.idle
         left_here, left = config.max_connections_per_host - busy_here, config.max_connections - busy
         if busy_here < left_here and busy < left:
-            return True  # whatever of them are its own
+            return True  # however many of them are its own
         return slots.held.get(guest, 0) < left_here and self._held.get(guest, 0) < left
 
     def _hold(self, slots: HostSlots, guest: ConnectionQuota | None) -> None:
@@ -150,7 +150,7 @@ class Pool:
         if not self._has_share(slots, guest):
             return False
         if slots.open >= config.max_connections_per_host:
-            self._close_one_idle(slots)  # which is one that the request may not have
+            self._close_one_idle(slots)  # one that the request's policy does not admit
             return False
         if self.open >= config.max_connections:
             self._close_one_idle(*self._hosts.values())
@@ -161,7 +161,7 @@ class Pool:
         return True
 
     def _close_one_idle(self, *hosts: HostSlots) -> None:
-        """Makes room; whoever waits is served when the connection is gone."""
+        """Makes room: the slot is assigned to a waiting request when the connection is gone."""
         for slots in hosts:
             if slots.idle:
                 self.idle -= 1
@@ -179,7 +179,7 @@ class Pool:
         self._connections[connection] = slots
 
     def release_slot(self, slots: HostSlots, guest: ConnectionQuota | None) -> None:
-        """A reserved slot is not used after all, or its connection has ended."""
+        """Returns a slot that was not used, or whose connection has ended."""
         self._let_go(slots, guest)
         slots.open -= 1
         self.open -= 1
@@ -190,10 +190,10 @@ class Pool:
         if not slots.open and not slots.queues:
             self._hosts.pop(slots.key, None)
 
-    # Requests that wait
+    # Waiting requests
 
     def _dequeue(self, slots: HostSlots, guest: ConnectionQuota | None, waiter: _Waiter) -> None:
-        """Takes a request out, and lets the other guests and hosts have their turns first."""
+        """Removes a request; other guests and hosts have their turns first."""
         queue = slots.queues.get(guest)
         if queue is None or waiter not in queue:
             return
@@ -206,7 +206,7 @@ class Pool:
             self._waiting[slots] = None
 
     def _assign(self) -> None:
-        """Assigns slots to those who wait, but for guests that have their share and hosts that have their limit."""
+        """Assigns slots to waiting requests, except of guests at their share and to hosts at their limit."""
         while self._waiting and self.open < self._config.max_connections and self._assign_one():
             pass
 
@@ -223,7 +223,7 @@ class Pool:
         return False
 
     def release(self, connection: Connection) -> None:
-        """A connection is idle again."""
+        """Takes an idle connection back."""
         if connection.closed:
             return  # it makes room when it is lost
         slots, config = self._connections[connection], self._config
@@ -242,12 +242,12 @@ class Pool:
             self._assign()  # the shares have grown
 
     def _hand_on(self, connection: Connection, slots: HostSlots) -> bool:
-        """Gives a connection to a request that waits for one to its host."""
+        """Passes a connection to a waiting request to its host."""
         for guest, queue in slots.queues.items():
             waiter = next((waiter for waiter in queue if not waiter.found.done()), None)
             if waiter is None or not connection.is_admitted(waiter.admit):
                 continue
-            # It is neither idle nor held at the moment, but counts as open: there is one more than it seems.
+            # The connection is neither idle nor held now, but counts as open: leave it out of the shares.
             slots.open -= 1
             self.open -= 1
             has_share = self._has_share(slots, guest)
@@ -262,7 +262,7 @@ class Pool:
         return False
 
     def on_closed(self, connection: Connection) -> None:
-        """A connection has ended."""
+        """Forgets a closed connection."""
         slots = self._connections.pop(connection)
         if not self._connections and self._gone is not None and not self._gone.done():
             self._gone.set_result(None)
@@ -273,9 +273,9 @@ class Pool:
         self.release_slot(slots, guest)
 
     async def close(self) -> None:
-        """Ends all connections, those in use as well, and returns when they are gone.
+        """Closes all connections, including those in use, and returns when they are gone.
 
-        One that is still being made serves its request and is closed then.
+        One that is still being made serves its request first.
         """
         self._closed = True
         error = ConnectionClosed("the client was closed")
@@ -289,7 +289,7 @@ class Pool:
             await self._gone
 
     def drop(self) -> None:
-        """What `close` does, for a loop that does not run any more."""
+        """Closes the sockets of a loop that no longer runs."""
         for connection in tuple(self._connections):
             if connection.sock is not None:
                 connection.sock.close()

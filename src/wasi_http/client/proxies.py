@@ -1,4 +1,4 @@
-"""HTTP proxies, and which requests go through them."""
+"""HTTP proxies, and the requests that go through them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Proxies", "Proxy"]
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """A proxy that is spoken to in plain HTTP; ``authorization`` is the value of Proxy-Authorization."""
+    """A proxy reached over plain HTTP; ``authorization`` is the value of Proxy-Authorization."""
 
     host: str
     port: int
@@ -29,7 +29,7 @@ class Proxy:
 
     @classmethod
     def parse(cls, url: str) -> Proxy:
-        """Of ``http://[user:password@]host[:port]``; raises ValueError."""
+        """Parses ``http://[user:password@]host[:port]``; raises ValueError."""
         parts = urlsplit(url if "://" in url else f"http://{url}")
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"{parts.scheme}://{parts.hostname or ''} is not an HTTP proxy: write http://HOST:PORT")
@@ -41,16 +41,16 @@ class Proxy:
 
     @property
     def origin(self) -> Origin:
-        """Where the proxy is; raises InvalidAuthority."""
+        """The proxy's own origin; raises InvalidAuthority."""
         return Origin.parse(join(self.host, self.port), False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxies:
-    """``http`` and ``https`` serve requests of that scheme; ``no_proxy`` has the hosts to reach without.
+    """``http`` and ``https`` are for requests of that scheme; ``no_proxy`` lists hosts to reach directly.
 
-    An entry of ``no_proxy`` is a name, which stands for everything below it as well, an address, a network, or ``*``; a
-    port may follow a name or an address (IPv6 in brackets then).
+    An entry of ``no_proxy`` is a name, which includes all names below it, an address, a network, or ``*``; a port may
+    follow a name or an address (with IPv6 in brackets).
     """
 
     http: Proxy | None = None
@@ -62,7 +62,7 @@ class Proxies:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Proxies:
-        """Of HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in capitals or not; raises ValueError."""
+        """Reads HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, in upper or lower case; raises ValueError."""
 
         def value(name: str) -> str:
             return environment.get(name) or environment.get(name.upper()) or ""
@@ -75,7 +75,7 @@ class Proxies:
         return cls(http=proxy("http_proxy"), https=proxy("https_proxy"), no_proxy=excluded)
 
     def proxy_for(self, origin: Origin) -> Proxy | None:
-        """The proxy through which to reach an origin, if any."""
+        """Returns the proxy for an origin, or None."""
         proxy = self.https if origin.tls else self.http
         if proxy is None or any(_excludes(entry, origin) for entry in self.no_proxy):
             return None

@@ -1,4 +1,4 @@
-"""What a client is given."""
+"""Requests as a client takes them, and their settings."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DEFAULT_TIMEOUT: Final = 600.0
 
 
 class Source(Protocol):
-    """The body of a request, which comes through ``pipe``."""
+    """The body of a request; its bytes come through ``pipe``."""
 
     @property
     def pipe(self) -> Pipe: ...
 
     def demand(self) -> None:
-        """The bytes are wanted: called before any is taken, perhaps more than once."""
+        """Requests the bytes: called before any is taken, perhaps more than once."""
 
     def cancel(self, error: OSError | None = None) -> None:
-        """The rest is not wanted; ``error`` is why, if the exchange failed."""
+        """Cancels the rest; ``error`` is the reason, if the exchange failed."""
 
 
 class Outgoing(Protocol):
@@ -49,7 +49,7 @@ class Outgoing(Protocol):
 
 
 class ConnectionQuota:
-    """How many connections one guest may use at once; ``used`` is how many it does."""
+    """The most connections that one guest may use at once; ``used`` is the current number."""
 
     __slots__ = ("limit", "used")
 
@@ -65,16 +65,16 @@ class OutgoingRequestConfig:
     """Timeouts in seconds, and whether the connection is encrypted.
 
     ``connect_timeout``
-        For a connection, if none can be reused: waiting for a place within the limits, looking up the name, connecting,
-        and agreeing on the encryption, all together.
+        For a new connection, if none can be reused: waiting for a slot, resolving the name, connecting and the TLS
+        handshake, all together.
     ``first_byte_timeout``
-        From the last byte of the request that was sent to the head of the response.
+        From the last byte sent of the request to the head of the response.
     ``between_bytes_timeout``
-        How long the server may send nothing within the body, or take nothing of the request.
+        How long the server may send nothing within the body, or receive nothing of the request.
     ``quota``
-        The account on which the connection is charged while it is used, if any. It stands for the guest: connections
-        and look-ups of names are shared out among quotas. Requests without one have no share of connections to keep,
-        and one of the look-ups together.
+        The account that the connection is charged to while it is in use, if any. It identifies the guest: connections
+        and look-ups are shared fairly among quotas. Requests without one have no share of connections to keep, and one
+        share of the look-ups together.
     """
 
     use_tls: bool = False
@@ -84,6 +84,6 @@ class OutgoingRequestConfig:
     quota: ConnectionQuota | None = None
 
     def __post_init__(self) -> None:
-        # Each request of a guest has one, most of them with these times.
+        # Fast path: each request of a guest makes one, most with the default timeouts.
         if not self.connect_timeout is self.first_byte_timeout is self.between_bytes_timeout is DEFAULT_TIMEOUT:
             check(self, longest=math.inf)

@@ -1,4 +1,4 @@
-"""TLS for clients: the standard library's, with the system's roots."""
+"""TLS contexts of clients: the standard library's, with the system's roots."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _CERTIFICATE = b"-----BEGIN CERTIFICATE-----"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsConfig:
-    """How servers are recognised, and how the client makes itself known to them.
+    """How to authenticate servers, and the client's own certificate.
 
     ``ca_bundle``
         A file of certificates (PEM) to trust.
     ``system_roots``
-        Whether to trust also what the system does: the file that OpenSSL is set up with or that the variable
-        ``SSL_CERT_FILE`` names, and where there is none what `truststore` finds.
+        Whether to trust the system's roots as well: OpenSSL's default file or that of the variable ``SSL_CERT_FILE``,
+        and without one those that `truststore` finds.
     ``client_cert``, ``client_key``
         Files (PEM) with the client's certificate chain and its key; the key may be in the same file.
     """
@@ -42,14 +42,14 @@ class TlsConfig:
 
 @lru_cache(maxsize=32)
 def context_of(config: TlsConfig) -> ssl.SSLContext:
-    """TLS 1.2 or newer, names checked, HTTP/1.1 announced.
+    """Returns a context for TLS 1.2 or newer that verifies names and offers HTTP/1.1.
 
-    Raises OSError for a file that cannot be used, with its ``filename``; an SSLError where it is not what it should be.
-    Remembered, because reading all the certificates takes a while.
+    Raises OSError with its ``filename`` for an unusable file, SSLError if its content is wrong. Cached, because reading
+    all certificates takes a while.
     """
     context: ssl.SSLContext
     if config.system_roots and ssl.get_default_verify_paths().cafile is None:
-        # Reads them for each connection, but knows where.
+        # Slower: reads them for each connection.
         context = truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     else:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -66,13 +66,13 @@ def context_of(config: TlsConfig) -> ssl.SSLContext:
         key_file = config.client_cert if config.client_key is None else config.client_key
         certificates, key = _read(config.client_cert), _read(key_file)
         try:
-            # A key with a passphrase would have OpenSSL ask on the terminal.
+            # With a passphrase-protected key OpenSSL would prompt on the terminal.
             context.load_cert_chain(config.client_cert, key_file, password=lambda: "")
         except ssl.SSLError as error:
             if _CERTIFICATE not in certificates:
                 raise _unusable(config.client_cert, _wrong_certificate(certificates, error)) from None
             raise _unusable(key_file, _wrong_key(key, error)) from None
-    # A server could have the client compute for ever.
+    # With renegotiation a server could keep the client computing for ever.
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     return context
@@ -92,14 +92,14 @@ def _unusable(path: str | os.PathLike[str], why: str) -> ssl.SSLError:
 def _wrong_certificate(content: bytes, error: ssl.SSLError) -> str:
     if _CERTIFICATE in content:
         return f"a certificate in it is damaged ({error.reason})"
-    return "it has no certificate in PEM (-----BEGIN CERTIFICATE-----); of DER, `openssl x509 -inform der` makes that"
+    return "it has no certificate in PEM (-----BEGIN CERTIFICATE-----); convert DER with `openssl x509 -inform der`"
 
 
 def _wrong_key(content: bytes, error: ssl.SSLError) -> str:
     if error.reason == "KEY_VALUES_MISMATCH":
         return "the key does not belong to the certificate"
     if b"ENCRYPTED" in content:
-        return "the key has a passphrase, which nobody enters here; `openssl pkey` writes it without"
+        return "the key has a passphrase, which cannot be entered here; remove it with `openssl pkey`"
     if b" PRIVATE KEY-----" not in content:
         return "it has no private key in PEM (-----BEGIN PRIVATE KEY-----)"
     return f"the key or the certificate is damaged ({error.reason})"

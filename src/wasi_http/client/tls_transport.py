@@ -1,8 +1,8 @@
 """TLS over a plain transport, with the standard library's `ssl` and no I/O of its own.
 
-The event loops have this as well, but theirs drop what has arrived when the connection is lost, and asyncio's does not
-tell a TLS connection that was closed from one that was cut off (RFC 9112, section 9.8). Here everything that arrived is
-decrypted and delivered before the end, and each end has a call of its own:
+The event loops have this as well, but theirs drop received data when the connection is lost, and asyncio's does not
+distinguish a closed TLS connection from a truncated one (RFC 9112, section 9.8). Here all received data is decrypted
+and delivered before the end, and each kind of end has its own call:
 
     close_notify             ``eof_received()``
     FIN without it           ``cut_off()``
@@ -25,14 +25,14 @@ from wasi_http.net.sockets import unread
 
 __all__ = ["Secured", "TlsTransport"]
 
-# How many bytes of plain text are read at once: a record has no more.
+# Bytes of plain text read at once: the most that a record has.
 _RECORD: Final = 16384
 
-# How many records are given to the protocol at once, and decrypted in one turn of the loop: they may be tiny.
+# The most records passed to the protocol at once, and decrypted in one turn of the loop: they may be tiny.
 _BATCH: Final = 8
 _MAX_RECORDS: Final = 1024
 
-# How many pieces of 64 KiB are read of a connection that is lost.
+# The most pieces of 64 KiB read from a lost connection.
 _MAX_UNREAD: Final = 8
 
 
@@ -43,7 +43,7 @@ class _End(enum.Enum):
 
 
 class Secured(Protocol):
-    """The protocol on top, which gets plain text; see `asyncio.Protocol`."""
+    """The protocol on top, which receives plain text; see `asyncio.Protocol`."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
@@ -54,7 +54,7 @@ class Secured(Protocol):
     def eof_received(self) -> object: ...
 
     def cut_off(self) -> None:
-        """The other side closed the connection and not the encrypted stream: something may be missing."""
+        """Called when the peer closed the connection without close_notify: data may be missing."""
 
     def pause_writing(self) -> None: ...
 
@@ -81,11 +81,11 @@ class TlsTransport(asyncio.Protocol):
         self._outgoing = ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=host)
         self._plain: asyncio.Transport = cast(asyncio.Transport, None)
-        # What could not be encrypted yet, as the other side wants to agree on new keys first.
+        # Data that cannot be encrypted before the peer has completed a key change.
         self._backlog = bytearray()
         self._connected = False
         self._paused = False
-        # There are records for further turns of the loop, of which this is the next.
+        # Whether records are left for further turns of the loop, and the handle of the next.
         self._behind = False
         self._turn: asyncio.Handle | None = None
         self._reading = True
@@ -105,14 +105,14 @@ class TlsTransport(asyncio.Protocol):
     def eof_received(self) -> bool:
         self._incoming.write_eof()
         self._proceed()
-        return True  # what is held back is delivered before the transport is closed
+        return True  # buffered data is delivered before the transport is closed
 
     def connection_lost(self, error: Exception | None) -> None:
         if not self._connected:
             self._refuse(self._error or error or ConnectionResetError("the connection ended within the handshake"))
             return
         if error is not None and not self._over:
-            # The write that failed says nothing about what the other side sent before.
+            # A failed write says nothing about data received before.
             self._paused = False
             for data in itertools.chain([b""], itertools.islice(unread(self._sock), _MAX_UNREAD)):
                 self._incoming.write(data)
@@ -122,7 +122,7 @@ class TlsTransport(asyncio.Protocol):
                     break
         self._over = True
         self._protocol.connection_lost(self._error or error)
-        del self._protocol  # which has this transport: without a cycle both go at once
+        del self._protocol  # which refers to this transport: avoids a cycle
 
     def pause_writing(self) -> None:
         if self._connected:
@@ -181,7 +181,7 @@ class TlsTransport(asyncio.Protocol):
         self._plain.abort()
 
     def _read(self) -> bool:
-        """Delivers what has arrived while the protocol reads; true if a turn's share of it was not all."""
+        """Delivers received data while the protocol reads; returns whether more is left for the next turn."""
         for _ in range(_MAX_RECORDS // _BATCH):
             if self._paused or self._over:
                 return False
@@ -195,7 +195,7 @@ class TlsTransport(asyncio.Protocol):
         return True
 
     def _decrypt(self) -> tuple[bytes, _End | Exception | None]:
-        """The plain text of a batch of records, and why there are no more; None if there may be."""
+        """Returns the plain text of a batch of records, and why there are no more; None if there may be."""
         records: list[bytes] = []
         for _ in range(_BATCH):
             try:
@@ -274,11 +274,11 @@ class TlsTransport(asyncio.Protocol):
             self._plain.pause_reading()
 
     def close(self) -> None:
-        """Closes when what was written has left."""
+        """Closes once everything written is sent."""
         if not self._over:
             self._over = True
             with contextlib.suppress(ssl.SSLError):
-                self._tls.unwrap()  # says that it still waits for the other side
+                self._tls.unwrap()  # raises, as it still waits for the peer
             self._flush()
             self._plain.close()
 
