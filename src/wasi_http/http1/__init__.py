@@ -1,7 +1,7 @@
 """HTTP on the wire, sans I/O: both directions of HTTP/1.1, for servers and for clients.
 
 Bytes in, events out (`RequestParser`, `ResponseParser`); fields and body pieces in, bytes out (`ResponseWriter`,
-`RequestWriter` and the `render_…` functions for whole messages). Nothing here knows of sockets, clocks or WebAssembly.
+`RequestWriter` and the `render_…` functions for whole messages). Independent of sockets, clocks and WebAssembly.
 """
 
 from wasi_http.http1.date import DateCache

@@ -1,6 +1,6 @@
-"""The grammar of HTTP/1.1 where more than one room has to know it: tokens, values, lengths, authorities, trailers.
+"""Shared grammar of HTTP/1.1: tokens, values, lengths, targets, authorities, trailers.
 
-Each ``is_…`` is true for what matches as a whole.
+Each ``is_…`` matches the whole of its argument.
 """
 
 from __future__ import annotations
@@ -34,29 +34,28 @@ _AUTHORITY: Final = re.compile(
 is_token: Final = re.compile(TOKEN).fullmatch
 is_token_text: Final = re.compile(TOKEN.decode("ascii")).fullmatch
 
-#: A field value without whitespace around it, or with (RFC 9110 §5.5): no control characters but tab.
+#: A field value, with or without surrounding whitespace (RFC 9110 §5.5): no control characters but tab.
 is_value: Final = re.compile(rb"[\t \x21-\x7e\x80-\xff]*").fullmatch
 
 #: Of a URL (RFC 3986 §3.1).
 is_scheme: Final = re.compile(_SCHEME.decode("ascii")).fullmatch
 
-#: Fields that say where a message ends or who it is for: after the body it is too late for them (RFC 9110 §6.5.1).
+#: Fields for framing and routing, which must not be trailers (RFC 9110 §6.5.1).
 FRAMING_TRAILERS: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 
-#: What we do not send as a trailer: these, and the field that speaks of the connection. What arrives of it means
-#: nothing.
+#: Fields that are never sent as trailers: these and the hop-by-hop ``connection``, which is ignored when received.
 FORBIDDEN_TRAILERS: Final = FRAMING_TRAILERS | {b"connection"}
 
 
 def parse_length(value: bytes) -> int | None:
-    """What a Content-Length says (RFC 9110 §8.6): digits, below 2^64. None for anything else."""
+    """Returns the value of a Content-Length (RFC 9110 §8.6), digits below 2^64; None for anything else."""
     if len(value) > 20 or not value.isdigit() or (length := int(value)) >= 1 << 64:
         return None
     return length
 
 
 def is_target(value: bytes) -> bool:
-    """Whether that can stand in a request line as the whole of a target, which may have UTF-8 beyond ASCII."""
+    """Returns whether the value may be the target in a request line; it may have UTF-8 beyond ASCII."""
     if _TARGET(value) is None:
         return False
     if not value.isascii():
@@ -68,7 +67,7 @@ def is_target(value: bytes) -> bool:
 
 
 def is_authority(value: bytes) -> bool:
-    """Whether that is host[:port] with a host that is not empty (RFC 3986 §3.2), and without user information."""
+    """Returns whether the value is host[:port] with a non-empty host (RFC 3986 §3.2) and no user information."""
     found = _AUTHORITY(value)
     if found is None or (found[2] and int(found[2]) > 65535):
         return False

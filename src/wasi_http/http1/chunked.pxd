@@ -11,7 +11,7 @@ cdef class ChunkedDecoder:
     cdef bint bounded
     cdef uint64_t body_left                # of the limit, if `bounded`
     cdef uint64_t remaining                # of the chunk
-    cdef Py_ssize_t scanned                # how much of an unfinished line or section was looked at already
+    cdef Py_ssize_t scanned                # how much of an unfinished line or section was scanned already
     cdef Py_ssize_t extensions_left
 
     cdef Py_ssize_t read_size(self, bytes data, Py_ssize_t position) except -2

@@ -1,7 +1,6 @@
-"""The chunked transfer coding, received (RFC 9112 §7.1).
+"""Decodes the chunked transfer coding (RFC 9112 §7.1).
 
-Compiled, because a peer may send chunks of one byte each. What one call finds is returned as one piece, whatever the
-number of chunks.
+Compiled, because a peer may send chunks of one byte each. Each call returns one piece, whatever the number of chunks.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ __all__ = ["ChunkedDecoder"]
 
 _MAX_DIGITS: Final = 16
 
-#: The most whitespace behind the digits of a size.
+#: The most whitespace after the digits of a size.
 _MAX_PADDING: Final = 16
 
 _DIGITS = cython.declare(cython.Py_ssize_t, _MAX_DIGITS)
 _PADDING = cython.declare(cython.Py_ssize_t, _MAX_PADDING)
 
-# No empty names or values, and of whitespace only what is asked for: what the specification allows for the sake of old
-# senders is what parsers disagree about.
+# No empty names or values, and only the whitespace that is enabled: parsers disagree about what the specification
+# allows for old senders.
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*"'
 _SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,16})()(?:;" + TOKEN + rb"(?:=(?:" + TOKEN + rb"|" + _QUOTED + rb"))?)*")
 _PADDED_SIZE_LINE = re.compile(
@@ -56,7 +55,7 @@ _DONE = cython.declare(cython.int, 5)
 class ChunkedDecoder:
     """Reads one chunked body. Extensions are checked and dropped; `trailers` is complete once `done` is true.
 
-    ``padded`` allows whitespace behind a size and around the parts of an extension ("bad whitespace", RFC 9112 §7.1.1).
+    ``padded`` allows whitespace after a size and around the parts of an extension ("bad whitespace", RFC 9112 §7.1.1).
     """
 
     def __init__(self, limits: Limits, padded: bool = False) -> None:
@@ -74,15 +73,15 @@ class ChunkedDecoder:
         return self.state == _DONE
 
     def decode(self, data: bytes, position: cython.Py_ssize_t) -> tuple[bytes, int]:
-        """Body bytes found from `position` on, joined, and where reading stopped.
+        """Returns the body bytes from `position` on, joined, and where reading stopped.
 
-        When not `done`, whatever lies behind that point must be given again, in front of what arrives next. It is
-        an unfinished line or trailer section, within the limits.
+        Unless `done`, the bytes after that point, an unfinished line or trailer section within the limits, must be
+        passed again, before those that arrive next.
         """
         source: cython.p_char = data
         end: cython.Py_ssize_t = len(data)
         first: cython.Py_ssize_t = 0
-        size: cython.Py_ssize_t = 0  # of what was found
+        size: cython.Py_ssize_t = 0  # of the body bytes found
         available: cython.Py_ssize_t
         target: cython.p_char = cython.NULL
         joined: bytes | None = None
@@ -95,7 +94,7 @@ class ChunkedDecoder:
                     first = position
                 else:
                     if joined is None:
-                        # The first piece has been found in place; with a second one they need a place together.
+                        # The first piece is a slice of the data; a second one needs a joined buffer.
                         joined = PyBytes_FromStringAndSize(cython.NULL, size + end - position)
                         target = joined
                         memcpy(target, source + first, size)
@@ -125,7 +124,7 @@ class ChunkedDecoder:
         return (data[first : first + size] if joined is None else joined[:size]), position
 
     def read_size(self, data: bytes, position: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Where the line of a size ends; -1: not here."""
+        """Returns where the size line ends, or -1 if it is incomplete."""
         source: cython.p_char = data
         end: cython.Py_ssize_t = len(data)
         at: cython.Py_ssize_t = position
@@ -150,7 +149,7 @@ class ChunkedDecoder:
         return self.read_size_line(data, position)
 
     def read_size_line(self, data: bytes, position: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """The same for a line that has more than digits, or is none."""
+        """Does the same for a line with more than digits, or a malformed one."""
         eol: cython.Py_ssize_t = data.find(b"\r\n", position + self.scanned)
         if eol < 0:
             most: cython.Py_ssize_t = _DIGITS + (_PADDING if self.padded else 0) + self.extensions_left + 1
@@ -181,7 +180,7 @@ class ChunkedDecoder:
         return 0
 
     def read_trailers(self, data: bytes, position: cython.Py_ssize_t) -> cython.Py_ssize_t:
-        """Where the body ends; -1: not here."""
+        """Returns where the body ends, or -1 if the trailer section is incomplete."""
         if data.startswith(b"\r\n", position):
             self.state = _DONE
             return position + 2

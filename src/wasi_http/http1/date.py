@@ -17,7 +17,7 @@ class DateCache:
         self._value = b""
 
     def value(self, now: float) -> bytes:
-        """The date at `now`, seconds since the epoch as `time.time()` gives them."""
+        """Returns the date at `now`, in seconds since the epoch as from `time.time()`."""
         second = int(now)
         if second != self._second:
             self._value = email.utils.formatdate(second, usegmt=True).encode("ascii")

@@ -1,8 +1,7 @@
-"""What can go wrong on the wire, and whose fault it is.
+"""Protocol errors, by the side at fault.
 
-`RemoteProtocolError`: the peer broke the protocol or a limit. `LocalProtocolError`: our own side asked for a message
-that may not be sent. They are different types on purpose: the first is answered or reported, the second is a bug or a
-misbehaving guest.
+`RemoteProtocolError`: the peer violated the protocol or a limit, which is answered or reported. `LocalProtocolError`:
+this side tried to send an invalid message, which is a bug or a misbehaving guest.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ __all__ = ["BodyLengthError", "LocalProtocolError", "ProtocolError", "Reason", "
 
 
 class Reason(enum.Enum):
-    """Why a message was refused. `status` is what a server answers; a client maps the member to an error of its own."""
+    """Why a message was refused. Servers respond with `status`; clients map the member to their own error."""
 
     SYNTAX = "malformed message", 400
     TARGET = "bad request target", 400
@@ -46,9 +45,9 @@ class ProtocolError(Exception):
 
 
 class RemoteProtocolError(ProtocolError):
-    """The peer's message was refused; the parser that raised this is dead and the connection cannot be used again.
+    """The peer's message was refused; the parser that raised this is dead and the connection cannot be reused.
 
-    `reason` tells what kind of fault it was, `status` which response status a server should answer with (then close).
+    `reason` is the kind of fault, `status` the response status for a server to send before it closes.
     """
 
     def __init__(self, reason: Reason, message: str | None = None) -> None:
@@ -61,14 +60,14 @@ class RemoteProtocolError(ProtocolError):
 
 
 class LocalProtocolError(ProtocolError):
-    """Our side asked for something that must not go on the wire. Nothing was emitted by the call that raised."""
+    """This side tried to send something invalid. The call that raised emitted nothing."""
 
 
 class BodyLengthError(LocalProtocolError):
     """A body does not match the content-length already declared: `declared` and `actual` are bytes.
 
-    Raised by the write that would exceed it (`actual` counts that write, none of which is emitted) and by the end of a
-    body that fell short. The connection must be closed in both cases: the peer waits for what was declared.
+    Raised by the write that would exceed it (`actual` includes that write, of which nothing is emitted) and by the end
+    of a body that is too short. In both cases close the connection: the peer waits for the declared length.
     """
 
     def __init__(self, declared: int, actual: int) -> None:

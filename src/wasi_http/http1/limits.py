@@ -1,4 +1,4 @@
-"""Bounds on what a peer may make us hold."""
+"""Limits on what a peer can make this side buffer."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ __all__ = ["Limits"]
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Bounds of one message, in bytes unless said otherwise; what exceeds one is a `RemoteProtocolError`.
+    """Limits of one message, in bytes unless noted; exceeding one raises `RemoteProtocolError`.
 
-    None depends on how the message was cut into packets.
+    None depends on how the message was split into packets.
     """
 
     start_line: int = 32 * 1024
@@ -29,7 +29,7 @@ class Limits:
     chunk_extensions: int = 16 * 1024
     """Chunk extensions, which are checked and ignored, of a whole body together (400)."""
     body: int | None = None
-    """Body as delivered, without framing (413); None: no bound."""
+    """Body as delivered, without framing (413); None for no limit."""
     informational: int = 32
     """Number of 1xx responses before the final one."""
 

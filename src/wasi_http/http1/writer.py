@@ -1,22 +1,22 @@
-"""Writing messages: the bytes of heads and bodies, both directions.
+"""Writes messages: the bytes of heads and bodies, in both directions.
 
-Who says what: field names and values come from the caller, who has validated them; everything that frames a message or
-concerns the connection is written here and only here. So `transfer-encoding`, `connection` and, in requests, `host`
-among the caller's fields are errors. A single `content-length` is taken as the declared length and enforced; where the
-message may not carry one (1xx, 204) it is left out. A `date` of the caller's wins over ours.
+Responsibilities: the caller supplies validated field names and values; framing and hop-by-hop fields are written only
+here. So `transfer-encoding`, `connection` and, in requests, `host` among the caller's fields are errors. A single
+`content-length` is taken as the declared length and enforced; where the message must not have one (1xx, 204) it is
+omitted. The caller's `date` takes precedence.
 
-How a response is framed (RFC 9112 §6), first row that fits:
+Framing of responses (RFC 9112 §6), first matching row:
 
-    HEAD, 204, 304                       no body: what the caller writes is discarded   NONE
+    HEAD, 204, 304                       no body: the caller's is discarded             NONE
     2xx to CONNECT                       until close, no framing fields                 CLOSE
     content-length, or length given      that length                                    LENGTH
     HTTP/1.1                             chunked                                        CHUNKED
     HTTP/1.0                             until close                                    CLOSE
 
-A request is LENGTH or CHUNKED; without a body it is LENGTH 0, which only POST, PUT and PATCH say in words.
+A request is LENGTH or CHUNKED; without a body it is LENGTH 0, which only POST, PUT and PATCH state in a field.
 
-Last line of defence: every head and trailer section is scanned for CR, LF and NUL beyond those written here. One pass,
-under 0.2 µs: cheaper than the doubt.
+Last line of defence: every head and trailer section is scanned for CR, LF and NUL beyond those written here, in one
+pass of less than 0.2 µs.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ __all__ = [
 
 
 class Framing(enum.Enum):
-    """How the end of a body is marked."""
+    """How the end of a body is delimited."""
 
     NONE = enum.auto()
     LENGTH = enum.auto()
@@ -52,7 +52,7 @@ class Framing(enum.Enum):
 _NONE, _LENGTH, _CHUNKED, _CLOSE = Framing
 
 
-# Phrases of RFC 9110 that older versions of the standard library call differently.
+# Phrases of RFC 9110 that differ in older versions of the standard library.
 _PHRASES = {
     413: "Content Too Large",
     414: "URI Too Long",
@@ -81,7 +81,7 @@ _MEANING = {
 }
 _VISIBLE = re.compile(rb"[!-~]+")
 
-# Methods for which a request without a body says so (RFC 9110 §8.6).
+# Methods whose requests have `content-length: 0` without a body (RFC 9110 §8.6).
 _METHODS_WITH_CONTENT = frozenset((b"POST", b"PUT", b"PATCH"))
 
 
@@ -93,7 +93,7 @@ def _declared_length(value: bytes) -> int:
 
 
 def _check(section: bytes, lines: int) -> bytes:
-    """Refuses a section of `lines` lines in which a name or value brought CR, LF or NUL along."""
+    """Raises LocalProtocolError if a name or value in a section of `lines` lines contains CR, LF or NUL."""
     if len(section.translate(None, b"\r\n\0")) != len(section) - 2 * lines:
         raise LocalProtocolError("CR, LF or NUL in a field")
     return section
@@ -118,7 +118,7 @@ def _render_response_head(
     recent: bool,
     keep_alive: bool,
 ) -> tuple[bytes, Framing, int | None]:
-    """The head, how the body is framed, and the declared length. `length`: known to the caller, if no field says."""
+    """Returns the head, the framing of the body, and the declared length. `length`: if known and no field has it."""
     if status < 200 or status > 999:
         raise LocalProtocolError(f"{status} is not the status of a final response")
     parts = [_STATUS_LINES[status]]
@@ -183,14 +183,14 @@ def render_response(
     version: bytes = b"1.1",
     keep_alive: bool = True,
 ) -> bytes:
-    """A whole response, its body known, with a content-length: the fast path, nothing to keep afterwards.
+    """Returns a whole response with a content-length: the fast path, without state.
 
     `method`, `version` and `keep_alive` are the request's; after a 2xx to CONNECT the connection must be closed.
-    `BodyLengthError` if `headers` declare another length; for HEAD, 204 and 304 the body is left out.
+    Raises `BodyLengthError` if `headers` declare another length; for HEAD, 204 and 304 the body is omitted.
     """
     length: int | None = len(body)
     if not length and (method == b"HEAD" or status == 304):
-        length = None  # nothing known about the body that GET would have
+        length = None  # the length of the body for GET is unknown
     head, framing, declared = _render_response_head(
         status, headers, date, length, method, version != b"1.0", keep_alive
     )
@@ -202,7 +202,7 @@ def render_response(
 
 
 def render_informational(status: int, headers: Sequence[Field] = ()) -> bytes:
-    """A 1xx response other than 101. Not to be sent to HTTP/1.0 clients (RFC 9110 §15.2)."""
+    """Returns a 1xx response other than 101. Must not be sent to HTTP/1.0 clients (RFC 9110 §15.2)."""
     if not 100 <= status < 200 or status == 101:
         raise LocalProtocolError(f"{status} is not the status of an informational response")
     parts = [_STATUS_LINES[status]]
@@ -215,7 +215,7 @@ def render_informational(status: int, headers: Sequence[Field] = ()) -> bytes:
 
 
 class _BodyWriter:
-    """Encodes a body once the head has settled its framing, and holds it to the declared length."""
+    """Encodes a body with the framing of the head, and enforces the declared length."""
 
     __slots__ = ("_declared", "_ended", "_framing", "_sent", "keep_alive")
 
@@ -231,7 +231,7 @@ class _BodyWriter:
 
     @property
     def framing(self) -> Framing | None:
-        """None before the head was written."""
+        """The framing; None before the head was written."""
         return self._framing
 
     @property
@@ -241,13 +241,13 @@ class _BodyWriter:
 
     @property
     def full(self) -> bool:
-        """Whether the body is as long as was declared: only `end` may follow."""
+        """Whether the body has its declared length: only `end` may follow."""
         return self._framing is _LENGTH and self._sent == self._declared
 
     def body(self, data: bytes) -> bytes:
-        """What to send for a piece of the body: nothing for an empty one, or where no body may be sent.
+        """Returns what to send for a piece of the body: nothing for an empty one, or where there must be no body.
 
-        `BodyLengthError` if it exceeds the declared length.
+        Raises `BodyLengthError` if it exceeds the declared length.
         """
         framing = self._framing
         if framing is None or self._ended:
@@ -268,9 +268,9 @@ class _BodyWriter:
         return data
 
     def end(self, trailers: Sequence[Field] = ()) -> bytes:
-        """What to send at the end of the body. Trailers are dropped unless the body is chunked.
+        """Returns what to send at the end of the body. Drops trailers unless the body is chunked.
 
-        `BodyLengthError` if the body is shorter than declared.
+        Raises `BodyLengthError` if the body is shorter than declared.
         """
         framing = self._framing
         if framing is None or self._ended:
@@ -301,7 +301,7 @@ class ResponseWriter(_BodyWriter):
         self._recent = version != b"1.0"
 
     def informational(self, status: int, headers: Sequence[Field] = ()) -> bytes:
-        """A 1xx response; nothing for HTTP/1.0 clients, who would not understand it."""
+        """Returns a 1xx response; nothing for HTTP/1.0 clients, which do not support it."""
         if self._framing is not None:
             raise LocalProtocolError("informational response after the final one")
         data = render_informational(status, headers)
@@ -310,7 +310,7 @@ class ResponseWriter(_BodyWriter):
     def head(
         self, status: int, headers: Sequence[Field], date: bytes | None = None, length: int | None = None
     ) -> bytes:
-        """The head of the final response. `length`: of the body in bytes, if known and no field declares it."""
+        """Returns the head of the final response. `length`: of the body in bytes, if known and no field declares it."""
         if self._framing is not None:
             raise LocalProtocolError("a second head")
         head, framing, self._declared = _render_response_head(
@@ -339,9 +339,9 @@ class RequestWriter(_BodyWriter):
         has_body: bool = False,
         length: int | None = None,
     ) -> bytes:
-        """The head. `has_body`: a body follows; `length`: its length in bytes, if known and no field declares it.
+        """Returns the head. `has_body`: a body follows; `length`: its length in bytes, if no field declares it.
 
-        A declared length, by field or by `length`, stands even if `has_body` is false.
+        A length declared by field or by `length` holds even if `has_body` is false.
         """
         if self._framing is not None:
             raise LocalProtocolError("a second head")
@@ -394,7 +394,7 @@ def render_request(
     body: bytes = b"",
     keep_alive: bool = True,
 ) -> bytes:
-    """A whole request, its body known; `BodyLengthError` if `headers` declare another length."""
+    """Returns a whole request; raises `BodyLengthError` if `headers` declare another length."""
     writer = RequestWriter(method, keep_alive)
     head = writer.head(target, host, headers, length=len(body) or None)
     data = head + writer.body(body)
