@@ -397,3 +397,12 @@ def test_an_iterator_without_aclose() -> None:
         assert all(type(piece) is bytes for piece in pieces)
 
     assert run(test) == []
+
+
+def test_a_source_that_gives_none_fails_its_body() -> None:
+    async def test() -> None:
+        body = Body.of(iter([b"a", None, b"b"]))  # type: ignore[list-item]
+        with pytest.raises(HttpError):
+            await body.read()
+
+    assert [type(complaint["exception"]) for complaint in run(test)] == [TypeError]

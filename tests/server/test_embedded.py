@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -23,6 +24,7 @@ from wasi_http.http.message import Body, Request, Response
 from wasi_http.http1.limits import Limits
 from wasi_http.server.config import ConnectionConfig
 from wasi_http.server.embedded import RequestHandler, serve_connection
+from wasi_http.server.exchange import Exchange
 from wasi_http.service.service import Service
 
 Trouble = list[dict[str, Any]]
@@ -722,3 +724,115 @@ def test_informational_responses_of_a_service(engine: Engine) -> None:
             client.close()
 
     run("asyncio", main())
+
+
+@pytest.mark.parametrize("how", ["pieces", "declared"])
+def test_a_slow_client_gets_every_byte(how: str) -> None:
+    size = 50 * 65536 + 3
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(50):
+            yield bytes(65536)
+        yield b"END"
+
+    async def handler(request: Request) -> Response:
+        headers = [(b"content-length", str(size).encode())] if how == "declared" else []
+        return Response(200, headers, pieces())
+
+    async def main() -> None:
+        async with connected(handler) as there:
+            sock = socket.socket()
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(sock, there.address)
+            client = Client(sock)
+            await client.send(get("/", "Connection: close"))
+            # The handler has returned, and all of the body is made, long before this.
+            await asyncio.sleep(0.2)
+            reply = await client.reply()
+            assert (len(reply.body), reply.body[-3:]) == (size, b"END")
+            client.close()
+        assert there.trouble == []
+
+    run("asyncio", main())
+
+
+def test_what_a_reader_has_read_before_is_handed_over() -> None:
+    size = 3 << 20
+    served = asyncio.Event()
+
+    async def main() -> None:
+        async def serve_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while len(reader._buffer) < size:  # type: ignore[attr-defined]  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await serve_connection(reader, writer, tell)
+            await writer.wait_closed()
+            served.set()
+
+        server = await asyncio.start_server(serve_late, "127.0.0.1", 0, limit=4 << 20)
+        sock = socket.socket()
+        sock.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(sock, server.sockets[0].getsockname())
+        client = Client(sock)
+        await client.send(post("/", bytes(size)))
+        assert (await client.reply()).body == f"POST / example.com {size} []".encode()
+        client.close()
+        await served.wait()
+        server.close()
+
+    run("asyncio", main())
+
+
+def test_bodies_that_cannot_be_sent() -> None:
+    async def handler(request: Request) -> Response:
+        response = Response(200, [], b"x")
+        if request.path == "/cancelled":
+            response.body.cancel()
+        else:
+            response.body = b"abc"  # type: ignore[assignment]
+        return response
+
+    async def test(client: Client) -> None:
+        for path in ("/cancelled", "/bytes"):
+            assert (await client.ask(get(path))).status == 500
+
+    texts = [context["message"] for context in serve(handler, test)]
+    assert texts == ["the response failed: its body was cancelled before it was sent", "a handler failed"]
+
+
+def test_a_refusal_of_head_has_no_body() -> None:
+    async def handler(request: Request) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def test(client: Client) -> None:
+        await client.send(get("/", "Transfer-Encoding: chunked", method="HEAD"))
+        await client.send(b"nonsense\r\n")
+        assert (await client.rest()).endswith(b"\r\n\r\n")
+
+    assert serve(handler, test) == []
+
+
+def test_exchanges_leave_no_cycles() -> None:
+    async def failing() -> AsyncIterator[bytes]:
+        yield b"x"
+        raise OSError("disk")
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [], failing() if request.path == "/fails" else b"x")
+
+    async def test(client: Client) -> None:
+        await client.ask(get("/"))
+        gc.collect()
+        gc.disable()
+        try:
+            before = sum(isinstance(each, Exchange) for each in gc.get_objects())
+            for _ in range(5):
+                await client.ask(get("/"))
+            await client.send(get("/fails"))
+            await client.rest()
+            assert sum(isinstance(each, Exchange) for each in gc.get_objects()) == before
+        finally:
+            gc.enable()
+
+    assert [context["message"] for context in serve(handler, test)] == ["the response failed: disk"]

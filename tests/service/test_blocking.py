@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Iterator
@@ -102,3 +103,31 @@ def test_it_does_not_block_an_event_loop(service: BlockingService) -> None:
         assert (await asyncio.to_thread(service.handle, get("/status/200"))).status == 200
 
     asyncio.run(main())
+
+
+def test_no_caller_waits_for_a_service_that_is_closed(engine: Engine) -> None:
+    """Whenever it is closed: calls may be on their way to its loop at that moment."""
+    for number in range(10):
+        service = made(engine)
+
+        def call(service: BlockingService = service) -> None:
+            with contextlib.suppress(HttpError, NoResponse, RuntimeError):
+                while True:
+                    service.handle(get("/empty")).body.read()
+
+        threads = [threading.Thread(target=call, daemon=True) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        time.sleep(number * 1e-3)  # a different moment each time
+        service.close()
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive()
+
+
+def test_a_response_that_is_given_up(engine: Engine) -> None:
+    with made(engine) as service:
+        response = service.handle(get("/big/64"))
+        assert next(iter(response.body))
+        response.body.cancel()
+        assert service.handle(get("/status/200")).status == 200

@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from wasi_http.flow.pipe import Pipe
 from wasi_http.flow.signal import until
@@ -244,7 +244,8 @@ async def _in_another_thread(source: Iterable[bytes]) -> AsyncIterator[bytes]:
     read = getattr(source, "read", None)
     # A file would give its lines one by one.
     iterator = iter(source) if read is None else iter(partial(read, _PIECE), b"")
-    while (chunk := await asyncio.to_thread(next, iterator, None)) is not None:
+    end: Any = object()
+    while (chunk := await asyncio.to_thread(next, iterator, end)) is not end:
         yield chunk
 
 

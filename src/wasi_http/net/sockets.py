@@ -71,7 +71,7 @@ def reset(transport: asyncio.WriteTransport) -> None:
     """Closes a connection with a reset. Unsent data is lost."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # it may be closed
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
     transport.abort()
 

@@ -210,6 +210,12 @@ class Connection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.write_paused = False
+        # Not on the transport's stack: asyncio's does not expect to be closed there.
+        self._owner.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if self.write_paused or self.closed:
+            return
         if self._exchange is not None:
             self._exchange.resume()
         elif self._parser.complete:
@@ -357,7 +363,7 @@ class Connection(asyncio.Protocol):
             exchange.close()
             exchange.status = status
             self._receiving = None
-            self._refuse(status, reason)
+            self._refuse(status, reason, exchange.method)
             self._forget(exchange)
 
     def exchange_done(self, exchange: Exchange) -> None:
@@ -472,11 +478,11 @@ class Connection(asyncio.Protocol):
             return
         self._refuse(error.status, str(error))
 
-    def _refuse(self, status: int, reason: str) -> None:
+    def _refuse(self, status: int, reason: str, method: bytes = b"GET") -> None:
         """Answers in the place of whoever should, and ends the connection."""
         text = f"{status} {reason}\n".encode()
         before = self._written
-        self._write(render_response(status, _TEXT, text, self._owner.date, keep_alive=False))
+        self._write(render_response(status, _TEXT, text, self._owner.date, method, keep_alive=False))
         if self._access is not None and self._exchange is None:
             self._access.refuse(self._parser.first_line, self._transport, status, self._written - before)
         self._linger()

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Final, cast
 
-from wasi_http.flow.pipe import Pipe
+from wasi_http.engine.errors import expect
 from wasi_http.http.errors import HttpError, NoResponse, status_of
 from wasi_http.http.message import Body, Request, Response
 from wasi_http.http.values import ErrorCode
@@ -32,8 +32,8 @@ __all__ = ["ConnectionFactory", "RequestHandler", "serve_connection"]
 #: What answers the requests of a connection.
 RequestHandler = Callable[[Request], Awaitable[Response]]
 
-# How much may have been read before a connection was handed over, in bytes.
-_READ: Final = 1 << 20
+# More than a reader may have read before a connection was handed over, in bytes.
+_READ: Final = 1 << 40
 
 # How often, in seconds, connections are looked at: a quarter of the shortest timeout, within these.
 _SHORTEST, _LONGEST = 0.02, 1.0
@@ -151,6 +151,7 @@ async def serve_connection(
         return
     factory = ConnectionFactory(handler, config)
     connection = factory()
+    reading = transport.get_protocol()
     transport.set_protocol(connection)
     connection.connection_made(transport)
     transport.resume_reading()  # the reader may have paused it
@@ -162,6 +163,9 @@ async def serve_connection(
     except BaseException:
         connection.abort()
         raise
+    finally:
+        # For those who wait for the writer to close.
+        reading.connection_lost(None)
 
 
 class _Handler:
@@ -188,6 +192,7 @@ class _Answer:
         self._receiver = receiver
         self._task: asyncio.Task[None] | None = None
         self._body: Body | None = None
+        self._returned = False
         self.done = False
 
     def start(self) -> None:
@@ -200,6 +205,7 @@ class _Answer:
             response = await self._handler(self._request)
             if not isinstance(response, Response):
                 raise TypeError(f"a handler returns a Response, not {response!r}")
+            expect(Body, response.body, "Response(status, headers, body)")
         except HttpError as error:
             receiver.fail(status_of(error.code), error)
             return
@@ -216,16 +222,14 @@ class _Answer:
         receiver.respond(response.status, response.headers, pipe)
 
     def _look(self) -> None:
-        pipe = self._pipe
-        if pipe is None or pipe.cancelled or pipe.ended or pipe.error is not None:
+        pipe = None if self._body is None else self._body.pipe
+        # What is queued has still to be sent.
+        if pipe is None or pipe.cancelled or ((pipe.ended or pipe.error is not None) and not pipe.size):
             self._finish()
-
-    @property
-    def _pipe(self) -> Pipe | None:
-        return None if self._body is None else self._body.pipe
 
     def _end(self, task: asyncio.Task[None]) -> None:
         """The handler has returned; the body of its response may still be on its way."""
+        self._returned = True
         if task.cancelled():
             self._receiver.fail(500, HttpError(ErrorCode.InternalError("the handler was cancelled")))
         elif (error := task.exception()) is not None:
@@ -234,8 +238,8 @@ class _Answer:
         self._look()
 
     def _finish(self) -> None:
-        task, body = self._task, self._body
-        if self.done or task is None or not task.done():
+        body = self._body
+        if self.done or not self._returned:
             return
         self.done = True
         if body is not None:

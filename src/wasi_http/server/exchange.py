@@ -161,6 +161,8 @@ class Exchange:
             return
         self.status = status
         try:
+            if body is not None and body.cancelled:
+                raise BrokenPipeError("its body was cancelled before it was sent")
             if body is None or (body.ended and not body.trailers):
                 stream.respond(self, status, headers, b"" if body is None else body.take_all())
                 return
@@ -169,6 +171,7 @@ class Exchange:
             stream.head(self, status, headers)
         except (OSError, ProtocolError) as error:
             refused = str(error)
+            error.__traceback__ = None  # which leads back here: a cycle
         else:
             self.begun = True
             self._outgoing = body
@@ -197,6 +200,7 @@ class Exchange:
             return
         except (OSError, ProtocolError) as error:
             refused = str(error)
+            error.__traceback__ = None  # which leads back here: a cycle
         if self._bodiless:
             # There is no body in this response to get wrong.
             stream.end(self, [])

@@ -73,8 +73,6 @@ class Worker:
     def abort(self) -> None:
         """Ends all that is under way, at once; `serve` returns soon after."""
         self._aborted = True
-        for opening in self._opening:
-            opening.cancel()
         self.answers.abort()
         for connection in tuple(self.connections):
             connection.abort()
@@ -154,7 +152,9 @@ class Worker:
 
     def connected(self, connection: Connection) -> None:
         self.connections.add(connection)
-        if self.stopping:
+        if self._aborted:
+            connection.abort()
+        elif self.stopping:
             connection.shut_down()
 
     def disconnected(self, connection: Connection) -> None:

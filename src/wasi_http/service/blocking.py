@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from os import PathLike
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from wasi_http.engine.errors import expect
 from wasi_http.http.errors import HttpError
 from wasi_http.http.message import Request
 from wasi_http.http.values import ErrorCode
 from wasi_http.service.service import Informational, Service
-from wasi_http.service.sync import Body, Response, refuse_event_loop
+from wasi_http.service.sync import Body, Response, Steps
 
 __all__ = ["BlockingService"]
-
-T = TypeVar("T")
-
 
 class BlockingService:
     """A `Service` whose event loop runs on a thread of its own. Any number of threads may call it at once.
@@ -33,6 +29,7 @@ class BlockingService:
         expect(Service, service, "BlockingService(service), or BlockingService.from_file(path)")
         self._service = service
         self._stop = asyncio.Event()
+        self._steps = Steps(lambda: HttpError(ErrorCode.ConnectionTerminated, "the service was closed"))
         self._begun: Future[asyncio.AbstractEventLoop] = Future()
         self._thread = threading.Thread(target=self._run, name="wasi-http-service", daemon=True)
         self._thread.start()
@@ -52,9 +49,11 @@ class BlockingService:
             self._begun.set_exception(error)
 
     async def _main(self) -> None:
+        self._steps.loop = asyncio.get_running_loop()
         async with self._service:
-            self._begun.set_result(asyncio.get_running_loop())
+            self._begun.set_result(self._steps.loop)
             await self._stop.wait()
+            self._steps.refuse()
 
     def handle(self, request: Request, *, informational: Informational | None = None) -> Response:
         """The response of a guest; see `Service.handle`. Reading its body blocks until there is more of it.
@@ -62,23 +61,10 @@ class BlockingService:
         ``informational`` is called on the thread of the service. Raises HttpError with connection-terminated when the
         service is closed meanwhile, and RuntimeError afterwards, or where an event loop runs.
         """
-        response = self.do(lambda: self._service.handle(request, informational=informational))
-        return Response(response.status, response.headers, body=Body(response.body, self))
-
-    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Runs a coroutine on the service's loop, and waits for it."""
-        refuse_event_loop()
-        if not self._thread.is_alive():
+        if self._steps.refused:
             raise RuntimeError("the service is closed")
-        future = asyncio.run_coroutine_threadsafe(step(), self._loop)
-        try:
-            return future.result()
-        except CancelledError:
-            raise HttpError(ErrorCode.ConnectionTerminated, "the service was closed") from None
-        except BaseException:
-            # A KeyboardInterrupt, say: the result is not wanted any more.
-            future.cancel()
-            raise
+        response = self._steps.do(lambda: self._service.handle(request, informational=informational))
+        return Response(response.status, response.headers, body=Body(response.body, self._steps))
 
     def close(self) -> None:
         """Unwinds the guests that are at work, and ends the thread. Idempotent."""

@@ -326,7 +326,7 @@ class Run:
         """The response is not wanted any more. The guest's streams fail, and it has a while to clean up and end."""
         self._abandon()
         if self._task is None:
-            self._runner.withdraw(self)
+            self._withdraw()
         elif not self.done:
             if self._guest is not None:
                 self._guest.store.spun = 0
@@ -337,18 +337,23 @@ class Run:
         self._abandon()
         if self._task is not None:
             self._task.cancel()
-        elif self._guest is None and not self.done:
-            # It waits for its turn.
-            self._runner.withdraw(self)
-            self.done = True
-            receiver = self._receiver
-            del self._receiver
-            receiver.finished()
+        else:
+            self._withdraw()
 
     def expire(self) -> None:
         """It has waited for its turn too long."""
         self._fail(503, ServiceBusy("the request waited for its turn too long"))
         self._abandon()
+        self._withdraw()
+
+    def _withdraw(self) -> None:
+        """It waits for its turn no longer, if it does."""
+        if self._guest is None and not self.done:
+            self._runner.withdraw(self)
+            self.done = True
+            receiver = self._receiver
+            del self._receiver  # which leads back: a cycle
+            receiver.finished()
 
     def _abandon(self) -> None:
         self.abandoned = True

@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from wasi_http.component import InstancePre
 from wasi_http.engine import Store
@@ -71,6 +71,65 @@ class _Claim:
             self._claimed.discard(id(store))
 
 
+class Steps:
+    """Runs coroutines on an event loop of another thread, and waits for them.
+
+    ``closed`` makes the error of those that the end of the loop overtakes.
+    """
+
+    def __init__(self, closed: Callable[[], Exception]) -> None:
+        self._closed = closed
+        self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] | None = set()
+        #: Set before the first step.
+        self.loop: asyncio.AbstractEventLoop
+
+    @property
+    def refused(self) -> bool:
+        return self._waiting is None
+
+    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        refuse_event_loop()
+        loop = self.loop
+        future: Future[T] = Future()
+        tasks: list[asyncio.Task[None]] = []
+
+        async def run() -> None:
+            try:
+                result = await step()
+            except BaseException as error:
+                if not future.done():
+                    future.set_exception(self._closed() if isinstance(error, asyncio.CancelledError) else error)
+            else:
+                if not future.done():
+                    future.set_result(result)
+
+        with self._lock:
+            if self._waiting is None:
+                raise self._closed()
+            self._waiting.add(future)
+            loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(run())))
+        try:
+            return future.result()
+        except BaseException:
+            # A KeyboardInterrupt, say: what arrives is not for this step any more.
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks])
+            raise
+        finally:
+            with self._lock:
+                if self._waiting is not None:
+                    self._waiting.discard(future)
+
+    def refuse(self) -> None:
+        """Ends all steps, and lets no other begin. Called on the loop, before it ends."""
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        for future in waiting or ():
+            if not future.done():
+                future.set_exception(self._closed())
+
+
 class _Thread:
     """One call and its event loop, on a thread of its own. Raises what keeps the call from beginning."""
 
@@ -88,8 +147,7 @@ class _Thread:
         self._released = asyncio.Event()
         self._cancelled = False
         self._guest: asyncio.Task[None] | None = None
-        self._lock = threading.Lock()
-        self._steps: set[Future[Any]] | None = set()
+        self._steps = Steps(_closed)
         claim = _Claim(store)
         self._thread = threading.Thread(
             target=self._run, args=(claim, handler, store, request, response_out), name="wasi-http-guest", daemon=True
@@ -130,7 +188,7 @@ class _Thread:
             store.close()
             claim.release()
 
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._steps.loop = asyncio.get_running_loop()
         try:
             call = handler.begin(store, request, response_out)
             guest = self._guest = asyncio.ensure_future(call.wait())
@@ -141,7 +199,7 @@ class _Thread:
             await self._follow(guest, response_out)
         finally:
             # Before the loop closes: that waits for the sources of requests, which may block.
-            self._refuse_steps()
+            self._steps.refuse()
 
     async def _follow(self, guest: asyncio.Task[None], response_out: ResponseOutparam) -> None:
         released = asyncio.ensure_future(self._released.wait())
@@ -168,44 +226,7 @@ class _Thread:
 
     def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Runs a coroutine on the loop, and waits for it. Raises HttpError when the exchange is closed meanwhile."""
-        refuse_event_loop()
-        loop = self._loop
-        assert loop is not None  # the call has begun, so there was a loop
-        future: Future[T] = Future()
-        tasks: list[asyncio.Task[None]] = []
-
-        async def run() -> None:
-            try:
-                result = await step()
-            except BaseException as error:
-                if not future.done():
-                    future.set_exception(_closed() if isinstance(error, asyncio.CancelledError) else error)
-            else:
-                if not future.done():
-                    future.set_result(result)
-
-        with self._lock:
-            if self._steps is None:
-                raise _closed()
-            self._steps.add(future)
-            loop.call_soon_threadsafe(lambda: tasks.append(loop.create_task(run())))
-        try:
-            return future.result()
-        except BaseException:
-            # A KeyboardInterrupt, say: what arrives is not for this step any more.
-            self._call(lambda: [task.cancel() for task in tasks])
-            raise
-        finally:
-            with self._lock:
-                if self._steps is not None:
-                    self._steps.discard(future)
-
-    def _refuse_steps(self) -> None:
-        with self._lock:
-            steps, self._steps = self._steps, None
-        for future in steps or ():
-            if not future.done():
-                future.set_exception(_closed())
+        return self._steps.do(step)
 
     def release(self, cancel: bool) -> None:
         """Ends the loop when the guest has finished; ``cancel`` does not wait for that. From any thread."""
@@ -221,12 +242,6 @@ class _Thread:
 
     def join(self) -> None:
         self._thread.join()
-
-
-class Steps(Protocol):
-    """Runs coroutines on an event loop of another thread, and waits for them."""
-
-    def do(self, step: Callable[[], Coroutine[Any, Any, T]]) -> T: ...
 
 
 class _Reader:
@@ -251,7 +266,7 @@ class Body:
     there afterwards.
     """
 
-    def __init__(self, body: message.Body, steps: Steps) -> None:
+    def __init__(self, body: message.Body, steps: Steps | _Reader) -> None:
         self._body = body
         self._steps = steps
 
@@ -270,6 +285,14 @@ class Body:
     def read(self) -> bytes:
         """The whole body."""
         return b"".join(self)
+
+    def cancel(self) -> None:
+        """Says that the rest is not wanted: the guest is told."""
+
+        async def step() -> None:
+            self._body.cancel()
+
+        self._steps.do(step)
 
 
 @dataclass(slots=True)
