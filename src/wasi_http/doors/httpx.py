@@ -37,7 +37,7 @@ _DROPPED: Final = frozenset((b"connection", b"transfer-encoding"))
 class HttpxTarget:
     """Sends requests with a transport: the hook `send_request` of a view, or what the hook calls.
 
-    There is no policy here. Whoever made the transport closes it.
+    Applies no policy, and does not close the transport.
     """
 
     def __init__(self, transport: httpx2.AsyncBaseTransport) -> None:

@@ -63,8 +63,8 @@ class Egress:
     def check(self, request: Request, config: OutgoingRequestConfig) -> AddressPolicy:
         """Whether a request may be sent: raises EgressDenied, or gives the check of what it may connect to.
 
-        Whoever sends the request has to call that check, which raises as well, with each address and port, and to
-        connect to the very address that passed, not to what the name leads to by then. `send_request` does.
+        The caller must pass every resolved address and port to the returned check, which raises as well, and connect to
+        exactly that address; never resolve the name again. `send_request` does so.
         """
         key = request.authority or "", config.use_tls
         admit = self._checked.get(key)

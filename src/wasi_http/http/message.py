@@ -165,13 +165,13 @@ class Body:
         self.pipe = pipe
         self._demand = demand
         self._abandon = abandon
-        #: Whether the bytes were asked for, and whether somebody has iterated to their end.
+        #: Whether the bytes were asked for, and whether they were iterated to their end.
         self.wanted = False
         self.over = False
 
     @classmethod
     def of(cls, source: Source = b"") -> Body:
-        """A body made of bytes, or of what an iterable gives, which nobody asks before it is wanted.
+        """A body made of bytes, or of what an iterable gives; it is not asked before the bytes are wanted.
 
         One that is not asynchronous is asked in another thread, as it may block; a file is read in pieces of 64 KiB.
         Raises TypeError for anything else, and for text.

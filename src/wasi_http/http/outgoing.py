@@ -26,7 +26,7 @@ class OutgoingHandler(Interface, name="wasi:http/outgoing-handler@0.2.12"):
         try:
             return _handle(state, request, options)
         except Err:
-            # Nobody will read its body: whoever writes it must not wait.
+            # Its body will not be read: its writer must not wait.
             request.release()
             raise
 

@@ -183,7 +183,7 @@ class OutgoingResponse(Resource, name="outgoing-response"):
                 body.declared = None
 
     def drop(self) -> None:
-        # Never sent: nobody will read what the guest still writes.
+        # Never sent: what the guest still writes will not be read.
         if self.pipe is not None:
             self.pipe.cancel()
 
@@ -377,8 +377,8 @@ class ResponseOutparam(Resource, name="response-outparam"):
         """The response that ``call``, the task in which the guest runs, gives; the guest may go on after it.
 
         Raises `NoResponse` when the guest finishes without one, with what stopped it as the cause, and `HttpError` when
-        the guest answers with an error. The guest is cancelled when this is, and with `Body.cancel` of the response:
-        nobody waits for it any more. A body that the guest has not finished when the task ends fails then, with
+        the guest answers with an error. The guest is cancelled when this is, and with `Body.cancel` of the response.
+        A body that the guest has not finished when the task ends fails then, with
         ``HTTP-response-incomplete``.
         """
         task = asyncio.ensure_future(call)
@@ -550,7 +550,7 @@ class FutureIncomingResponse(Resource, name="future-incoming-response"):
                 self._discard()
 
     def _discard(self) -> None:
-        """Nobody wants the response."""
+        """Drops a response that is not wanted any more."""
         if isinstance(self._outcome, IncomingResponse):
             self._outcome.release()
 

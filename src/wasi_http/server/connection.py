@@ -1,8 +1,8 @@
 """One client's connection, HTTP/1.1 on an asyncio transport: bytes in, bytes out, one exchange after another.
 
 Two things can be under way: a response (``_exchange``) and the arrival of a request's body (``_receiving``). Mostly
-they belong to one exchange and the body ends first. If the response is complete before, whoever answered may read on;
-what it leaves is discarded, and only then comes the next request.
+they belong to one exchange and the body ends first. If the response is complete before, the guest may read on; what
+it leaves is discarded, and only then comes the next request.
 
     state       what it is                                      next
     idle        neither a response nor a body is under way      a head arrives: busy; FIN, or idle for too long: closed
@@ -412,7 +412,7 @@ class Connection(asyncio.Protocol):
             self._access.end(exchange, self._written)
 
     def _complete(self, exchange: Exchange, keep_alive: bool) -> None:
-        """The response is written; whoever made it may still be at work."""
+        """The response is written; its guest may still be at work."""
         if self._writer is not None:
             exchange.close()
         exchange.responded = True
@@ -428,7 +428,7 @@ class Connection(asyncio.Protocol):
             if exchange.run.done:
                 self._drain(exchange)
             elif self._closing and self._transport is not None:
-                # Whoever answered goes on reading. This tells the client that the response is complete.
+                # The guest goes on reading. This tells the client that the response is complete.
                 self._write_eof(self._transport)
         elif self._closing:
             self.close()
@@ -451,7 +451,7 @@ class Connection(asyncio.Protocol):
             self._reset_when_sent()
 
     def _drain(self, exchange: Exchange) -> None:
-        """The response is complete, and nobody reads the rest of the request."""
+        """Discards the rest of a request whose response is complete."""
         if exchange.request.body is not None:
             exchange.request.body.pipe.cancel()
         if self._closing:
@@ -479,7 +479,7 @@ class Connection(asyncio.Protocol):
         self._refuse(error.status, str(error))
 
     def _refuse(self, status: int, reason: str, method: bytes = b"GET") -> None:
-        """Answers in the place of whoever should, and ends the connection."""
+        """Answers in the guest's place, and ends the connection."""
         text = f"{status} {reason}\n".encode()
         before = self._written
         self._write(render_response(status, _TEXT, text, self._owner.date, method, keep_alive=False))

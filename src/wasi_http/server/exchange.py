@@ -84,10 +84,10 @@ class Stream(Protocol):
         """The response breaks off behind its head."""
 
     def refuse(self, exchange: Exchange, status: int, reason: str) -> None:
-        """Answers in the place of whoever should, and ends the connection."""
+        """Answers in the guest's place, and ends the connection."""
 
     def exchange_done(self, exchange: Exchange) -> None:
-        """Nobody reads the body of the request any more."""
+        """The body of the request is not read any more."""
 
 
 class Exchange:

@@ -1,6 +1,6 @@
 """What a server says: its own lines on standard error, and what its guests print on both standard streams.
 
-Nothing here waits for whoever reads it; see `Spool`. A guest that prints faster than the log is read is held back, and
+Nothing here waits for a reader; see `Spool`. A guest that prints faster than the log is read is held back, and
 its output is dropped when the log is not read at all. The lines of the server itself are dropped at once then.
 """
 

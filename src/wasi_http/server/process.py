@@ -125,7 +125,7 @@ def _run(setup: Setup, progress: Progress | None, log: Log) -> None:
         with _bad_address(*setup.address, "--addr"):
             addresses = resolve(*setup.address)
             if shared and setup.address[1]:
-                # Those who share a port do not notice that somebody else does, too.
+                # Sockets that share a port do not notice that other programs share it, too.
                 for probe in bind(addresses):
                     probe.close()
             listeners = bind(addresses, reuse_port=shared)
@@ -207,7 +207,7 @@ def _watch(doors: Iterable[socket.socket], shut_down: Callable[[], None]) -> Non
 
 
 def _forget_unread() -> None:
-    """Has the process end well although nobody takes what it still has to say."""
+    """Exits cleanly even if the other end of stdout or stderr is closed."""
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

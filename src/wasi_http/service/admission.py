@@ -1,4 +1,4 @@
-"""Which requests run, which wait for their turn, and how long guests may go on that nobody waits for.
+"""Which requests run, which wait for their turn, and how long guests go on whose clients have gone.
 
 At most ``max_concurrent_requests`` run at once, and guests start only while the turn of the event loop has time for
 them. The others wait in order, ``queue_timeout`` at most. A guest whose client has gone keeps its place for a while, to

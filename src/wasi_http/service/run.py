@@ -34,7 +34,7 @@ from wasi_http.wasi.cli import Exit
 
 __all__ = ["Receiver", "Run", "Runner"]
 
-# After how many time slices in a row without a call of the host a guest that nobody waits for is unwound.
+# After how many time slices in a row without a call of the host a guest whose client has gone is unwound.
 _SPIN: Final = 10
 
 _TIMED_OUT: Final = "guest timed out"

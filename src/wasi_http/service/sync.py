@@ -156,7 +156,7 @@ class _Thread:
             self._thread.start()
             self._begun.result()
         except BaseException:
-            # The call does not begin, or this is a KeyboardInterrupt, and nobody will know of the call.
+            # The call does not begin, or this is a KeyboardInterrupt: the caller will not know of the call.
             self.release(cancel=True)
             if self._begun.done():
                 self._thread.join()
@@ -171,7 +171,7 @@ class _Thread:
             finally:
                 claim.release()
         except BaseException as error:
-            # A KeyboardInterrupt of a host function, say: it is for those who wait, and this thread has nobody else.
+            # A KeyboardInterrupt of a host function, say: it is for the threads that wait for this one.
             for future in (self._begun, self.response, self.end):
                 if not future.done():
                     future.set_exception(error)
@@ -212,7 +212,7 @@ class _Thread:
             self.response.set_result(response)
         await asyncio.wait([guest, released], return_when=asyncio.FIRST_COMPLETED)
         if response is not None and not guest.done():
-            # Nobody reads any more: the guest may go on, and need not wait for that.
+            # The body is not read any more: the guest may go on, and need not wait for that.
             response.body.pipe.cancel()
         await asyncio.wait([guest])
         if guest.cancelled():
