@@ -72,3 +72,24 @@ def test_other_exceptions_of_finalizers_are_told() -> None:
     assert ended.returncode == 0
     assert ended.stderr.startswith("Exception ignored in")
     assert ended.stderr.endswith("ValueError: a fault\n")
+
+
+#: A second signal arrives while the first ends the process.
+TWICE = """
+import signal
+from wasi_http.server.signals import end_early
+
+end_early()
+try:
+    signal.raise_signal(signal.SIGTERM)
+except SystemExit:
+    signal.raise_signal(signal.SIGINT)
+    raise
+finally:
+    print("cleaned up")
+"""
+
+
+def test_a_second_signal_does_not_interrupt_the_end() -> None:
+    done = execute(TWICE)
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, "cleaned up\n", "")

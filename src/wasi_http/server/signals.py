@@ -42,15 +42,22 @@ def end_early() -> None:
     there, the signal is sent again.
     """
     others = sys.unraisablehook
+    ending = False
 
     def end(number: int, frame: FrameType | None) -> None:
-        raise _Signalled(number)
+        nonlocal ending
+        # Only once: what ends because of the first must not be interrupted by another.
+        if not ending:
+            ending = True
+            raise _Signalled(number)
 
     def ignored(unraisable: sys.UnraisableHookArgs) -> None:
+        nonlocal ending
         error = unraisable.exc_value
         if not isinstance(error, _Signalled):
             others(unraisable)
             return
+        ending = False
         lost = error.number
         # Later: here, and in the finalizer, it would be ignored once more.
         signal.signal(signal.SIGALRM, lambda number, frame: signal.raise_signal(lost))
