@@ -32,10 +32,10 @@ from wasi_http import (
     WasiHttpView,
     add_to_linker_async,
 )
-from wasi_http.bindings.http.types import Scheme
 from wasi_http.engine import live_stores, wat_to_wasm
 from wasi_http.engine.library import library_path
 from wasi_http.flow.pipe import Pipe
+from wasi_http.http.message import Body, Request
 from wasi_http.http.types import IncomingRequest, ResponseOutparam
 
 RATIO, MICROSECONDS = 2.5, 10.0
@@ -63,12 +63,12 @@ def loop(component: Path) -> Callable[[int], Cost]:
     linker = Linker(engine)
     add_to_linker_async(linker)
     pre = ProxyPre(linker.instantiate_pre(Component.from_file(engine, component)))
-    body = Pipe.of()
+    body = Body(Pipe.of())
 
     def once() -> ResponseOutparam:
         state = State()
         store = Store(engine, state)
-        request = IncomingRequest(state, "GET", "/", Scheme.HTTP, "localhost", [], body)
+        request = IncomingRequest(state, Request.of("GET", "http", "localhost", "/", [], body))
         outparam = ResponseOutparam()
         call = pre.instantiate(store).wasi_http_incoming_handler.start_handle(store, request, outparam)
         if not call.poll():

@@ -88,7 +88,7 @@ LESS = "(i32.sub (local.get $level) (i32.const 1))"
 class Case:
     """Code of a guest by place, how the case is played, and what comes of it: `DONE` or the beginning of an error."""
 
-    expected: str
+    expected: str | tuple[str, ...]
     code: dict[str, str]
     play: Callable[[Player], object]
 
@@ -301,7 +301,8 @@ CASES = {
     "a start function that drops": Case(EXHAUSTED, {"start": ENDLESS["run"], "end": ENDLESS["end"]}, run),
     "a start function without end": Case(EXHAUSTED, {"start": "(call $start)"}, run),
     "destructors that host functions call": Case(EXHAUSTED, {"end": "(call $again)"}, drop_in_turn),
-    "start functions that make instances": Case(TOO_FEW, {"start": "(call $again)"}, instantiate_in_turn),
+    # Whether the guest or the host comes to the end of the stack first depends on where it begins.
+    "start functions that make instances": Case((TOO_FEW, EXHAUSTED), {"start": "(call $again)"}, instantiate_in_turn),
     "guests that make instances": Case(
         DONE, {"start": DIG.format(level="(i32.const 0)"), "run": "(call $again)"}, instantiate_on_fibers
     ),
