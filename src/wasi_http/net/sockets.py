@@ -13,13 +13,10 @@ import termios
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["RESET_INTERVAL", "hung_up", "in_flight", "keep_alive", "lost", "reset", "unread"]
+__all__ = ["RESET_INTERVAL", "in_flight", "keep_alive", "lost", "reset", "unread"]
 
 #: Poll interval, in seconds, before a reset: until the peer has acknowledged what was sent.
 RESET_INTERVAL: Final = 0.02
-
-# Reports a peer's FIN, also while reading is paused. Not every system has it.
-_HANG_UP: Final[int] = getattr(select, "POLLRDHUP", 0)
 
 # In seconds: detects a vanished peer within a minute, and one that closed its connection once its system has forgotten
 # it.
@@ -27,16 +24,6 @@ _KEEP_ALIVE: Final = {"TCP_KEEPIDLE": 15, "TCP_KEEPALIVE": 15, "TCP_KEEPINTVL": 
 
 # SO_LINGER {1, 0}: close() sends RST.
 _NO_LINGER: Final = struct.pack("ii", 1, 0)
-
-
-def _has(transport: asyncio.BaseTransport, events: int) -> bool:
-    sock = transport.get_extra_info("socket")
-    # Event loops differ in what a closed transport returns.
-    if sock is None or sock.fileno() < 0:
-        return True
-    poll = select.poll()
-    poll.register(sock.fileno(), events)
-    return bool(poll.poll(0))
 
 
 def keep_alive(sock: socket.socket) -> None:
@@ -50,12 +37,13 @@ def keep_alive(sock: socket.socket) -> None:
 
 def lost(transport: asyncio.BaseTransport) -> bool:
     """Returns whether a connection is gone, also while reading is paused: reset, timed out, or closed here."""
-    return _has(transport, 0)
-
-
-def hung_up(transport: asyncio.BaseTransport) -> bool:
-    """Returns whether it is gone, or the peer has closed its side."""
-    return _has(transport, _HANG_UP)
+    sock = transport.get_extra_info("socket")
+    # Event loops differ in what a closed transport returns.
+    if sock is None or sock.fileno() < 0:
+        return True
+    poll = select.poll()
+    poll.register(sock.fileno(), 0)
+    return bool(poll.poll(0))
 
 
 def in_flight(transport: asyncio.BaseTransport) -> int:

@@ -42,12 +42,10 @@ from wasi_http.http1.writer import Framing, ResponseWriter, render_informational
 from wasi_http.net.sockets import RESET_INTERVAL, in_flight, lost, reset
 from wasi_http.server.access import AccessLog
 from wasi_http.server.config import ConnectionConfig
-from wasi_http.server.exchange import Answers, Exchange
+from wasi_http.server.exchange import TEXT, Answers, Exchange
 from wasi_http.server.headers import RequestHeaders
 
 __all__ = ["Connection", "Owner"]
-
-_TEXT: list[Field] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # How much of a pipelined request may be held while another is handled.
 _MAX_PENDING: Final = 64 * 1024
@@ -482,7 +480,7 @@ class Connection(asyncio.Protocol):
         """Answers in the guest's place, and ends the connection."""
         text = f"{status} {reason}\n".encode()
         before = self._written
-        self._write(render_response(status, _TEXT, text, self._owner.date, method, keep_alive=False))
+        self._write(render_response(status, TEXT, text, self._owner.date, method, keep_alive=False))
         if self._access is not None and self._exchange is None:
             self._access.refuse(self._parser.first_line, self._transport, status, self._written - before)
         self._linger()

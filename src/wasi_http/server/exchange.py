@@ -21,9 +21,10 @@ from wasi_http.http.values import ErrorCode
 from wasi_http.http1.errors import ProtocolError
 from wasi_http.service.run import Receiver
 
-__all__ = ["Answers", "Exchange", "Running", "Stream"]
+__all__ = ["TEXT", "Answers", "Exchange", "Running", "Stream"]
 
-_ERROR_HEADERS: Final[list[Field]] = [(b"content-type", b"text/plain; charset=utf-8")]
+#: Of responses of the server's own.
+TEXT: Final[list[Field]] = [(b"content-type", b"text/plain; charset=utf-8")]
 
 # How much of a body is moved at once, in bytes.
 _PIECE: Final = 65536
@@ -219,7 +220,7 @@ class Exchange:
             stream.refuse(self, status, "the server has too many requests under way")
             return
         text = f"{status} the handler {'took too long' if isinstance(error, GuestTimeout) else 'failed'}\n"
-        stream.respond(self, status, _ERROR_HEADERS, b"" if self.request.method == "HEAD" else text.encode())
+        stream.respond(self, status, TEXT, b"" if self.request.method == "HEAD" else text.encode())
 
     def finished(self) -> None:
         body = self.request.body
